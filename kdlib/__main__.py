@@ -1,0 +1,188 @@
+"""The command line: ``python -m kdlib --help``."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import torch
+
+from kdlib.names import lookup
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        if options.traceback:
+            raise
+        print(f"kdlib: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kdlib", description=__doc__)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=function)
+        return sub
+
+    def with_study(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub.add_argument("--profile", default="quick", help="a profile's name, or a YAML file (quick)")
+        sub.add_argument("--output", help="where everything goes (outputs, in the project's directory)")
+        sub.add_argument("--data", help="where data sets lie (KDLIB_DATA, else data in the same place)")
+        sub.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="override the profile, e.g. training.epochs=1",
+        )
+        return sub
+
+    def with_training(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--jobs", type=int, default=1, help="processes that share the runs (1)")
+        sub.add_argument("--time-limit", type=float, metavar="MINUTES", help="stop at the next checkpoint")
+
+    study = with_study(command("study", run_study, "train, run all notebooks, write the report"))
+    with_training(study)
+    with_training(with_study(command("train", train, "train what is missing; needs no Jupyter")))
+    with_study(command("probes", build_probes, "make the probes' images, with the time they take"))
+    with_study(command("report", report, "join the executed notebooks into one HTML file (and PDF)"))
+    with_study(command("status", status, "what is done and what is left"))
+    listing = command("list", list_names, "list what can be named")
+    listing.add_argument("kind", choices=("methods", "probes", "profiles", "models"))
+    return parser
+
+
+def _study(options: argparse.Namespace, **more):
+    from kdlib.study import Study
+
+    return Study(options.profile, options.output, options.data, options.set, **more)
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks."""
+    if options.jobs < 1:
+        raise ValueError(f"--jobs {options.jobs}: give at least 1")
+    from kdlib.runs import Stopped
+
+    deadline = time.monotonic() + 60 * options.time_limit if options.time_limit else float("inf")
+    study = _study(options, should_stop=lambda: time.monotonic() > deadline)
+    study.dataset  # decoded once, before the helpers look for it  # noqa: B018
+    helpers = []
+    if options.jobs > 1:
+        threads = max(1, (os.cpu_count() or 1) // options.jobs)
+        torch.set_num_threads(threads)
+        words = [sys.executable, "-m", "kdlib", "train", f"--profile={options.profile}"]
+        words += [f"--set={text}" for text in options.set]
+        for name in ("output", "data", "time_limit"):
+            value = getattr(options, name)
+            words += [f"--{name.replace('_', '-')}={value}"] if value is not None else []
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        helpers = [subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL) for _ in range(options.jobs - 1)]
+    try:
+        runs = study.train()
+    except Stopped as stopped:
+        print(f"{stopped}; the same command goes on from there", file=sys.stderr)
+        return 3
+    except BaseException:
+        for helper in helpers:
+            helper.send_signal(signal.SIGTERM)
+        raise
+    finally:
+        failed = [helper for helper in helpers if helper.wait()]
+    if failed:
+        print(f"{len(failed)} of {options.jobs} processes failed; their messages are above", file=sys.stderr)
+    for run in runs:
+        if run.diverged:
+            print(f"diverged: {run.spec.label} ({run.path})", file=sys.stderr)
+    print(f"{len(runs)} runs are complete under {study.store.root}")
+    return 0
+
+
+def run_study(options: argparse.Namespace) -> int:
+    from kdlib.study import run_notebooks
+
+    failed = train(options)
+    if failed:
+        return failed
+    study = _study(options)
+    run_notebooks(study)
+    return report(options)
+
+
+def report(options: argparse.Namespace) -> int:
+    from kdlib.study import make_report
+
+    for path in make_report(_study(options)):
+        print(path)
+    return 0
+
+
+def build_probes(options: argparse.Namespace) -> int:
+    from kdlib import probes
+    from kdlib.data import cache_folder
+
+    study = _study(options)
+    test = study.dataset.test
+    print(f"{len(test)} test images of {study.dataset.source}")
+    for name in study.probes:
+        start = time.perf_counter()
+        stimuli = probes.stimuli(name, test.images, test.labels, cache=cache_folder(study.store.data_root))
+        seconds = time.perf_counter() - start
+        print(f"{name:20} {len(stimuli.labels):6} images {seconds:7.2f} s  sha256 {stimuli.sha256[:12]}")
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    table = _study(options).status()
+    print(table.to_string(index=False))
+    counts = table.drop_duplicates("run")["state"].value_counts()
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    return 0
+
+
+def list_names(options: argparse.Namespace) -> int:
+    def methods() -> None:
+        from kdlib.methods import METHODS
+
+        for name, method in METHODS.items():
+            reads = ", ".join(method.reads) or "nothing"
+            print(f"{name:14} {method.title:14} {method.paper:20} reads of the teacher: {reads}")
+
+    def probe_names() -> None:
+        from kdlib.probes import PROBES
+
+        for name, probe in PROBES.items():
+            print(f"{name:20} {probe.family:12} {probe.question}")
+
+    def profiles() -> None:
+        from kdlib.study import profile_names, read_profile
+
+        for name in profile_names():
+            print(f"{name:14} {read_profile(name)['title']}")
+
+    def models() -> None:
+        import timm
+
+        print("\n".join(timm.list_models()))
+
+    kinds = {"methods": methods, "probes": probe_names, "profiles": profiles, "models": models}
+    lookup("kind", options.kind, kinds)()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Tidy tables of one direction: every measure of every model with its interval, and every movement.
+
+A model's role is "teacher", "independent" or the method that trained it; rows of the predictions are seeds.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from kdlib.bias.measures import (
+    SMALLEST_EFFECTS,
+    accuracy,
+    cue_decisions,
+    cue_rate,
+    raw_ratio,
+    retention,
+    shape_bias,
+    transfer,
+)
+from kdlib.bias.statistics import crossed_interval
+from kdlib.probes import PROBES, Stimuli
+
+CONTROLS = ("independent", "teacher")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the models of one direction answered, and what they were asked."""
+
+    direction: str
+    stimuli: dict[str, Stimuli]
+    predicted: dict[str, dict[str, np.ndarray]]  # role -> probe -> (seeds, images) classes
+    chance: float
+
+    @cached_property
+    def methods(self) -> list[str]:
+        return [role for role in self.predicted if role not in CONTROLS]
+
+    @cached_property
+    def questions(self) -> list[tuple[str, str]]:
+        """All (measure, probe) pairs that have an influence matrix."""
+        pairs = []
+        for probe, stimuli in self.stimuli.items():
+            pairs.append(("accuracy", probe))
+            baseline = PROBES[probe].baseline
+            if baseline in self.stimuli and baseline != probe:
+                pairs.append(("retention", probe))
+            if stimuli.texture_labels is not None:
+                pairs += [
+                    (name, probe) for name in ("shape_bias", "cue_rate", "shape_share", "texture_share")
+                ]
+        return pairs
+
+    def hits(self, role: str, probe: str) -> np.ndarray:
+        return accuracy(self.predicted[role][probe], self.stimuli[probe].labels.numpy())
+
+    def baseline_hits(self, role: str, probe: str) -> np.ndarray:
+        """Hits on the same images as the probe's, without its change."""
+        stimuli, baseline = self.stimuli[probe], self.stimuli[PROBES[probe].baseline]
+        place = {image: column for column, image in enumerate(baseline.ids.tolist())}
+        columns = [place[image] for image in stimuli.ids.tolist()]
+        return self.hits(role, PROBES[probe].baseline)[:, columns]
+
+    def influence(self, role: str, measure: str, probe: str) -> np.ndarray:
+        """The measure's matrix D (seeds, images); a NaN row is a run for which it isn't defined."""
+        if measure == "accuracy":
+            return self.hits(role, probe)
+        if measure == "retention":
+            return retention(self.hits(role, probe), self.baseline_hits(role, probe), self.chance)
+        stimuli = self.stimuli[probe]
+        cues = self.predicted[role][probe], stimuli.labels.numpy(), stimuli.texture_labels.numpy()
+        if measure == "shape_bias":
+            return shape_bias(*cues)
+        if measure == "cue_rate":
+            return cue_rate(*cues)
+        return cue_decisions(*cues)[measure == "texture_share"].astype(np.float64)
+
+
+def measure_table(evidence: Evidence) -> pd.DataFrame:
+    """One row for each role, measure and probe: estimate, low, high, seeds, images, and the value per seed.
+
+    ``raw_ratio``, the original study's measure, has no interval. With one seed, or a run for which a measure
+    is not defined, low and high are NaN.
+    """
+    rows = []
+    for role in evidence.predicted:
+        for measure, probe in evidence.questions:
+            rows.append(_row(evidence, role, measure, probe, evidence.influence(role, measure, probe)))
+            if measure == "retention":
+                ratio = raw_ratio(evidence.hits(role, probe), evidence.baseline_hits(role, probe))
+                rows.append(_row(evidence, role, "raw_ratio", probe, ratio[:, None]))
+    return pd.DataFrame(rows)
+
+
+def transfer_table(evidence: Evidence) -> pd.DataFrame:
+    """One row for each method, measure and probe: movement, gap, and movement toward the teacher.
+
+    Measures for which a smallest effect of interest was fixed; empty with one seed. A row in which a run did
+    not learn has NaN throughout and ``reason`` says so.
+    """
+    rows = []
+    for method in evidence.methods:
+        for measure, probe in evidence.questions:
+            if measure not in SMALLEST_EFFECTS:
+                continue
+            roles = (method, "independent", "teacher")
+            student, independent, teacher = (evidence.influence(role, measure, probe) for role in roles)
+            if len(student) < 2:
+                continue
+            row = {"direction": evidence.direction, "method": method, "measure": measure, "probe": probe}
+            try:
+                found = transfer(student, independent, teacher, SMALLEST_EFFECTS[measure])
+            except ValueError as error:
+                rows.append(row | {"established": False, "reason": str(error).partition(";")[0]})
+                continue
+            for name in ("movement", "gap", "toward"):
+                interval = getattr(found, name)
+                row |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            narrow = crossed_interval(student - independent, level=0.90)
+            row |= {"narrow_low": narrow.low, "narrow_high": narrow.high, "p": found.movement.p}
+            seeds = (student - independent).mean(1)
+            row |= {"seeds_up": int((seeds > 0).sum()), "seeds": len(seeds)}
+            rows.append(row | {"established": found.established, "ratio": found.ratio, "reason": ""})
+    return pd.DataFrame(rows)
+
+
+def _row(evidence: Evidence, role: str, measure: str, probe: str, influence: np.ndarray) -> dict:
+    seeds = influence.mean(axis=1)
+    row = {
+        "direction": evidence.direction,
+        "role": role,
+        "measure": measure,
+        "probe": probe,
+        "estimate": seeds.mean(),
+        "low": np.nan,
+        "high": np.nan,
+        "seeds": len(seeds),
+        "images": influence.shape[1],
+        "per_seed": " ".join(f"{value:.4f}" for value in seeds),
+    }
+    if len(seeds) > 1 and influence.shape[1] > 1 and np.isfinite(influence).all():
+        interval = crossed_interval(influence)
+        row |= {"low": interval.low, "high": interval.high}
+    return row

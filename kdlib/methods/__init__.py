@@ -1,0 +1,29 @@
+"""Distillation methods by name. A new one is a file beside these and a line in the table."""
+
+from dataclasses import fields
+
+from kdlib.methods.base import Batch, Method
+from kdlib.methods.crd import CRD
+from kdlib.methods.independent import Independent
+from kdlib.methods.lm import LogitMatching
+from kdlib.names import check, lookup
+
+METHODS: dict[str, type[Method]] = {
+    "independent": Independent,
+    "lm": LogitMatching,
+    "crd": CRD,
+}
+
+__all__ = ["METHODS", "Batch", "Method", "hyperparameters"]
+
+
+def hyperparameters(name: str, overrides: dict) -> dict:
+    """All hyper-parameters of a method: its defaults and the overrides.
+
+    Raises:
+        UnknownName: if there is no such method, or the method has no such hyper-parameter.
+    """
+    defaults = {field.name: field.default for field in fields(lookup("method", name, METHODS))}
+    for key in overrides:
+        check(f"hyper-parameter of {name}", key, defaults)
+    return defaults | overrides

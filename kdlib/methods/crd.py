@@ -1,0 +1,132 @@
+"""CRD: contrastive representation distillation.
+
+Student and teacher embeddings are projected onto one sphere. By noise-contrastive estimation the student's
+projection of an image must pick out the teacher's projection of the same image among K others, and the
+teacher's the student's; so relations between images are transferred rather than logits.
+
+Tian, Krishnan, Isola: Contrastive Representation Distillation, ICLR 2020 (arXiv:1910.10699), equations 17-19
+with the memory bank of Wu et al. 2018 (arXiv:1805.01978). With v: (B, d) of one network, M: (n, d) the memory
+of the other, J: (B, K+1) the positive and K negatives of each row:
+
+    a = exp(<v, M[J]> / T),   q = a / Z,   c = K / n
+    L_side = mean_b [ -log(q_b0 / (q_b0 + c)) - Σ_k log(c / (q_bk + c)) ]
+    L = CE + w (L_student + L_teacher)
+
+Z is estimated on the first batch and kept. Deviation, for runs of few epochs: the memory is random until an
+image has been seen once, so the positive is by default the other network's *live* projection;
+``positive="memory"`` is the paper's.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdlib.data import Split
+from kdlib.methods.base import Batch, Method
+from kdlib.models import Network, Output
+from kdlib.names import check
+
+
+def contrastive_loss(scores: Tensor, normaliser: Tensor, noise: float, eps: float = 1e-7) -> Tensor:
+    """Noise-contrastive estimation of one side.
+
+    Args:
+        scores: (B, K+1), exp(similarity / T), the positive in column 0.
+        normaliser: Z, a scalar.
+        noise: c = K / n, the noise distribution's density times the number of negatives.
+    """
+    density = scores / normaliser
+    positive = torch.log(density[:, 0] / (density[:, 0] + noise + eps))
+    negative = torch.log(noise / (density[:, 1:] + noise + eps)).sum(1)
+    return -(positive + negative).mean()
+
+
+def draw_negatives(labels: Tensor, by_class: Tensor, starts: Tensor, sizes: Tensor, count: int) -> Tensor:
+    """``count`` images of other classes for each label, uniformly with replacement: (B, count) int64.
+
+    Args:
+        labels: (B,).
+        by_class: (n,) the training images' indices, sorted by class.
+        starts, sizes: (C,) where each class lies in ``by_class``.
+    """
+    start, size = starts[labels][:, None], sizes[labels][:, None]
+    others = len(by_class) - size
+    place = (torch.rand(len(labels), count, device=labels.device) * others).long()
+    # Floating-point rounding may reach `others` itself; then step over the image's own class.
+    place = torch.minimum(place, others - 1)
+    return by_class[torch.where(place >= start, place + size, place)]
+
+
+@dataclass(eq=False)
+class CRD(Method):
+    """Paper: negatives 16384, dimension 128, temperature 0.07, momentum 0.5, weight 0.8.
+
+    CIFAR-10 in a few epochs: 4096 negatives, which see the memory's 50,000 images often enough.
+    """
+
+    title = "CRD"
+    paper = "Tian et al. 2020"
+    reads = ("embedding",)
+
+    weight: float = 0.8
+    temperature: float = 0.07
+    dimension: int = 128
+    negatives: int = 4096
+    momentum: float = 0.5
+    positive: Literal["live", "memory"] = "live"
+
+    def build(self, student: Network, teacher: Network, train: Split) -> None:
+        check("positive of CRD", self.positive, ("live", "memory"))
+        if len(train.labels.unique()) < 2:
+            raise ValueError("CRD draws negatives from other classes; the training images have only one")
+        self.project_student = nn.Linear(student.embedding_dim, self.dimension)
+        self.project_teacher = nn.Linear(teacher.embedding_dim, self.dimension)
+        # Rows of expected norm 1, as the projections have.
+        bound = math.sqrt(3 / self.dimension)
+        for side in ("student", "teacher"):
+            memory = torch.empty(len(train), self.dimension).uniform_(-bound, bound)
+            self.register_buffer(f"memory_{side}", memory)
+            self.register_buffer(f"normaliser_{side}", torch.zeros(()))
+        sizes = torch.bincount(train.labels)
+        # Not in checkpoints: a function of the training labels.
+        self.register_buffer("by_class", train.labels.argsort(stable=True), persistent=False)
+        self.register_buffer("sizes", sizes, persistent=False)
+        self.register_buffer("starts", sizes.cumsum(0) - sizes, persistent=False)
+
+    def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
+        v_student = F.normalize(self.project_student(student.embedding), dim=1)
+        v_teacher = F.normalize(self.project_teacher(teacher.embedding), dim=1)
+        negatives = draw_negatives(batch.labels, self.by_class, self.starts, self.sizes, self.negatives)
+        columns = torch.cat([batch.indices[:, None], negatives], dim=1)
+        contrast = self._side("student", v_student, v_teacher, self.memory_teacher, columns)
+        contrast = contrast + self._side("teacher", v_teacher, v_student, self.memory_student, columns)
+        self._seen = batch.indices, v_student.detach(), v_teacher.detach()
+        return {
+            "label": F.cross_entropy(student.logits, batch.labels),
+            "contrast": self.weight * contrast,
+        }
+
+    def _side(self, side: str, own: Tensor, other: Tensor, memory: Tensor, columns: Tensor) -> Tensor:
+        # One product with the whole memory, then a gather: (B, K+1, d) is never formed.
+        similarity = (own @ memory.T).gather(1, columns)
+        if self.positive == "live":
+            live = (own * other.detach()).sum(1, keepdim=True)
+            similarity = torch.cat([live, similarity[:, 1:]], dim=1)
+        scores = torch.exp(similarity / self.temperature)
+        # Zero until the first batch has set it; a test on the host would wait for the device at every step.
+        normaliser = getattr(self, f"normaliser_{side}")
+        estimate = len(memory) * scores.detach().mean()
+        normaliser.copy_(torch.where(normaliser > 0, normaliser, estimate))
+        return contrastive_loss(scores, normaliser.clone(), self.negatives / len(memory))
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the batch's own memory rows toward their new projections."""
+        indices, *projections = self._seen
+        for memory, new in zip((self.memory_student, self.memory_teacher), projections, strict=True):
+            mixed = self.momentum * memory[indices] + (1 - self.momentum) * new
+            memory[indices] = F.normalize(mixed, dim=1)

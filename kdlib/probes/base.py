@@ -1,0 +1,46 @@
+"""What every probe returns, and the way between uint8 images and [0, 1]."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601 weights of red, green, blue
+
+
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value, so no ==
+class Stimuli:
+    """The images a model is asked to classify, and what is known about each of them."""
+
+    images: Tensor  # uint8 (N, 3, H, W)
+    labels: Tensor  # int64 (N,), the class of the shape where shape and texture disagree
+    ids: Tensor  # int64 (N,), index of the source image in the test set that was given
+    texture_labels: Tensor | None = None  # int64 (N,), cue conflict only
+    meta: dict[str, float] = field(default_factory=dict)  # e.g. share of clipped values
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the uint8 images, in their order."""
+        return hashlib.sha256(self.images.contiguous().numpy().tobytes()).hexdigest()
+
+
+def in_place_of(images: Tensor, labels: Tensor, **meta: float) -> Stimuli:
+    """Stimuli that stand in for the test images one for one: same order, same labels."""
+    return Stimuli(images, labels, torch.arange(len(images)), None, meta)
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 to float32 in [0, 1]."""
+    return images.float() / 255
+
+
+def to_uint8(values: Tensor) -> tuple[Tensor, float]:
+    """Clamp to [0, 1] and round to uint8; also the share of values that the clamp changed."""
+    clipped = ((values < 0) | (values > 1)).float().mean().item()
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8), clipped
+
+
+def clean(images: Tensor, labels: Tensor, generator: torch.Generator) -> Stimuli:
+    """The images as they are, bit for bit."""
+    return in_place_of(images, labels)

@@ -1,0 +1,174 @@
+"""Cue conflict: the shape of one class painted in the texture of another.
+
+The question is that of Geirhos et al. (2019). Texture is carried by Gram matrices as in Gatys et al. (2016),
+but of untrained shallow filters, which suffice for it (Ustyuzhaninov et al. 2017): a trained network would
+bring its own bias into the probe.
+"""
+
+from itertools import permutations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdlib.probes.base import LUMA, Stimuli, to_uint8, to_unit
+
+FILTER_SEED = 0  # the filters belong to the probe's definition, so no seed of a study changes them
+
+
+def pair_ids(labels: Tensor, per_pair: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw content and texture images for all ordered pairs of classes, equally many a pair.
+
+    Each class is split at random into images for content and images for texture, and none is used twice: the
+    stimuli are independent. Each block of ``K * (K - 1)`` rows, from the first on, holds every ordered pair
+    of the K classes once, so the first blocks are a balanced subset.
+
+    Returns:
+        content and texture ids, int64 (P * K * (K - 1),), where P is ``per_pair`` or what the smallest class
+        allows.
+
+    Raises:
+        ValueError: fewer than two classes, or a class with fewer than ``2 * (K - 1)`` images.
+    """
+    classes, counts = labels.unique(return_counts=True)
+    others, fewest = len(classes) - 1, int(counts.min())
+    if others < 1 or fewest < 2 * others:
+        raise ValueError(
+            f"cue conflict of {others + 1} classes (2 or more) needs {max(2 * others, 2)} images of each; "
+            f"class {classes[counts.argmin()]} has {fewest}."
+        )
+    per_pair = min(per_pair, fewest // 2 // others)
+    order = torch.randperm(len(labels), generator=generator)
+    contents, textures = {}, {}
+    for c in classes.tolist():
+        members = order[labels[order] == c][: 2 * others * per_pair]
+        first, second = members.chunk(2)
+        contents[c], textures[c] = list(first.split(per_pair)), list(second.split(per_pair))
+    pairs = list(permutations(classes.tolist(), 2))
+    content = torch.stack([contents[shape].pop() for shape, _ in pairs], dim=1)
+    texture = torch.stack([textures[texture].pop() for _, texture in pairs], dim=1)
+    return content.flatten(), texture.flatten()
+
+
+def random_filters() -> list[Tensor]:
+    """16 filters each of 3x3 and 7x7 px on three channels, every one of zero mean and unit norm."""
+    generator = torch.Generator().manual_seed(FILTER_SEED)
+    drawn = [torch.randn(16, 3, side, side, generator=generator) for side in (3, 7)]
+    centred = [f - f.mean(dim=(1, 2, 3), keepdim=True) for f in drawn]
+    return [f / f.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for f in centred]
+
+
+def gram(images: Tensor, filters: list[Tensor]) -> Tensor:
+    """Texture statistics of (N, 3, H, W) in [0, 1]: mean products of all pairs of features, (N, 36, 36).
+
+    The features are the centred colours, 1 (whose products are the means) and the rectified responses of the
+    filters. A mean over positions makes crops of any size comparable.
+    """
+    centred = images - 0.5
+    features = [centred, torch.ones_like(images[:, :1])]
+    for f in filters:
+        padded = F.pad(centred, [f.shape[-1] // 2] * 4, mode="reflect")
+        features.append(F.conv2d(padded, f).relu())
+    features = torch.cat(features, dim=1).flatten(2)
+    return features @ features.mT / features.shape[2]
+
+
+def luminance(images: Tensor) -> Tensor:
+    """(N, 3, H, W) to (N, 1, H, W)."""
+    return (images * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def contours(images: Tensor) -> Tensor:
+    """Forward differences of the luminance after a 3x3 box blur: (N, 3, H, W) to (N, 2 * H * W - H - W)."""
+    blurred = F.avg_pool2d(F.pad(luminance(images), (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+    return torch.cat([blurred.diff(dim=2).flatten(1), blurred.diff(dim=3).flatten(1)], dim=1)
+
+
+def recolour(content: Tensor, texture: Tensor) -> Tensor:
+    """The luminance of ``content`` along the main colour axis of ``texture``: none of its own hue survives.
+
+    Args:
+        content: (N, 3, H, W) in [0, 1].
+        texture: (N, 3, h, w) in [0, 1].
+    """
+    colours = texture.flatten(2)
+    mean = colours.mean(dim=2, keepdim=True)
+    covariance = (colours - mean) @ (colours - mean).mT / colours.shape[2]
+    variance, axes = torch.linalg.eigh(covariance)  # ascending: the last axis is the leading one
+    axis = axes[..., -1:] * variance[:, None, -1:].clamp(min=0).sqrt()
+    brightness = (axis * torch.tensor(LUMA).view(1, 3, 1)).sum(1, keepdim=True)
+    axis = torch.where(brightness < 0, -axis, axis)  # an eigenvector's sign is arbitrary
+    luma = luminance(content).flatten(2)
+    luma = (luma - luma.mean(2, keepdim=True)) / luma.std(2, keepdim=True, correction=0).clamp(min=1e-4)
+    return (mean + axis * luma).view(content.shape).clamp(0, 1)
+
+
+def transfer(
+    content: Tensor, texture: Tensor, content_weight: float, steps: int, learning_rate: float
+) -> Tensor:
+    """Descend from the recoloured content to images with the texture's Gram matrices, keeping the contours.
+
+    Each image has a loss and Adam moments of its own, so its neighbours in the batch don't matter to it.
+
+    Args:
+        content: (N, 3, H, W) in [0, 1].
+        texture: (N, 3, h, w) in [0, 1].
+    """
+    filters, start = random_filters(), recolour(content, texture)
+    target_gram, target_contours = gram(texture, filters), contours(start)
+    gram_scale = target_gram.square().sum(dim=(1, 2))
+    contour_scale = target_contours.square().sum(dim=1) + 1e-3  # a flat content has no contours
+    made, first, second = start, torch.zeros_like(start), torch.zeros_like(start)
+    for step in range(1, steps + 1):
+        made = made.detach().requires_grad_()
+        texture_loss = (gram(made, filters) - target_gram).square().sum(dim=(1, 2)) / gram_scale
+        content_loss = (contours(made) - target_contours).square().sum(dim=1) / contour_scale
+        (slope,) = torch.autograd.grad((100 * texture_loss + content_weight * content_loss).sum(), made)
+        first, second = first.lerp(slope, 0.1), second.lerp(slope.square(), 0.001)  # Adam, usual decays
+        update = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+        made = (made.detach() - learning_rate * update).clamp(0, 1)
+    return made
+
+
+@torch.inference_mode(False)  # it descends a gradient, whoever calls it
+@torch.enable_grad()
+def cue_conflict(
+    images: Tensor,
+    labels: Tensor,
+    generator: torch.Generator,
+    per_pair: int = 20,
+    content_weight: float = 1.0,
+    steps: int = 40,
+    learning_rate: float = 0.03,
+    crop: float = 0.625,
+    batch: int = 45,
+) -> Stimuli:
+    """Images with the shape of one class (``labels``, ``ids``), the texture of another (``texture_labels``).
+
+    Args:
+        images: uint8 (N, 3, H, W); the classes are those in ``labels``.
+        per_pair: stimuli for each ordered pair of classes, fewer where the images don't suffice;
+            ``meta["per_pair"]`` holds the number that came out.
+        content_weight: lambda, the weight of the contours: a severity (0.3, 1, 3).
+        steps: of Adam; 0 gives the control that conflicts in colour only.
+        crop: share of the side of a texture image used, about its centre (less background).
+        batch: images optimised at a time; it changes no image.
+
+    ``meta["clipped"]`` is the share of values that end at 0 or 1.
+
+    Raises:
+        ValueError: too few classes, or too few images in one of them.
+    """
+    content, texture = pair_ids(labels, per_pair, generator)
+    height, width = (round(crop * side) for side in images.shape[2:])
+    top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+    cropped = images[:, :, top : top + height, left : left + width]
+    made = torch.cat(
+        [
+            transfer(to_unit(images[c]), to_unit(cropped[t]), content_weight, steps, learning_rate)
+            for c, t in zip(content.split(batch), texture.split(batch), strict=True)
+        ]
+    )
+    pairs = len(labels.unique()) * (len(labels.unique()) - 1)
+    meta = {"per_pair": len(content) / pairs, "clipped": ((made <= 0) | (made >= 1)).float().mean().item()}
+    return Stimuli(to_uint8(made)[0], labels[content], content, labels[texture], meta)

@@ -1,0 +1,74 @@
+"""Noise over the whole image or on a square, and the grey square that is the square's control.
+
+All standard deviations are on the [0, 1] scale; ``meta["clipped"]`` is the share of all values of the images
+that fell outside [0, 1].
+"""
+
+import torch
+from torch import Tensor
+
+from kdlib.names import check
+from kdlib.probes.base import Stimuli, in_place_of, to_uint8, to_unit
+
+
+def gaussian_noise(images: Tensor, labels: Tensor, generator: torch.Generator, sigma: float) -> Stimuli:
+    """Independent Gaussian noise on every value of uint8 (N, C, H, W); sigma 0 changes no bit."""
+    noisy, clipped = to_uint8(to_unit(images) + sigma * torch.randn(images.shape, generator=generator))
+    return in_place_of(noisy, labels, clipped=clipped)
+
+
+def square(images: Tensor, generator: torch.Generator, size: int, place: str) -> tuple[Tensor, ...]:
+    """Index of a ``size`` x ``size`` px square in every image of (N, C, H, W), at the centre or anywhere.
+
+    Raises:
+        ValueError: the square is larger than the image, or ``place`` is neither "centre" nor "random".
+    """
+    n, channels, height, width = images.shape
+    check("place", place, ("centre", "random"))
+    if size > min(height, width):
+        raise ValueError(f"a square of {size} px doesn't fit images of {height}x{width}.")
+    if place == "random":
+        top = torch.randint(height - size + 1, (n, 1), generator=generator)
+        left = torch.randint(width - size + 1, (n, 1), generator=generator)
+    else:
+        top, left = torch.tensor([[(height - size) // 2]]), torch.tensor([[(width - size) // 2]])
+    rows, columns = top + torch.arange(size), left + torch.arange(size)
+    return (
+        torch.arange(n).view(n, 1, 1, 1),
+        torch.arange(channels).view(1, channels, 1, 1),
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    )
+
+
+def local_noise(
+    images: Tensor,
+    labels: Tensor,
+    generator: torch.Generator,
+    size: int,
+    sigma: float,
+    place: str = "centre",
+    shared: bool = False,
+) -> Stimuli:
+    """Gaussian noise on a square of every image, nothing outside it changes; sigma 0 changes no bit.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        size: px, side of the square.
+        place: "centre", or "random" for another place in each image.
+        shared: the same noise pattern for all images instead of one each.
+    """
+    values, where = to_unit(images), square(images, generator, size, place)
+    patterns = 1 if shared else len(images)
+    values[where] += sigma * torch.randn(patterns, images.shape[1], size, size, generator=generator)
+    noisy, clipped = to_uint8(values)
+    return in_place_of(noisy, labels, clipped=clipped)
+
+
+def grey_box(
+    images: Tensor, labels: Tensor, generator: torch.Generator, size: int, place: str = "centre"
+) -> Stimuli:
+    """The square of :func:`local_noise` set to mid-grey: what is lost by hiding alone."""
+    boxed = images.clone()
+    boxed[square(images, generator, size, place)] = 128
+    return in_place_of(boxed, labels)

@@ -1,0 +1,384 @@
+"""A run is a value: ask for it, and it is loaded, or trained and kept.
+
+    spec = RunSpec(data, student, "crd", teacher=teacher_spec, training=training, seed=0)
+    run = RunStore("runs").get(spec)
+
+``runs/<id>/`` is written beside its place and renamed, so a directory that exists is complete:
+
+    spec.json  record.json (status, classes, environment)  history.csv  timing.csv  weights.safetensors
+    manifest.json (sha256 of the files above)  predictions/<probe>-<images' sha256>.npz
+"""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from kdlib import __version__
+from kdlib.data import Dataset, DataSpec, load
+from kdlib.methods import METHODS, hyperparameters
+from kdlib.models import ModelSpec, Network
+from kdlib.probes import Stimuli
+from kdlib.train import Progress, Training, fit, predict_logits
+
+
+class Stopped(RuntimeError):
+    """Training stopped at a checkpoint, as asked; the same call goes on from there."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run is. Two equal specs are the same run, wherever and whenever it is asked for.
+
+    Raises:
+        UnknownName: for a method or a hyper-parameter that doesn't exist.
+        ValueError: if a method that reads a teacher has none, or the reverse.
+    """
+
+    data: DataSpec
+    student: ModelSpec
+    method: str = "independent"
+    hyper: dict = field(default_factory=dict)  # overrides; all of the method's hyper-parameters once made
+    teacher: "RunSpec | None" = None
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hyper", hyperparameters(self.method, self.hyper))
+        reads = METHODS[self.method].reads
+        if reads and self.teacher is None:
+            raise ValueError(
+                f"method {self.method} reads the teacher's {', '.join(reads)}; give it a teacher"
+            )
+        if self.teacher and not reads:
+            raise ValueError(f"method {self.method} has no use for a teacher; leave it out")
+
+    def as_json(self) -> str:
+        """Canonical: equal specs give equal texts."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @cached_property
+    def id(self) -> str:
+        return hashlib.sha256(self.as_json().encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """For progress bars and logs."""
+        source = f" from {self.teacher.student.name}" if self.teacher else ""
+        return f"{self.method}: {self.student.name}{source}, seed {self.seed}"
+
+    def lineage(self) -> "list[RunSpec]":
+        """The runs that this one needs, teachers first, and itself."""
+        return [*(self.teacher.lineage() if self.teacher else []), self]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run on disk."""
+
+    spec: RunSpec
+    path: Path
+
+    @cached_property
+    def record(self) -> dict:
+        return json.loads((self.path / "record.json").read_text())
+
+    @property
+    def diverged(self) -> bool:
+        return self.record["status"] == "diverged"
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        return pd.read_csv(self.path / "history.csv")
+
+    @cached_property
+    def timing(self) -> pd.DataFrame:
+        return pd.read_csv(self.path / "timing.csv")
+
+    def network(self, device: torch.device | str = "cpu") -> Network:
+        """The trained student in evaluation mode."""
+        # The weights hold the normalisation too.
+        spec = replace(self.spec.student, pretrained=False)
+        network = Network(spec, len(self.record["classes"]), torch.zeros(3), torch.ones(3))
+        network.load_state_dict(load_file(self.path / "weights.safetensors"))
+        return network.to(device).eval()
+
+
+class RunStore:
+    """The runs under one directory.
+
+    Args:
+        root: the directory; made if it isn't there.
+        data_root: where data sets lie, as for :func:`kdlib.data.load`.
+        device: where to train; CUDA if there is a GPU.
+        should_stop: asked after every epoch; if it says yes, training stops with :class:`Stopped`.
+        quiet: no progress bars.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        data_root: str | Path | None = None,
+        device: str | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        quiet: bool = False,
+    ):
+        self.root = Path(root)
+        self.data_root = data_root
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.should_stop = should_stop
+        self.quiet = quiet
+        self._datasets: dict[str, Dataset] = {}
+
+    def dataset(self, spec: DataSpec) -> Dataset:
+        """Load a data set once."""
+        key = json.dumps(asdict(spec), sort_keys=True)
+        if key not in self._datasets:
+            data = load(spec, self.data_root)
+            named = json.dumps(asdict(data.spec), sort_keys=True)  # the same, with its fingerprint
+            self._datasets[key] = self._datasets[named] = data
+        return self._datasets[key]
+
+    def path(self, spec: RunSpec) -> Path:
+        return self.root / spec.id
+
+    def load(self, spec: RunSpec) -> Run | None:
+        """The finished run, or None; a damaged directory is set aside with a warning, and counts as none."""
+        path = self.path(spec)
+        if not path.is_dir():
+            return None
+        problem = _damage(path, spec)
+        if problem:
+            aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+            path.rename(aside)
+            warnings.warn(f"run {path} is damaged ({problem}): set aside as {aside.name}", stacklevel=2)
+            return None
+        return Run(spec, path)
+
+    def get(self, spec: RunSpec) -> Run:
+        """Load the run, or train it and its teachers. Waits while another process trains it.
+
+        Raises:
+            Stopped: if ``should_stop`` said so; what is done is kept in a checkpoint.
+            OSError: if the disk is full; finished runs and the last checkpoint stay as they were.
+        """
+        with self._lock(spec):
+            return self.load(spec) or self._train(spec)
+
+    def get_all(self, specs: Iterable[RunSpec]) -> Iterator[Run]:
+        """All runs, teachers first, in the order in which they are ready.
+
+        Runs that another process is training are left to it, so that several processes share one list.
+        """
+        waiting = {spec.id: spec for member in specs for spec in member.lineage()}
+        while waiting:
+            busy = True
+            for key, spec in list(waiting.items()):
+                if spec.teacher and spec.teacher.id in waiting:
+                    continue
+                try:
+                    with self._lock(spec, timeout=0):
+                        run = self.load(spec) or self._train(spec)
+                except Timeout:
+                    continue
+                busy = False
+                del waiting[key]
+                yield run
+            if busy:
+                time.sleep(1)
+
+    @contextmanager
+    def _lock(self, spec: RunSpec, timeout: float = -1):
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / f"{spec.id}.lock", timeout=timeout):
+            yield
+
+    def _train(self, spec: RunSpec) -> Run:
+        teacher_run = self.get(spec.teacher) if spec.teacher else None
+        data = self.dataset(spec.data)
+        # The global generator is seeded, and restored, for what the method draws when it is built.
+        with torch.random.fork_rng():
+            student = Network(spec.student, len(data.classes), *data.statistics, seed=spec.seed)
+            teacher = teacher_run.network(self.device).requires_grad_(False) if teacher_run else None
+            torch.manual_seed(spec.seed)
+            method = METHODS[spec.method](**spec.hyper)
+            method.build(student, teacher, data.train)
+            checkpoint = self.root / f"{spec.id}.checkpoint.safetensors"
+
+            def after_epoch(progress: Progress) -> None:
+                unfinished = len(progress.history) < spec.training.epochs and not progress.diverged
+                if unfinished:
+                    with _complain_if_full(checkpoint):
+                        _write_checkpoint(checkpoint, progress)
+                    if self.should_stop():
+                        raise Stopped(f"stopped {spec.label} after epoch {len(progress.history)}")
+
+            progress = fit(
+                student.to(self.device),
+                teacher,
+                method.to(self.device),
+                data,
+                spec.training,
+                spec.seed,
+                resume=_read_checkpoint(checkpoint),
+                after_epoch=after_epoch,
+                label=spec.label,
+                quiet=self.quiet,
+            )
+        with _complain_if_full(self.path(spec)):
+            self._write(spec, student, method, progress, data)
+        checkpoint.unlink(missing_ok=True)
+        return Run(spec, self.path(spec))
+
+    def _write(self, spec: RunSpec, student: Network, method, progress: Progress, data: Dataset) -> None:
+        partial = self.path(spec).with_name(f"{spec.id}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        record = {
+            "status": "diverged" if progress.diverged else "finished",
+            "classes": list(data.classes),
+            "source": data.source,
+            "student_parameters": sum(p.numel() for p in student.parameters()),
+            "method_parameters": sum(p.numel() for p in method.parameters()),
+            "environment": environment(self.device),
+        }
+        (partial / "spec.json").write_text(json.dumps(asdict(spec), indent=1, sort_keys=True))
+        (partial / "record.json").write_text(json.dumps(record, indent=1))
+        pd.DataFrame(progress.history).to_csv(partial / "history.csv", index=False)
+        pd.DataFrame(progress.timing).to_csv(partial / "timing.csv", index=False)
+        save_file(_on_host(student.state_dict()), partial / "weights.safetensors")
+        manifest = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        partial.rename(self.path(spec))
+
+    def predictions(self, run: Run, probe: str, stimuli: Stimuli) -> dict[str, np.ndarray]:
+        """What the student says of a probe's images, from the disk or by asking it.
+
+        Returns:
+            ``predicted`` (N,) int64, and float32 (N,) confidences: ``confidence`` of the predicted class,
+            ``confidence_label`` of the right one and, under cue conflict, ``confidence_texture``.
+        """
+        path = run.path / "predictions" / f"{probe}-{stimuli.sha256[:12]}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                found = {name: stored[name] for name in stored.files}
+        except FileNotFoundError:
+            found = None
+        except Exception as error:  # whatever a damaged zip archive makes NumPy raise
+            warnings.warn(f"{path} is damaged ({error}): made again", stacklevel=2)
+            found = None
+        if found is None:
+            found = self._predict(run, stimuli)
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_suffix(f".partial-{os.getpid()}")
+            with _complain_if_full(path), partial.open("wb") as file:
+                np.savez_compressed(file, **found)
+            partial.replace(path)
+        return {
+            name: array.astype(np.int64 if name == "predicted" else np.float32)
+            for name, array in found.items()
+        }
+
+    def _predict(self, run: Run, stimuli: Stimuli) -> dict[str, np.ndarray]:
+        share = predict_logits(run.network(self.device), stimuli.images).softmax(1).cpu()
+        confidence, predicted = share.max(1)
+        columns = {"confidence_label": stimuli.labels}
+        if stimuli.texture_labels is not None:
+            columns["confidence_texture"] = stimuli.texture_labels
+        found = {name: share.gather(1, label[:, None])[:, 0] for name, label in columns.items()}
+        found = {name: array.half().numpy() for name, array in {"confidence": confidence, **found}.items()}
+        return {"predicted": predicted.to(torch.int16).numpy(), **found}
+
+
+def environment(device: torch.device) -> dict[str, str | int]:
+    """What a number depends on beside its spec."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "kdlib": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "device": gpu or _processor(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _on_host(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _write_checkpoint(path: Path, progress: Progress) -> None:
+    rows = {"history": json.dumps(progress.history), "timing": json.dumps(progress.timing)}
+    partial = path.with_suffix(".partial")
+    save_file(_on_host(progress.tensors), partial, metadata=rows)
+    partial.replace(path)
+
+
+def _read_checkpoint(path: Path) -> Progress | None:
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            rows = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Progress(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        warnings.warn(f"checkpoint {path} is damaged ({error}): training starts anew", stacklevel=2)
+        return None
+
+
+def _damage(path: Path, spec: RunSpec) -> str | None:
+    """What is wrong with a run's directory, or None."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        for name, digest in manifest.items():
+            if _sha256(path / name) != digest:
+                return f"{name} has changed"
+        if json.loads((path / "spec.json").read_text()) != json.loads(spec.as_json()):
+            return "spec.json is of another run"
+    except (OSError, ValueError, AttributeError) as error:
+        return str(error)
+    return None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def _complain_if_full(path: Path):
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            f"the disk is full: {path.name} could not be written under {path.parent}; no finished run is "
+            "lost; free some space and give the same command again",
+        ) from error

@@ -1,0 +1,211 @@
+"""The report from two small notebooks whose outputs are written by hand, so no kernel runs."""
+
+import base64
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat import v4
+
+from kdlib.report import BROWSERS, latex_to_mathml, write_pdf, write_report
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n only the type matters here").decode()
+KL = r"\mathcal{L}_{kd}=T^2\,\mathrm{KL}(\sigma(z_t/T)\,\|\,\sigma(z_s/T))"
+
+
+def figure(**metadata):
+    return v4.new_output("display_data", data={"image/png": PNG, "text/plain": "<Figure>"}, metadata=metadata)
+
+
+def stream(name: str, text: str):
+    return v4.new_output("stream", name=name, text=text)
+
+
+def cells_of_first() -> list:
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "bar"}, "text/plain": "HBox(bar)"}
+    table = {"text/html": '<table class="dataframe"><tr><td>0.912</td></tr></table>', "text/plain": "0.912"}
+    page = '<script src="https://cdn.example.org/require.js"></script><div id="shared">embedded</div>'
+    error = {
+        "ename": "ValueError",
+        "evalue": "bad <seed>",
+        "traceback": ["\x1b[31mTraceback\x1b[0m", "line 1"],
+    }
+    return [
+        v4.new_markdown_cell(
+            "# Does bias travel?\n\nSee [results](02_second.ipynb#Results), [ours](#Results)."
+        ),
+        v4.new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}),
+        v4.new_code_cell(
+            "SECRET = 1", metadata={"tags": ["remove_cell"]}, outputs=[stream("stdout", "secret output")]
+        ),
+        v4.new_markdown_cell(
+            f"## Results\n\nInline $T^2$ and\n\n$${KL}$$\n\n"
+            "Paid \\$5, or $6 and $7; `$HOME and $PATH`; unknown $\\nosuchmacro{y}$.\n\n"
+            "```bash\necho $A $B\n```\n\n## Results\n\n![far](https://example.org/far.png)"
+        ),
+        v4.new_code_cell(
+            "train()", outputs=[stream("stderr", "100%|####|"), stream("stdout", "accuracy <0.9>")]
+        ),
+        v4.new_code_cell("bar()", outputs=[v4.new_output("display_data", data=widget)]),
+        v4.new_code_cell("table", outputs=[v4.new_output("execute_result", data=table, execution_count=1)]),
+        v4.new_code_cell("plot()", outputs=[figure(), figure(alt="shape bias by method")]),
+        v4.new_code_cell("page()", outputs=[v4.new_output("display_data", data={"text/html": page})]),
+        v4.new_code_cell("fail()", outputs=[v4.new_output("error", **error)]),
+    ]
+
+
+def cells_of_second() -> list:
+    shared = v4.new_output("display_data", data={"text/html": '<div id="shared">again</div>'})
+    return [v4.new_markdown_cell("# Does bias travel?\n\n## Results"), v4.new_code_cell("", outputs=[shared])]
+
+
+def save(path: Path, cells: list) -> Path:
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    notebooks = [
+        save(folder / "01_first.ipynb", cells_of_first()),
+        save(folder / "02_second.ipynb", cells_of_second()),
+    ]
+    return write_report(notebooks, folder / "new" / "report.html", "Bias & distillation", "profile <quick>")
+
+
+@pytest.fixture
+def page(report) -> BeautifulSoup:
+    return BeautifulSoup(report.read_text(encoding="utf-8"), "html.parser")
+
+
+def test_report_asks_for_no_other_file(report, page):
+    html = report.read_text(encoding="utf-8")
+    assert not re.search(r'src\s*=\s*"(?!data:)', html)
+    assert not page.select("link, script, iframe")
+    assert not re.search(r"@import|url\(", page.style.string)
+    policy = page.select_one("meta[http-equiv=Content-Security-Policy]")["content"]
+    assert policy.startswith("default-src 'none'")
+    assert page.find("a", href="https://example.org/far.png").string == "far"
+
+
+def test_title_and_subtitle_are_text(page):
+    assert page.title.string == page.h1.string == "Bias & distillation"
+    assert page.select_one(".subtitle").string == "profile <quick>"
+
+
+def test_contents_lead_to_unique_headings(page):
+    ids = [tag["id"] for tag in page.select("[id]")]
+    assert len(ids) == len(set(ids))
+    links = page.select(".contents a")
+    assert [link.get_text() for link in links] == [
+        *("Does bias travel?", "Results", "Results"),
+        *("Does bias travel?", "Results"),
+    ]
+    targets = [link["href"].removeprefix("#") for link in links]
+    assert len(set(targets)) == len(links) and set(targets) <= set(ids)
+
+
+def test_links_between_notebooks_stay_in_the_page(page):
+    assert page.find("a", string="results")["href"] == "#chapter-2-results"
+    assert page.find("a", string="ours")["href"] == "#chapter-1-results"
+
+
+def test_notebook_without_a_heading_is_named_by_its_file(tmp_path):
+    target = write_report([save(tmp_path / "03_bare.ipynb", [])], tmp_path / "bare.html", "t", "s")
+    assert BeautifulSoup(target.read_text(), "html.parser").select_one(".contents a").string == "03_bare"
+
+
+def test_code_is_folded_and_outputs_are_not(page):
+    for block in page.select("main .highlight"):
+        assert block.find_parent("details", class_="code") or block.find_parent(class_="markdown")
+    assert not page.select("details.code[open]")
+    assert page.find("pre", string="accuracy <0.9>").find_parent("details") is None
+    assert page.select_one("details.code summary").string == "this run's parameters"
+    assert page.select_one(".table > table.dataframe").td.string == "0.912"
+
+
+def test_progress_and_removed_cells_are_left_out(report):
+    html = report.read_text(encoding="utf-8")
+    for left_out in ("100%|", "HBox", "SECRET", "secret output"):
+        assert left_out not in html
+
+
+def test_math_becomes_mathml(page):
+    inline, block = page.select("main math")
+    assert inline["display"] == "inline" and inline.get_text() == "T2"
+    assert block["display"] == "block" and "KL" in block.get_text()
+
+
+def test_dollars_that_are_no_math_stay(page):
+    text = page.main.get_text()
+    assert "Paid $5, or $6 and $7; $HOME and $PATH;" in text
+    assert "echo $A $B" in text
+
+
+@pytest.mark.parametrize("latex", [r"\nosuchmacro{y}", r"\left( x", "x_{", "a & b", ""])
+def test_formula_that_cannot_be_read_stays_as_its_source(latex):
+    source = BeautifulSoup(latex_to_mathml(latex, display=False), "html.parser")
+    assert source.code.string == f"${latex}$" and not source.math
+
+
+def test_aligned_equations_are_a_table():
+    mathml = latex_to_mathml(r"\begin{aligned} a &= \log p \\ b &= c \end{aligned}", display=True)
+    assert mathml.count("<mtr>") == 2 and '<mi>log</mi><mspace width="0.167em" />' in mathml
+
+
+def test_named_functions_keep_their_distance():
+    assert latex_to_mathml(r"\log p", display=False).count("mspace") == 1
+    assert "mspace" not in latex_to_mathml(r"\log(p) + \cosh p", display=False)
+
+
+def test_figures_are_in_the_page_with_a_text(page):
+    images = page.select("figure img")
+    assert [image["alt"] for image in images] == ["Figure 2", "shape bias by method"]
+    assert all(image["src"] == f"data:image/png;base64,{PNG}" for image in images)
+
+
+def test_failed_cell_is_shown(page):
+    error = page.select_one(".error")
+    assert "This cell failed: ValueError bad <seed>" in error.p.get_text()
+    assert error.pre.string == "Traceback\nline 1"
+    assert error.find_parent("details") is None
+
+
+def test_missing_notebook_says_how_to_make_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"05_findings\.ipynb.*python -m kdlib study"):
+        write_report([tmp_path / "05_findings.ipynb"], tmp_path / "report.html", "t", "s")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_no_browser_no_pdf(report, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert write_pdf(report) is None
+
+
+def fake_browser(folder: Path, script: str, monkeypatch) -> None:
+    browser = folder / BROWSERS[0]
+    browser.write_text(f"#!/bin/sh\n{script}\n")
+    browser.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_failing_browser_gives_its_last_words(report, tmp_path, monkeypatch):
+    fake_browser(tmp_path, "echo starting >&2; echo no display >&2; exit 3", monkeypatch)
+    with pytest.raises(RuntimeError, match=r"could not print .*: no display$"):
+        write_pdf(report)
+
+
+def test_hanging_browser_is_stopped(report, tmp_path, monkeypatch):
+    fake_browser(tmp_path, "exec sleep 30", monkeypatch)
+    with pytest.raises(RuntimeError, match=r"took longer than 0\.2 s"):
+        write_pdf(report, timeout=0.2)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium or Chrome on PATH")
+def test_browser_prints_a_pdf(report):
+    pdf = write_pdf(report)
+    assert pdf == report.with_suffix(".pdf") and pdf.read_bytes().startswith(b"%PDF")
