@@ -91,7 +91,10 @@ def train(options: argparse.Namespace) -> int:
             value = getattr(options, name)
             words += [f"--{name.replace('_', '-')}={value}"] if value is not None else []
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        helpers = [subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL) for _ in range(options.jobs - 1)]
+        helpers = [
+            subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+            for _ in range(options.jobs - 1)
+        ]
     try:
         runs = study.train()
     except Stopped as stopped:

@@ -167,8 +167,9 @@ def _shape_texture(spec: DataSpec):
     for offset, count in enumerate((spec.train_images or 10_000, spec.test_images or 2_000)):
         made = procedural.generate(count, 2 * seed + offset, size=spec.image_size, **options)
         splits.append(Split(made.images, made.labels))
-    source = "shape-texture set (procedural: shape predicts the label in {shape_correlation:.0%}, texture in "
-    source = (source + "{texture_correlation:.0%} of the images beyond chance)").format(**options)
+    source = "shape-texture set (procedural; correlation with the label: shape {:g}, texture {:g})".format(
+        options["shape_correlation"], options["texture_correlation"]
+    )
     return source, procedural.SHAPES, *splits
 
 

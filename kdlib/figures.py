@@ -61,12 +61,15 @@ class Page:
 
     def table(self, table: pd.DataFrame, name: str, caption: str, show: pd.DataFrame | None = None) -> None:
         """Save as ``<chapter>_<name>.csv``; show it, or ``show`` in its place, with its caption."""
+        self.save(table, name)
+        self._caption("Table", caption)
+        display(HTML(_table_html(table if show is None else show, f"t{self.chapter}{self.counts['Table']}")))
+
+    def save(self, table: pd.DataFrame, name: str) -> None:
+        """Keep a table as ``<chapter>_<name>.csv`` without showing it."""
         folder = self.folder / "tables"
         folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / f"{self.chapter:02}_{name}.csv", index=False)
-        self._caption("Table", caption)
-        shown = table if show is None else show
-        display(HTML(shown.to_html(index=False, float_format=lambda value: f"{value:.3f}", na_rep="—")))
 
     def gallery(self, stimuli: dict[str, Stimuli], family: str, caption: str) -> None:
         """The pictures of one family's probes, as far as they are among the stimuli."""
@@ -75,6 +78,15 @@ class Page:
             display(Markdown(f"*This profile has no probe of the family {family}.*"))
             return
         self.figure(probe_gallery(shown, stimuli["clean"]), f"probe_{family}", caption)
+
+
+def _table_html(table: pd.DataFrame, name: str) -> str:
+    """Numbers to the right, text to the left; the same table gives the same HTML."""
+    texts = list(table.select_dtypes(exclude="number").columns)
+    head = {"selector": "th", "props": "text-align: left"}
+    style = table.style.hide(axis="index").set_uuid(name).set_table_styles([head])
+    style = style.format(precision=3, na_rep="—")
+    return style.set_properties(subset=texts, **{"text-align": "left"}).to_html()
 
 
 def title_of(role: str) -> str:
@@ -153,39 +165,35 @@ def loss_terms(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def dot_plot(table: pd.DataFrame, label: str, reference: float | None = None) -> Figure:
+def dot_plot(
+    table: pd.DataFrame,
+    label: str,
+    reference: float,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Figure:
     """Estimates with intervals, a line for each probe and a colour for each role.
 
     Args:
         table: columns role, probe, estimate, low, high.
         label: of the horizontal axis.
-        reference: a dotted vertical line, e.g. chance.
+        reference: where the dotted vertical line stands, e.g. chance.
+        limits: of the horizontal axis; an interval may reach beyond.
     """
-    return _lines(
-        table.assign(group=table.role.map(title_of)), palette(list(table.role.unique())), label, reference
-    )
-
-
-def _lines(table: pd.DataFrame, colours: dict[str, str], label: str, reference: float | None) -> Figure:
     roles, names = list(table.role.unique()), list(table.probe.unique())
+    colours = palette(roles)
     figure, axis = plt.subplots(figsize=(6, 0.16 * len(names) * (len(roles) + 1) + 0.9))
     for index, role in enumerate(roles):
-        part = (
-            table[table.role == role]
-            .set_index("probe")
-            .loc[lambda rows: [n for n in names if n in rows.index]]
-        )
-        height = [
-            names.index(name) + (index - (len(roles) - 1) / 2) * 0.75 / len(roles) for name in part.index
-        ]
+        part = table[table.role == role].set_index("probe").reindex(names)
+        height = np.arange(len(names)) + (index - (len(roles) - 1) / 2) * 0.75 / len(roles)
         axis.hlines(height, part.low, part.high, color=colours[role], linewidth=1.6)
         marker = MARKERS[index % len(MARKERS)]
         axis.plot(part.estimate, height, marker, color=colours[role], markersize=4.5, label=title_of(role))
-    if reference is not None:
-        axis.axvline(reference, color="0.4", linestyle=":", linewidth=1)
+    axis.axvline(reference, color="0.4", linestyle=":", linewidth=1)
     for edge in np.arange(0.5, len(names) - 1):
         axis.axhline(edge, color="0.9", linewidth=0.8, zorder=0)
     axis.set(yticks=range(len(names)), yticklabels=names, xlabel=label, ylim=(len(names) - 0.5, -0.5))
+    axis.set_xlim(limits)
+    _say_if_empty(axis, table.estimate)
     axis.tick_params(axis="y", length=0)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -193,10 +201,8 @@ def _lines(table: pd.DataFrame, colours: dict[str, str], label: str, reference: 
 
 def ratio_beside_retention(table: pd.DataFrame) -> Figure:
     """The original's raw ratio against the chance-adjusted retention, a point for each model and probe."""
-    wide = table[table.measure.isin(["raw_ratio", "retention"])].pivot_table(
-        index=["role", "probe"], columns="measure", values="estimate", sort=False
-    )
-    wide = wide.dropna().reset_index()
+    wide = table.set_index(["role", "probe", "measure"])["estimate"].unstack("measure")
+    wide = wide.dropna(subset=["raw_ratio", "retention"]).reset_index()
     roles = list(wide.role.unique())
     colours = palette(roles)
     figure, axis = plt.subplots(figsize=(4.6, 3.8))
@@ -208,17 +214,20 @@ def ratio_beside_retention(table: pd.DataFrame) -> Figure:
         axis.plot(
             part.retention, part.raw_ratio, marker, color=colours[role], label=title_of(role), alpha=0.85
         )
-    axis.set(xlabel="retention, 0 = chance, 1 = nothing lost", ylabel="raw ratio probe / clean")
+    axis.set(xlabel="retention (0: chance, 1: nothing lost)", ylabel="raw ratio, probe / clean")
+    _say_if_empty(axis, wide.retention)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def shape_bias_plot(table: pd.DataFrame) -> Figure:
     """Shares of shape and of texture decisions under cue conflict; lines of equal shape bias."""
-    wide = table.pivot_table(index="role", columns="measure", values=["estimate", "low", "high"], sort=False)
+    wide = table.set_index(["role", "measure"])[["estimate", "low", "high"]].unstack("measure")
+    wide = wide.loc[list(table.role.unique())]
     colours = palette(list(wide.index))
     figure, axis = plt.subplots(figsize=(4.4, 3.8))
-    top = max(wide["high" if "high" in wide else "estimate"].max().max() * 1.1, 0.25)
+    shares = wide.loc[:, (slice(None), ["shape_share", "texture_share"])]
+    top = max(shares.max().max() * 1.1, 0.25)
     for bias in (0.1, 0.3, 0.5, 0.7, 0.9):
         slope = bias / (1 - bias)
         end = min(top, top / slope)
@@ -226,10 +235,9 @@ def shape_bias_plot(table: pd.DataFrame) -> Figure:
         axis.annotate(f"{bias:.1f}", (end, end * slope), color="0.5", fontsize="x-small")
     for index, (role, row) in enumerate(wide.iterrows()):
         x, y = row["estimate"]["texture_share"], row["estimate"]["shape_share"]
-        if "low" in row:
-            low, high = row["low"], row["high"]
-            axis.hlines(y, low["texture_share"], high["texture_share"], color=colours[role], linewidth=1)
-            axis.vlines(x, low["shape_share"], high["shape_share"], color=colours[role], linewidth=1)
+        low, high = row["low"], row["high"]
+        axis.hlines(y, low["texture_share"], high["texture_share"], color=colours[role], linewidth=1)
+        axis.vlines(x, low["shape_share"], high["shape_share"], color=colours[role], linewidth=1)
         axis.plot(x, y, MARKERS[index % len(MARKERS)], color=colours[role], label=title_of(role))
     axis.set(
         xlim=(0, top), ylim=(0, top), xlabel="share of texture decisions", ylabel="share of shape decisions"
@@ -316,7 +324,23 @@ def original_ratios(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of a measure table that a reader wants, with roles by their titles."""
-    columns = ["role", "measure", "probe", "estimate", "low", "high", "seeds", "images"]
-    return table.assign(role=table.role.map(title_of))[columns]
+def wide_table(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """A measure as "estimate [low, high]", probes down and roles across."""
+    rows = table[table.measure == measure]
+    cells = [with_interval(*values) for values in zip(rows.estimate, rows.low, rows.high, strict=True)]
+    rows = rows.assign(cell=cells, role=rows.role.map(title_of))
+    wide = rows.pivot(index="probe", columns="role", values="cell")
+    return wide.loc[rows.probe.unique(), rows.role.unique()].reset_index().rename_axis(columns=None)
+
+
+def with_interval(estimate: float, low: float, high: float) -> str:
+    """Like "0.53 [0.50, 0.56]", without the brackets where there is no interval."""
+    if pd.isna(estimate):
+        return "—"
+    return f"{estimate:.2f}" if pd.isna(low) else f"{estimate:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _say_if_empty(axis: plt.Axes, values: pd.Series) -> None:
+    if values.isna().all():
+        text = "no network learned enough for this measure"
+        axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="0.4")

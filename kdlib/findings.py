@@ -92,8 +92,8 @@ def _percent(row: pd.Series) -> str:
 def ratio_sentence(measures: pd.DataFrame) -> str:
     """Where the raw ratio flatters most, compared with the chance-adjusted retention."""
     keys = ["direction", "role", "probe"]
-    wide = measures[measures.measure.isin(["raw_ratio", "retention", "accuracy"])]
-    wide = wide.pivot_table(index=keys, columns="measure", values="estimate").dropna()
+    wide = measures.set_index([*keys, "measure"])["estimate"].unstack("measure")
+    wide = wide.dropna(subset=["raw_ratio", "retention"])
     if wide.empty:
         return "No model learned enough for a retention."
     flattered = (wide.raw_ratio - wide.retention).idxmax()
@@ -107,12 +107,12 @@ def ratio_sentence(measures: pd.DataFrame) -> str:
 
 def shape_bias_sentence(measures: pd.DataFrame) -> str:
     """Each model's shape bias with its cue rate."""
-    wide = measures[measures.measure.isin(["shape_bias", "cue_rate"])]
-    wide = wide.pivot_table(index="role", columns="measure", values="estimate", sort=False)
-    if wide.empty or "shape_bias" not in wide:
-        return "No model reads the cues often enough for a shape bias."
+    wide = measures[measures.probe == "cue_conflict"]
+    if wide.empty:
+        return "This study has no cue conflict, so nothing can be said of shape bias."
+    wide = wide.set_index(["role", "measure"])["estimate"].unstack("measure")
     told = []
-    for role, row in wide.iterrows():
+    for role, row in wide.loc[list(measures.role.unique())].iterrows():
         bias = "not defined" if pd.isna(row.shape_bias) else f"{row.shape_bias:.2f}"
         told.append(f"{title_of(role)} {bias} (names a cue on {row.cue_rate:.0%})")
     return f"Shape bias: {', '.join(told)}."
@@ -125,22 +125,21 @@ def transfer_sentence(effects: pd.DataFrame) -> str:
     open_cells = effects[effects.teacher.isin(["toward", "away", "neither"])]
     counts = open_cells.teacher.value_counts()
     shown = (
-        f"In {len(open_cells)} of {len(effects)} comparisons the teacher differs from the independent student"
+        f"The teacher differs from the independent student in {len(open_cells)} of {len(effects)} comparisons"
     )
     if not len(open_cells):
         return shown + ": there was nothing to transfer that these seeds can show."
     return (
         f"{shown}; there the student moved toward it in {counts.get('toward', 0)}, away from it in "
         f"{counts.get('away', 0)}, and neither is sure in {counts.get('neither', 0)}. "
-        "Intervals are not yet corrected for the number of comparisons."
+        "Intervals are not corrected for the number of comparisons."
     )
 
 
 def cost_sentence(cost: pd.DataFrame) -> str:
     """An epoch's cost relative to the independent student's."""
-    relative = (
-        cost[~cost.role.isin(["teacher", "independent"])].groupby("role", sort=False)["relative"].mean()
-    )
+    methods = cost[~cost.role.isin(["teacher", "independent"])]
+    relative = methods.groupby("role", sort=False)["relative"].mean()
     told = ", ".join(f"{title_of(role)} {value:.2f}" for role, value in relative.items())
     return f"An epoch costs, in epochs of the independent student: {told}."
 
@@ -180,11 +179,11 @@ def original_sentence(original: pd.DataFrame) -> str:
     guessers = original[original["retention texture"].isna()]
     ratios = [name for name in original if name.startswith("ratio ")]
     told = [
-        f"{row.model} ({DIRECTIONS[row.direction]}) classifies {row.clean:.1f}% of the unchanged images and has "
-        f"ratios of {row[ratios].min():.2f} to {row[ratios].max():.2f}"
+        f"{row.model} ({DIRECTIONS[row.direction]}) gets {row.clean:.1f}% of the unchanged images right and "
+        f"was given ratios of {row[ratios].min():.2f} to {row[ratios].max():.2f}"
         for _, row in guessers.iterrows()
     ]
-    return f"Networks that hardly learned, with ratios that are chance over little more than chance: {'; '.join(told)}."
+    return f"Networks that hardly learned, whose ratios are chance over nearly chance: {'; '.join(told)}."
 
 
 def claims_table(methods: list[str]) -> pd.DataFrame:

@@ -218,10 +218,8 @@ def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Ten
 
 
 def _turn(x: Tensor, y: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:
-    cos, sin = (
-        torch.deg2rad(degrees).cos(),
-        torch.deg2rad(degrees).sin(),
-    )
+    angle = torch.deg2rad(degrees)
+    cos, sin = angle.cos(), angle.sin()
     return cos * x + sin * y, cos * y - sin * x
 
 

@@ -302,22 +302,15 @@ class Study:
             )
         return pd.DataFrame(rows)
 
-    def network_table(self) -> pd.DataFrame:
-        """What the students and teachers are, and how they are trained."""
-        rows = []
-        for member in self.members():
-            if member.seed == self.seeds[0] and member.role in CONTROLS:
-                training = member.spec.training
-                rows.append(
-                    {
-                        "direction": member.direction,
-                        "role": "student" if member.role == "independent" else "teacher",
-                        "network": member.spec.student.name,
-                        "options": json.dumps(member.spec.student.options),
-                        **{field.name: getattr(training, field.name) for field in fields(Training)},
-                    }
-                )
-        return pd.DataFrame(rows)
+    def network_table(self, direction: str) -> pd.DataFrame:
+        """What teacher and student are and how they are trained, side by side."""
+        columns = {}
+        for member in self._direction_members(direction, self.seeds[0])[: len(CONTROLS)]:
+            network = {field.name: getattr(member.spec.student, field.name) for field in fields(ModelSpec)}
+            recipe = {field.name: getattr(member.spec.training, field.name) for field in fields(Training)}
+            name = "teacher" if member.role == "teacher" else "every student"
+            columns[name] = {key: str(value) for key, value in (network | recipe).items()}
+        return pd.DataFrame(columns).rename_axis("what").reset_index()
 
     def history_table(self, direction: str) -> pd.DataFrame:
         """One row for each run, epoch, and term of the loss or accuracy, with its value."""

@@ -97,33 +97,41 @@ def measure_table(evidence: Evidence) -> pd.DataFrame:
 def transfer_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each method, measure and probe: movement, gap, and movement toward the teacher.
 
-    Measures for which a smallest effect of interest was fixed; empty with one seed. A row in which a run did
-    not learn has NaN throughout and ``reason`` says so.
+    For the measures that have a smallest effect of interest. ``narrow_low`` and ``narrow_high`` are the
+    movement's 90% interval, for equivalence. Where nothing can be computed (one seed, or a run that did not
+    learn), the numbers are NaN and ``reason`` says why.
     """
     rows = []
     for method in evidence.methods:
         for measure, probe in evidence.questions:
-            if measure not in SMALLEST_EFFECTS:
-                continue
-            roles = (method, "independent", "teacher")
-            student, independent, teacher = (evidence.influence(role, measure, probe) for role in roles)
-            if len(student) < 2:
-                continue
-            row = {"direction": evidence.direction, "method": method, "measure": measure, "probe": probe}
-            try:
-                found = transfer(student, independent, teacher, SMALLEST_EFFECTS[measure])
-            except ValueError as error:
-                rows.append(row | {"established": False, "reason": str(error).partition(";")[0]})
-                continue
-            for name in ("movement", "gap", "toward"):
-                interval = getattr(found, name)
-                row |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
-            narrow = crossed_interval(student - independent, level=0.90)
-            row |= {"narrow_low": narrow.low, "narrow_high": narrow.high, "p": found.movement.p}
-            seeds = (student - independent).mean(1)
-            row |= {"seeds_up": int((seeds > 0).sum()), "seeds": len(seeds)}
-            rows.append(row | {"established": found.established, "ratio": found.ratio, "reason": ""})
+            if measure in SMALLEST_EFFECTS:
+                row = {"direction": evidence.direction, "method": method, "measure": measure, "probe": probe}
+                rows.append(row | _movement(evidence, method, measure, probe))
     return pd.DataFrame(rows)
+
+
+def _movement(evidence: Evidence, method: str, measure: str, probe: str) -> dict:
+    spans = [f"{name}{end}" for name in ("movement", "gap", "toward") for end in ("", "_low", "_high")]
+    empty = dict.fromkeys([*spans, "narrow_low", "narrow_high", "p", "ratio", "seeds_up"], np.nan)
+    roles = (method, "independent", "teacher")
+    student, independent, teacher = (evidence.influence(role, measure, probe) for role in roles)
+    row = empty | {"seeds": len(student), "established": False, "reason": ""}
+    try:
+        found = transfer(student, independent, teacher, SMALLEST_EFFECTS[measure])
+        narrow = crossed_interval(student - independent, level=0.90)
+    except ValueError as error:
+        return row | {"reason": str(error).partition(";")[0].partition(", an interval")[0]}
+    for name in ("movement", "gap", "toward"):
+        interval = getattr(found, name)
+        row |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return row | {
+        "narrow_low": narrow.low,
+        "narrow_high": narrow.high,
+        "p": found.movement.p,
+        "ratio": found.ratio if found.established else np.nan,
+        "seeds_up": int(((student - independent).mean(axis=1) > 0).sum()),
+        "established": found.established,
+    }
 
 
 def _row(evidence: Evidence, role: str, measure: str, probe: str, influence: np.ndarray) -> dict:

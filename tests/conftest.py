@@ -1,0 +1,66 @@
+"""Small things that many tests use."""
+
+import os
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+
+from kdlib.data import Dataset, DataSpec, load
+from kdlib.models import ModelSpec, Network
+from kdlib.runs import RunSpec
+from kdlib.train import Training
+
+matplotlib.use("agg")
+
+CNN = ModelSpec(
+    "resnet18",
+    small_stem=True,
+    options={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4},
+)
+VIT = ModelSpec("vit_tiny_patch16_224", options={"embed_dim": 16, "depth": 2, "num_heads": 2})
+RECIPES = {
+    "cnn": Training(epochs=2, batch_size=16, optimiser="sgd", learning_rate=0.05),
+    "vit": Training(epochs=2, batch_size=16, optimiser="adamw", learning_rate=1e-3),
+}
+MODELS = {"cnn": CNN, "vit": VIT}
+DIRECTIONS = [("cnn", "vit"), ("vit", "cnn")]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads():
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def shapes() -> Dataset:
+    """80 training and 40 test images of the procedural set."""
+    return load(DataSpec("shape_texture", train_images=80, test_images=40))
+
+
+@pytest.fixture
+def make_network(shapes):
+    def make(name: str, seed: int = 0, **options) -> Network:
+        return Network(MODELS[name], len(shapes.classes), *shapes.statistics, seed=seed, **options)
+
+    return make
+
+
+@pytest.fixture
+def make_spec(shapes):
+    def make(student: str, method: str = "independent", teacher: str | None = None, **more) -> RunSpec:
+        source = RunSpec(shapes.spec, MODELS[teacher], training=RECIPES[teacher]) if teacher else None
+        training = more.pop("training", RECIPES[student])
+        return RunSpec(shapes.spec, MODELS[student], method, teacher=source, training=training, **more)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cifar10_root() -> Path:
+    """The root of real CIFAR-10 images, where KDLIB_DATA names one."""
+    root = os.environ.get("KDLIB_DATA")
+    if not root or not any((Path(root) / name).is_dir() for name in ("cifar10", "cifar-10-batches-py")):
+        pytest.skip("no CIFAR-10 images: KDLIB_DATA names no folder that has them")
+    return Path(root)

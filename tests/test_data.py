@@ -1,0 +1,207 @@
+import hashlib
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from kdlib import data
+from kdlib.data import CIFAR10_CLASSES, DataError, DataSpec, Split, augment, epoch_plan, fingerprint, load
+
+
+def write_folder(root, name="cifar10", classes=CIFAR10_CLASSES, count=3, size=32, suffix="png"):
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in classes:
+            folder = root / name / split / label
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index:04}.{suffix}")
+
+
+def write_batches(root, monkeypatch):
+    """torchvision's files with 10 images a batch, and its checksums set to match."""
+    base = root / CIFAR10.base_folder
+    base.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    sums = {}
+    for name, _ in [*CIFAR10.train_list, *CIFAR10.test_list]:
+        pixels = generator.integers(0, 256, (10, 3072), dtype=np.uint8)
+        (base / name).write_bytes(pickle.dumps({"data": pixels, "labels": list(range(10))}))
+    (base / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CIFAR10_CLASSES)}))
+    for path in base.iterdir():
+        sums[path.name] = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(CIFAR10, "train_list", [[n, sums[n]] for n, _ in CIFAR10.train_list])
+    monkeypatch.setattr(CIFAR10, "test_list", [[n, sums[n]] for n, _ in CIFAR10.test_list])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
+    return base
+
+
+def test_image_folder_keeps_pixels_and_labels_together(tmp_path):
+    write_folder(tmp_path)
+    found = load(DataSpec("cifar10"), tmp_path)
+    assert found.source == "CIFAR-10 (image folder, PNG)"
+    assert found.classes == CIFAR10_CLASSES
+    for index in (0, 4, 29):
+        label = found.test.labels[index]
+        path = tmp_path / "cifar10" / "test" / CIFAR10_CLASSES[label] / f"{index % 3:04}.png"
+        pixels = np.asarray(Image.open(path)).transpose(2, 0, 1)
+        assert np.array_equal(found.test.images[index].numpy(), pixels)
+
+
+def test_images_are_decoded_once(tmp_path, monkeypatch):
+    write_folder(tmp_path, count=1)
+    first = load(DataSpec("cifar10"), tmp_path)
+    monkeypatch.setattr(data, "_decode", None)
+    again = load(DataSpec("cifar10"), tmp_path)
+    assert torch.equal(first.train.images, again.train.images)
+
+
+def test_a_changed_file_is_decoded_again_and_changes_the_fingerprint(tmp_path):
+    write_folder(tmp_path, count=1)
+    before = load(DataSpec("cifar10"), tmp_path)
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "cifar10" / "train" / "cat" / "0000.png")
+    after = load(DataSpec("cifar10"), tmp_path)
+    assert before.spec.fingerprint != after.spec.fingerprint
+    with pytest.raises(DataError, match=f"fingerprint .* but {before.spec.fingerprint} was expected"):
+        load(before.spec, tmp_path)
+
+
+def test_own_folder_with_other_classes_and_sizes(tmp_path):
+    write_folder(tmp_path, "pets", ("cat", "dog"), size=40, suffix="jpg")
+    found = load(DataSpec("pets", image_size=24), tmp_path)
+    assert found.classes == ("cat", "dog")
+    assert found.source == "pets (image folder, JPEG)"
+    assert found.train.images.shape == (6, 3, 24, 24)
+    assert found.chance == 0.5
+
+
+def test_torchvision_files_come_before_the_folder(tmp_path, monkeypatch):
+    write_folder(tmp_path, count=1)
+    write_batches(tmp_path, monkeypatch)
+    found = load(DataSpec("cifar10"), tmp_path)
+    assert found.source == "CIFAR-10 (torchvision's files)"
+    assert len(found.train) == 50
+    pixels = CIFAR10(tmp_path).data[7].transpose(2, 0, 1)
+    assert np.array_equal(found.train.images[7].numpy(), pixels)
+
+
+def test_download_unpacks_checks_and_loads(tmp_path, monkeypatch):
+    base = write_batches(tmp_path / "source", monkeypatch)
+    archive = tmp_path / CIFAR10.filename
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(base, CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "url", archive.as_uri())
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    found = load(DataSpec("cifar10"), tmp_path / "root")
+    assert found.source == "CIFAR-10 (torchvision's download)"
+    assert len(found.test) == 10
+
+
+def test_failed_download_says_where_to_put_the_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(CIFAR10, "url", (tmp_path / "nowhere.tar.gz").as_uri())
+    with pytest.raises(DataError, match="could not be downloaded .* set KDLIB_DATA"):
+        load(DataSpec("cifar10"), tmp_path / "root")
+
+
+def test_damaged_batch_is_named_with_the_remedy(tmp_path, monkeypatch):
+    base = write_batches(tmp_path, monkeypatch)
+    (base / "data_batch_3").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"data_batch_3 is damaged \(expected md5 .*delete .* to download"):
+        load(DataSpec("cifar10"), tmp_path)
+
+
+def test_damaged_image_is_named(tmp_path):
+    write_folder(tmp_path, count=1)
+    (tmp_path / "cifar10" / "test" / "ship" / "0000.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"ship/0000\.png is damaged or not an image"):
+        load(DataSpec("cifar10"), tmp_path)
+
+
+def test_missing_class_names_found_and_expected(tmp_path):
+    write_folder(tmp_path, classes=CIFAR10_CLASSES[:9], count=1)
+    with pytest.raises(DataError, match="has the classes airplane, .*; expected airplane, .*truck"):
+        load(DataSpec("cifar10"), tmp_path)
+
+
+def test_unknown_data_set_says_what_would_be_read(tmp_path):
+    with pytest.raises(DataError, match="no data set 'cifar11': expected .*cifar11/{train,test}/<class>"):
+        load(DataSpec("cifar11"), tmp_path)
+
+
+def test_unknown_option_of_the_procedural_set_is_named():
+    with pytest.raises(ValueError, match="'shape_corelation'. Did you mean 'shape_correlation'"):
+        load(DataSpec("shape_texture", options={"shape_corelation": 0}))
+
+
+def test_subset_is_balanced_and_nested():
+    labels = torch.arange(10).repeat_interleave(20)
+    split = Split(torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1), labels)
+    small, large = split.subset(30), split.subset(50)
+    assert torch.equal(torch.bincount(small.labels), torch.full((10,), 3))
+    assert set(small.images.flatten().tolist()) <= set(large.images.flatten().tolist())
+    assert torch.equal(small.labels, small.images.flatten().long() // 20)
+    with pytest.raises(ValueError, match="201 images were asked for, but there are 200"):
+        split.subset(201)
+
+
+def test_statistics_are_the_mean_and_deviation_of_the_pixels(shapes):
+    mean, std = shapes.statistics
+    pixels = shapes.train.images.double() / 255
+    assert torch.allclose(mean.double(), pixels.mean((0, 2, 3)), atol=1e-6)
+    assert torch.allclose(std.double(), pixels.transpose(0, 1).flatten(1).std(1, unbiased=False), atol=1e-6)
+
+
+def test_fingerprint_depends_on_pixels_labels_and_order(shapes):
+    images, labels = shapes.test.images, shapes.test.labels
+    other = labels.clone()
+    other[0] = (other[0] + 1) % 10
+    names = {
+        fingerprint(Split(images, labels)),
+        fingerprint(Split(images.flip(0), labels)),
+        fingerprint(Split(images, other)),
+        fingerprint(Split(255 - images, labels)),
+    }
+    assert len(names) == 4
+
+
+def test_plan_depends_on_seed_and_epoch_alone():
+    plans = {(s, e): epoch_plan(50, s, e) for s in (0, 1) for e in (0, 1)}
+    again = epoch_plan(50, 1, 0)
+    assert torch.equal(plans[1, 0].order, again.order)
+    assert torch.equal(plans[1, 0].crop, again.crop)
+    assert torch.equal(plans[1, 0].flip, again.flip)
+    assert len({tuple(plan.order.tolist()) for plan in plans.values()}) == 4
+    assert sorted(again.order.tolist()) == list(range(50))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 8), st.integers(0, 8), st.booleans())
+def test_augmentation_is_pad_crop_and_mirror(top, left, flip):
+    images = torch.randint(0, 256, (2, 3, 12, 10), dtype=torch.uint8)
+    padded = torch.nn.functional.pad(images, (4, 4, 4, 4))
+    expected = padded[:, :, top : top + 12, left : left + 10]
+    expected = expected.flip(-1) if flip else expected
+    crop = torch.tensor([[top, left]] * 2)
+    assert torch.equal(augment(images, crop, torch.tensor([flip] * 2)), expected)
+
+
+def test_augmentation_treats_each_image_by_itself():
+    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    plan = epoch_plan(5, 0, 0)
+    batch = augment(images, plan.crop, plan.flip)
+    single = [augment(images[i : i + 1], plan.crop[i : i + 1], plan.flip[i : i + 1]) for i in range(5)]
+    assert torch.equal(batch, torch.cat(single))
+
+
+def test_real_cifar10_has_its_shape(cifar10_root):
+    found = load(DataSpec("cifar10", train_images=1000, test_images=500), cifar10_root)
+    assert found.classes == CIFAR10_CLASSES
+    assert found.train.images.shape == (1000, 3, 32, 32)
+    assert torch.equal(torch.bincount(found.test.labels), torch.full((10,), 50))

@@ -1,0 +1,118 @@
+import pytest
+import timm
+import torch
+
+from kdlib.models import ModelSpec, Network
+from kdlib.names import UnknownName
+
+MEAN, STD = torch.full((3,), 0.5), torch.full((3,), 0.25)
+IMAGES = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+# One of each kind of head, stem and feature layout that timm has.
+SPECS = {
+    "resnet18": {"small_stem": True},
+    "resnet18d": {"small_stem": True},
+    "convnext_atto": {},
+    "efficientnet_b0": {"small_stem": True},
+    "mobilenetv3_small_050": {"small_stem": True},
+    "regnety_002": {"small_stem": True},
+    "vit_tiny_patch16_224": {"options": {"depth": 2}},
+    "deit_tiny_distilled_patch16_224": {"options": {"depth": 2}},
+    "vit_small_patch16_dinov3": {"options": {"depth": 2}},
+    "swin_tiny_patch4_window7_224": {"options": {"img_size": 32, "patch_size": 2, "window_size": 4}},
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_one_interface_for_every_architecture(name):
+    if not timm.is_model(name):
+        pytest.skip(f"this timm has no {name}")
+    network = Network(ModelSpec(name, **SPECS[name]), 10, MEAN, STD).eval()
+    with torch.no_grad():
+        output = network(IMAGES)
+        plain = network.backbone(network.normalise(IMAGES))
+    assert torch.allclose(output.logits, plain, atol=1e-5)
+    assert output.embedding.shape == (2, network.embedding_dim)
+    rows, columns = output.grid
+    assert output.feature_map.shape[2:] == (rows, columns)
+    assert output.tokens.shape == (2, rows * columns, output.feature_map.shape[1])
+    assert output.logits.dtype == output.feature_map.dtype == torch.float32
+
+
+def test_a_vits_map_is_its_patch_tokens_row_by_row():
+    network = Network(ModelSpec("vit_tiny_patch16_224", options={"depth": 1}), 10, MEAN, STD).eval()
+    with torch.no_grad():
+        output = network(IMAGES)
+        tokens = network.backbone.forward_features(network.normalise(IMAGES))[:, 1:]
+    assert output.grid == (8, 8)
+    assert torch.equal(output.tokens, tokens)
+    assert torch.equal(output.feature_map[:, :, 2, 3], tokens[:, 2 * 8 + 3])
+
+
+def test_attention_maps_are_the_ones_that_timm_uses():
+    network = Network(ModelSpec("vit_tiny_patch16_224", options={"depth": 2}), 10, MEAN, STD).eval()
+    seen = []
+    for block in network.backbone.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        output = network(IMAGES, attention=True)
+    assert len(output.attention) == len(seen) == 2
+    for own, timms in zip(output.attention, seen, strict=True):
+        assert own.shape == (2, 3, 65, 65)
+        assert torch.allclose(own, timms, atol=1e-6)
+    assert network(IMAGES).attention is None
+
+
+def test_a_cnn_has_no_attention_maps():
+    with pytest.raises(ValueError, match="resnet18 has no attention maps; ask a ViT"):
+        Network(ModelSpec("resnet18"), 10, MEAN, STD)(IMAGES, attention=True)
+
+
+def test_small_stem_keeps_the_resolution():
+    large = Network(ModelSpec("resnet18", small_stem=True), 10, MEAN, STD).eval()
+    usual = Network(ModelSpec("resnet18"), 10, MEAN, STD).eval()
+    with torch.no_grad():
+        assert large(IMAGES).grid == (4, 4)
+        assert usual(IMAGES).grid == (1, 1)
+
+
+def test_small_stem_is_refused_where_there_is_no_first_convolution():
+    with pytest.raises(ValueError, match="vit_tiny_patch16_224 has no single first convolution"):
+        Network(ModelSpec("vit_tiny_patch16_224", small_stem=True), 10, MEAN, STD)
+
+
+def test_patch_size_follows_the_image_size():
+    for size, grid in ((32, 8), (64, 8), (224, 14)):
+        spec = ModelSpec("vit_tiny_patch16_224", image_size=size, options={"depth": 1})
+        network = Network(spec, 10, MEAN, STD).eval()
+        with torch.no_grad():
+            assert network(IMAGES).grid == (grid, grid)
+
+
+def test_equal_seeds_give_equal_weights_and_leave_the_generator_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    spec = ModelSpec("resnet18", small_stem=True)
+    first, same, other = (Network(spec, 10, MEAN, STD, seed=seed).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["backbone.conv1.weight"], other["backbone.conv1.weight"])
+
+
+def test_bytes_and_unit_floats_are_the_same_images():
+    network = Network(ModelSpec("resnet18"), 10, MEAN, STD)
+    assert torch.allclose(network.normalise(IMAGES), network.normalise(IMAGES / 255), atol=1e-6)
+    black = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    assert torch.allclose(network.normalise(black), torch.full((1, 3, 32, 32), -2.0))
+
+
+def test_unknown_model_gets_the_closest_name():
+    with pytest.raises(UnknownName, match="unknown timm model 'resnet81'. Did you mean 'resnet18'"):
+        Network(ModelSpec("resnet81"), 10, MEAN, STD)
+
+
+def test_unknown_constructor_option_is_named():
+    with pytest.raises(UnknownName, match="resnet18 does not take these options .*'depth'"):
+        Network(ModelSpec("resnet18", options={"depth": 3}), 10, MEAN, STD)

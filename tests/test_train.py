@@ -1,0 +1,152 @@
+import dataclasses
+
+import pytest
+import torch
+
+from kdlib.data import epoch_plan
+from kdlib.methods import METHODS
+from kdlib.train import Clock, Progress, Training, fit, make_optimiser, schedule
+
+from .conftest import RECIPES
+
+
+class Spy(METHODS["independent"]):
+    """Remembers what it was shown."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.seen = []
+
+    def forward(self, batch, student, teacher):
+        self.seen.append((batch, teacher))
+        return super().forward(batch, student, teacher)
+
+
+def train(student, shapes, method=None, teacher=None, training=RECIPES["cnn"], seed=0, **more):
+    return fit(
+        student, teacher, method or METHODS["independent"](), shapes, training, seed, quiet=True, **more
+    )
+
+
+def test_every_method_of_a_seed_sees_the_same_batches(make_network, shapes):
+    alone, taught = Spy(), Spy()
+    train(make_network("cnn"), shapes, alone)
+    train(make_network("vit"), shapes, taught, teacher=make_network("cnn"), training=RECIPES["vit"])
+    assert len(alone.seen) == len(taught.seen) == 10
+    for (one, no_teacher), (other, teacher) in zip(alone.seen, taught.seen, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.indices, other.indices)
+        assert one.progress == other.progress
+        assert no_teacher is None and teacher is not None
+
+
+def test_batches_follow_the_plan_and_labels_their_images(make_network, shapes):
+    spy = Spy()
+    train(make_network("cnn"), shapes, spy, seed=5)
+    order = torch.cat([batch.indices for batch, _ in spy.seen[5:]])
+    assert torch.equal(order, epoch_plan(80, 5, 1).order)
+    for batch, _ in spy.seen:
+        assert torch.equal(batch.labels, shapes.train.labels[batch.indices])
+    assert [batch.progress for batch, _ in spy.seen] == pytest.approx([i / 10 for i in range(10)])
+
+
+def test_history_names_terms_and_accuracies(make_network, shapes):
+    progress = train(make_network("cnn"), shapes)
+    assert [row["epoch"] for row in progress.history] == [1, 2]
+    assert progress.history[0].keys() == {"epoch", "loss", "label", "train_accuracy", "test_accuracy"}
+    assert progress.timing[0].keys() == {
+        *("epoch", "data", "teacher", "student", "method", "update", "evaluation")
+    }
+
+
+def test_going_on_from_a_checkpoint_ends_bit_for_bit_the_same(make_network, shapes):
+    states = []
+
+    def keep(progress):
+        tensors = {name: tensor.clone() for name, tensor in progress.tensors.items()}
+        states.append(Progress(list(progress.history), list(progress.timing), tensors))
+
+    student = make_network("vit")
+    train(student, shapes, training=RECIPES["vit"], after_epoch=keep)
+    again = make_network("vit", seed=9)
+    progress = train(again, shapes, training=RECIPES["vit"], resume=states[0])
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    assert progress.history == states[1].history
+
+
+def test_every_weight_of_the_student_is_trained(make_network, shapes):
+    for name in ("cnn", "vit"):
+        student = make_network(name)
+        before = {key: value.clone() for key, value in student.named_parameters()}
+        train(student, shapes, training=RECIPES[name])
+        assert all(not torch.equal(before[key], value) for key, value in student.named_parameters())
+
+
+def test_the_teacher_is_left_as_it_was(make_network, shapes):
+    teacher = make_network("cnn").eval()
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    method = METHODS["lm"]()
+    train(make_network("vit"), shapes, method, teacher, RECIPES["vit"])
+    assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
+
+
+def test_divergence_stops_the_run_and_is_recorded(make_network, shapes):
+    class Bad(METHODS["independent"]):
+        def forward(self, batch, student, teacher):
+            return {"label": student.logits.sum() * float("nan")}
+
+    progress = train(make_network("cnn"), shapes, Bad())
+    assert progress.diverged
+    assert len(progress.history) == 1
+
+
+def test_a_part_without_gradient_is_named(make_network, shapes):
+    method = METHODS["independent"]()
+    method.forgotten = torch.nn.Linear(2, 2)
+    with pytest.raises(RuntimeError, match="method parameter forgotten.weight gets no gradient"):
+        train(make_network("cnn"), shapes, method)
+
+
+def test_a_batch_larger_than_the_data_is_refused(make_network, shapes):
+    with pytest.raises(ValueError, match="batch size 81 exceeds the 80 training images"):
+        train(make_network("cnn"), shapes, training=Training(batch_size=81))
+
+
+def test_schedule_rises_to_one_and_falls_to_zero():
+    assert schedule(0.0, 0.1) < 0.02
+    assert schedule(0.1, 0.1) == pytest.approx(1)
+    assert schedule(0.55, 0.1) == pytest.approx(0.5)
+    assert schedule(1.0, 0.1) == pytest.approx(0, abs=1e-12)
+    assert schedule(0.0, 0.0) == pytest.approx(1)
+
+
+def test_weight_decay_spares_biases_norms_and_tokens(make_network):
+    student = make_network("vit")
+    optimiser = make_optimiser(student, METHODS["independent"](), RECIPES["vit"])
+    spared = {id(p) for group in optimiser.param_groups if not group["weight_decay"] for p in group["params"]}
+    for name, parameter in student.backbone.named_parameters():
+        plain = parameter.ndim == 1 or name in ("cls_token", "pos_embed")
+        assert (id(parameter) in spared) == plain, name
+
+
+def test_unknown_optimiser_is_named(make_network):
+    training = dataclasses.replace(RECIPES["vit"], optimiser="adam")
+    with pytest.raises(ValueError, match="unknown optimiser 'adam'. Did you mean 'adamw'. Valid: sgd, adamw"):
+        make_optimiser(make_network("vit"), METHODS["independent"](), training)
+
+
+def test_clock_adds_up_and_starts_anew():
+    clock = Clock(torch.device("cpu"))
+    for _ in range(3):
+        with clock("part"):
+            pass
+    assert clock.read()["part"] >= 0
+    assert clock.read() == {}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_on_cuda_goes_through_the_same_code(make_network, shapes):
+    student = make_network("cnn").cuda()
+    progress = train(student, shapes)
+    assert len(progress.history) == 2 and not progress.diverged
