@@ -139,7 +139,7 @@ def build_probes(options: argparse.Namespace) -> int:
     from kdlib.data import cache_folder
 
     study = _study(options)
-    test = study.dataset.test
+    test = study.test
     print(f"{len(test)} test images of {study.dataset.source}")
     for name in study.probes:
         start = time.perf_counter()

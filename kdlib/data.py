@@ -43,9 +43,8 @@ class DataSpec:
 
     name: str = "cifar10"  # "cifar10", "shape_texture", or an image folder's name under the data root
     train_images: int | None = None  # class-balanced subset; None: all
-    test_images: int | None = None
     image_size: int = 32  # pixels; images of another size are resized when a folder is decoded
-    options: dict = field(default_factory=dict)  # of the shape-texture set: seed and correlations
+    options: dict = field(default_factory=dict)  # of the shape-texture set: seed, correlations, test images
     fingerprint: str = ""  # of the pixels; filled in when the data are loaded
 
 
@@ -84,7 +83,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Train and test split in memory, with where they came from."""
+    """The training images that the spec asks for and all test images, with where they came from."""
 
     spec: DataSpec
     source: str  # for people, e.g. "CIFAR-10 (image folder, JPEG)"
@@ -140,7 +139,7 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
             "these are other pixels; set KDLIB_DATA to the data that the run was made with"
         )
     spec = DataSpec(**{**spec.__dict__, "fingerprint": found})
-    return Dataset(spec, source, classes, train.subset(spec.train_images), test.subset(spec.test_images))
+    return Dataset(spec, source, classes, train.subset(spec.train_images), test)
 
 
 def fingerprint(*splits: Split) -> str:
@@ -158,13 +157,13 @@ def fingerprint(*splits: Split) -> str:
 
 def _shape_texture(spec: DataSpec):
     """The procedural set: nothing to read; the test images come from the next seed."""
-    options = {"seed": 0, "shape_correlation": 1.0, "texture_correlation": 1.0}
+    options = {"seed": 0, "shape_correlation": 1.0, "texture_correlation": 1.0, "test_images": 2000}
     for name in spec.options:
         check("option of the shape_texture data", name, options)
     options |= spec.options
-    seed = options.pop("seed")
+    seed, test_images = options.pop("seed"), options.pop("test_images")
     splits = []
-    for offset, count in enumerate((spec.train_images or 10_000, spec.test_images or 2_000)):
+    for offset, count in enumerate((spec.train_images or 10_000, test_images)):
         made = procedural.generate(count, 2 * seed + offset, size=spec.image_size, **options)
         splits.append(Split(made.images, made.labels))
     source = "shape-texture set (procedural; correlation with the label: shape {:g}, texture {:g})".format(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kdlib import probes
 from kdlib.bias.tables import CONTROLS, Evidence
-from kdlib.data import PROJECT, Dataset, DataSpec, augment, cache_folder, epoch_plan
+from kdlib.data import PROJECT, Dataset, DataSpec, Split, augment, cache_folder, epoch_plan
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec
 from kdlib.names import check
@@ -29,7 +29,10 @@ from kdlib.train import Training
 
 PROFILES = Path(__file__).with_name("profiles")
 NOTEBOOKS = PROJECT / "notebooks"
-KEYS = ("title", "data", "seeds", "training", "students", "teachers", "directions", "hyper", "probes")
+KEYS = (
+    *("title", "data", "seeds", "training", "students", "teachers", "directions", "hyper"),
+    *("probes", "test_images"),
+)
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,11 @@ class Study:
     def dataset(self) -> Dataset:
         return self.store.dataset(_make(DataSpec, self.profile["data"], "data"))
 
+    @cached_property
+    def test(self) -> Split:
+        """The test images that every network is asked about; no run depends on how many they are."""
+        return self.dataset.test.subset(self.profile.get("test_images"))
+
     # ------------------------------------------------------------------------------------------ runs
 
     def members(self, direction: str | None = None) -> list[Member]:
@@ -249,7 +257,7 @@ class Study:
     @cached_property
     def stimuli(self) -> dict[str, Stimuli]:
         """The images of every probe, from the cache where it has them."""
-        test = self.dataset.test
+        test = self.test
         cache = cache_folder(self.store.data_root) / "probes"
         return {name: probes.stimuli(name, test.images, test.labels, cache=cache) for name in self.probes}
 
@@ -273,7 +281,7 @@ class Study:
             "data": data.source,
             "fingerprint": data.spec.fingerprint,
             "training images": len(data.train),
-            "test images": len(data.test),
+            "test images": len(self.test),
             "classes": ", ".join(data.classes),
             "chance": data.chance,
         }

@@ -36,6 +36,9 @@ class Training:
     clip: float = 1.0  # largest norm of the gradient
 
 
+MONITORED = 2000  # test images, at most, that the accuracy after each epoch is taken on
+
+
 @dataclass
 class Progress:
     """How far a run has come, and all that is needed to go on."""
@@ -73,7 +76,8 @@ def fit(
         RuntimeError: if a trained part gets no gradient in the first step.
     """
     device = next(student.parameters()).device
-    train, test = data.train.to(device), data.test.to(device)
+    train = data.train.to(device)
+    test = data.test.subset(min(len(data.test), MONITORED)).to(device)
     steps = len(train) // training.batch_size
     if not steps:
         raise ValueError(f"batch size {training.batch_size} exceeds the {len(train)} training images")
@@ -163,7 +167,7 @@ def make_optimiser(student: Network, method: Method, training: Training) -> torc
         UnknownName: if the optimiser is neither "sgd" nor "adamw".
     """
     no_decay = getattr(student.backbone, "no_weight_decay", set)()
-    groups = param_groups_weight_decay(student.backbone, training.weight_decay, no_decay)
+    groups = param_groups_weight_decay(student.backbone, training.weight_decay, no_weight_decay_list=no_decay)
     groups.append({"params": list(method.parameters()), "weight_decay": 0.0})
     groups = [group for group in groups if group["params"]]
     makers = {

@@ -36,7 +36,7 @@ def _few_threads():
 @pytest.fixture(scope="session")
 def shapes() -> Dataset:
     """80 training and 40 test images of the procedural set."""
-    return load(DataSpec("shape_texture", train_images=80, test_images=40))
+    return load(DataSpec("shape_texture", train_images=80, options={"test_images": 40}))
 
 
 @pytest.fixture

@@ -1,0 +1,210 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from kdlib import figures, findings
+from kdlib.bias.tables import Evidence, measure_table, transfer_table
+from kdlib.probes import Stimuli
+
+IMAGES = 400
+
+
+def make_evidence(accuracies: dict[str, dict[str, float]], seeds: int = 3) -> Evidence:
+    """Answers right at given rates; the same images are easy for all roles, and seeds differ a little."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(IMAGES) % 10
+    textures = (labels + 1 + np.arange(IMAGES) // 10 % 9) % 10
+    blank = torch.zeros(IMAGES, 3, 1, 1, dtype=torch.uint8)
+    made = {
+        probe: Stimuli(
+            blank,
+            torch.tensor(labels),
+            torch.arange(IMAGES),
+            torch.tensor(textures) if probe == "cue_conflict" else None,
+        )
+        for probe in ("clean", "edges", "cue_conflict")
+    }
+    difficulty = {probe: generator.random(IMAGES) for probe in made}
+    predicted = {}
+    for role, rates in accuracies.items():
+        predicted[role] = {}
+        for probe in made:
+            jitter = generator.normal(0, 0.01, (seeds, 1))
+            right = difficulty[probe] < rates[probe] + jitter
+            wrong = textures if probe == "cue_conflict" else (labels + 5) % 10
+            predicted[role][probe] = np.where(right, labels, wrong)
+    return Evidence("cnn_to_vit", made, predicted, 0.1)
+
+
+RATES = {
+    "teacher": {"clean": 0.9, "edges": 0.8, "cue_conflict": 0.8},
+    "independent": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
+    "lm": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
+    "crd": {"clean": 0.8, "edges": 0.6, "cue_conflict": 0.6},
+}
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    return make_evidence(RATES)
+
+
+@pytest.fixture(scope="module")
+def measures(evidence):
+    return measure_table(evidence)
+
+
+@pytest.fixture(scope="module")
+def effects(evidence):
+    return findings.effect_table(transfer_table(evidence))
+
+
+def value(measures, role, measure, probe):
+    row = measures.set_index(["role", "measure", "probe"]).loc[(role, measure, probe)]
+    return row.estimate
+
+
+def test_measures_are_those_of_the_answers(measures):
+    assert value(measures, "teacher", "accuracy", "clean") == pytest.approx(0.9, abs=0.05)
+    assert value(measures, "crd", "retention", "edges") == pytest.approx(0.5 / 0.7, abs=0.08)
+    assert value(measures, "crd", "raw_ratio", "edges") == pytest.approx(0.6 / 0.8, abs=0.08)
+    assert value(measures, "independent", "shape_bias", "cue_conflict") == pytest.approx(0.3, abs=0.06)
+    assert value(measures, "independent", "cue_rate", "cue_conflict") == 1
+
+
+def test_intervals_hold_the_estimate_and_the_ratio_has_none(measures):
+    shown = measures[measures.measure != "raw_ratio"]
+    assert ((shown.low <= shown.estimate) & (shown.estimate <= shown.high)).all()
+    assert measures[measures.measure == "raw_ratio"].low.isna().all()
+
+
+def test_baseline_hits_follow_the_images_not_their_order(evidence):
+    order = torch.randperm(IMAGES)
+    edges = evidence.stimuli["edges"]
+    shuffled = {
+        **evidence.stimuli,
+        "edges": Stimuli(edges.images, edges.labels[order], order, None),
+    }
+    predicted = {
+        role: {**answers, "edges": answers["edges"][:, order]} for role, answers in evidence.predicted.items()
+    }
+    other = Evidence("cnn_to_vit", shuffled, predicted, 0.1)
+    for role in evidence.predicted:
+        assert np.allclose(
+            evidence.influence(role, "retention", "edges")[:, order],
+            other.influence(role, "retention", "edges"),
+        )
+
+
+def test_words_follow_the_interval(effects):
+    told = effects.set_index(["method", "measure", "probe"])
+    moved, still = told.loc[("CRD", "retention", "edges")], told.loc[("LM", "accuracy", "clean")]
+    assert moved.result.startswith("raises by +0.") and moved.teacher == "toward"
+    assert not still.result.startswith(("raises by", "lowers by"))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "narrow", "expected"),
+    [
+        (0.03, 0.09, (0.04, 0.08), "raises"),
+        (0.01, 0.09, (0.02, 0.08), "raises slightly"),
+        (-0.09, -0.03, (-0.08, -0.04), "lowers"),
+        (-0.015, 0.012, (-0.01, 0.01), "no meaningful difference (within ±0.02)"),
+        (-0.05, 0.08, (-0.03, 0.06), "inconclusive"),
+        (np.nan, np.nan, (np.nan, np.nan), "not evaluable (why)"),
+    ],
+)
+def test_allowed_words(low, high, narrow, expected):
+    row = pd.Series(
+        {
+            "measure": "accuracy",
+            "movement_low": low,
+            "movement_high": high,
+            "narrow_low": narrow[0],
+            "narrow_high": narrow[1],
+            "reason": "why",
+        }
+    )
+    assert findings.effect_word(row) == expected
+
+
+def test_one_seed_gives_estimates_without_intervals():
+    single = make_evidence(RATES, seeds=1)
+    assert measure_table(single).low.isna().all()
+    transfer = transfer_table(single)
+    assert transfer.movement.isna().all() and not transfer.established.any()
+    told = findings.effect_table(transfer)
+    assert told.result.str.startswith("not evaluable (got 1 seed").all()
+    assert "0 of" in findings.transfer_sentence(told)
+
+
+def test_networks_at_chance_are_not_evaluable():
+    rates = {role: dict.fromkeys(("clean", "edges", "cue_conflict"), 0.1) for role in RATES}
+    guessers = make_evidence(rates)
+    measures = measure_table(guessers)
+    assert measures[measures.measure == "retention"].estimate.isna().all()
+    told = findings.effect_table(transfer_table(guessers))
+    assert told[told.measure == "retention"].result.str.startswith("not evaluable").all()
+    assert findings.ratio_sentence(measures) == "No model learned enough for a retention."
+
+
+def test_sentences_name_the_numbers(measures, effects):
+    assert "best first: Teacher" in findings.accuracy_sentence(measures)
+    assert "Independent 0.3" in findings.shape_bias_sentence(measures)
+    assert "toward it in" in findings.transfer_sentence(effects)
+
+
+def test_originals_retentions_are_those_of_its_accuracies():
+    original = findings.original_table().set_index(["direction", "model"])
+    assert original.loc[("cnn_to_vit", "CSKD"), "retention texture"] == pytest.approx(30.4 / 85.2)
+    assert original.loc[("vit_to_cnn", "CRD"), "ratio texture"] == pytest.approx(10.5 / 14.7)
+    assert original.loc[("vit_to_cnn", ["CRD", "SSKD", "CAPD"]), "retention noise"].isna().all()
+    sentence = findings.original_sentence(findings.original_table())
+    assert "CRD (ViT → CNN) gets 14.7%" in sentence and "CAPD" in sentence and "Independent" not in sentence
+
+
+def test_claims_name_what_they_lack():
+    table = findings.claims_table(["lm", "crd"]).set_index("claim")
+    assert table.loc["C4", "here"] == "not evaluable: needs capd"
+    assert table.loc["C3", "here"] == "not evaluable: needs sskd, same-family teacher"
+
+
+def test_a_cell_reads_as_estimate_and_interval():
+    assert figures.with_interval(0.5, 0.4, 0.6) == "0.50 [0.40, 0.60]"
+    assert figures.with_interval(0.5, np.nan, np.nan) == "0.50"
+    assert figures.with_interval(np.nan, np.nan, np.nan) == "—"
+
+
+def test_wide_table_keeps_the_order_of_probes_and_roles(measures):
+    wide = figures.wide_table(measures, "accuracy")
+    assert list(wide.columns) == ["probe", "Teacher", "Independent", "LM", "CRD"]
+    assert list(wide.probe) == ["clean", "edges", "cue_conflict"]
+
+
+def test_figures_show_every_point(measures, evidence):
+    accuracy = measures[measures.measure == "accuracy"]
+    axis = figures.dot_plot(accuracy, "accuracy", 0.1).axes[0]
+    shown = [line for line in axis.lines if line.get_marker() not in ("None", None)]
+    drawn = sorted(float(x) for line in shown for x in line.get_xdata())
+    assert drawn == pytest.approx(sorted(accuracy.estimate))
+    for figure in (
+        figures.ratio_beside_retention(measures),
+        figures.shape_bias_plot(measures[measures.probe == "cue_conflict"]),
+        figures.transfer_plane(transfer_table(evidence)),
+        figures.original_ratios(findings.original_table()),
+    ):
+        assert any(len(axis.lines) > 2 for axis in figure.axes)
+    plt.close("all")
+
+
+def test_a_page_numbers_and_keeps_what_it_shows(tmp_path, measures, capsys):
+    page = figures.Page(tmp_path, chapter=7)
+    page.table(measures, "measures", "All.")
+    for caption in ("Dots.", "Dots again."):
+        page.figure(figures.ratio_beside_retention(measures), "dots", caption)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"07_dots.png", "07_dots.svg"}
+    kept = pd.read_csv(tmp_path / "tables" / "07_measures.csv")
+    assert len(kept) == len(measures)
+    assert page.counts == {"Figure": 2, "Table": 1}

@@ -1,0 +1,268 @@
+import dataclasses
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from kdlib import runs
+from kdlib.methods import METHODS
+from kdlib.probes import stimuli
+from kdlib.runs import RunSpec, RunStore, Stopped
+
+from .conftest import MODELS, RECIPES
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "runs", device="cpu", quiet=True)
+
+
+def weights(run):
+    return run.network().state_dict()
+
+
+def same_weights(one, other):
+    one, other = weights(one), weights(other)
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# -------------------------------------------------------------------------------------------- RunSpec
+
+
+def test_equal_specs_have_equal_ids_and_any_change_another(make_spec):
+    spec = make_spec("vit", "crd", "cnn")
+    assert spec.id == make_spec("vit", "crd", "cnn").id
+    changes = [
+        {"seed": 1},
+        {"hyper": {**spec.hyper, "temperature": 0.1}},
+        {"training": dataclasses.replace(spec.training, epochs=3)},
+        {"data": dataclasses.replace(spec.data, fingerprint="other")},
+        {"teacher": dataclasses.replace(spec.teacher, seed=1)},
+        {"student": MODELS["cnn"]},
+    ]
+    assert len({spec.id, *(dataclasses.replace(spec, **change).id for change in changes)}) == 7
+
+
+def test_defaults_are_part_of_the_identity(make_spec):
+    assert make_spec("vit", "crd", "cnn").id == make_spec("vit", "crd", "cnn", hyper={"weight": 0.8}).id
+    assert json.loads(make_spec("vit", "crd", "cnn").as_json())["hyper"]["temperature"] == 0.07
+
+
+def test_a_method_and_its_teacher_must_fit(make_spec, shapes):
+    with pytest.raises(ValueError, match="method lm reads the teacher's logits; give it a teacher"):
+        make_spec("vit", "lm")
+    with pytest.raises(ValueError, match="method independent has no use for a teacher"):
+        RunSpec(shapes.spec, MODELS["vit"], teacher=make_spec("cnn"))
+
+
+# ------------------------------------------------------------------------------------------- RunStore
+
+
+def test_a_run_is_trained_once_and_then_loaded(store, make_spec, monkeypatch):
+    spec = make_spec("vit", "lm", "cnn")
+    run = store.get(spec)
+    assert {path.name for path in run.path.iterdir()} == {
+        *("spec.json", "record.json", "history.csv", "timing.csv", "weights.safetensors", "manifest.json")
+    }
+    assert store.load(spec.teacher) is not None
+    monkeypatch.setattr(runs, "fit", None)
+    again = store.get(spec)
+    assert same_weights(run, again)
+    assert list(again.history.epoch) == [1, 2]
+
+
+def test_students_of_a_seed_start_from_the_same_weights(store, make_spec, monkeypatch):
+    starts = []
+    fit = runs.fit
+
+    def spy(student, *args, **kwargs):
+        starts.append({name: value.clone() for name, value in student.state_dict().items()})
+        return fit(student, *args, **kwargs)
+
+    monkeypatch.setattr(runs, "fit", spy)
+    specs = [make_spec("vit"), make_spec("vit", "lm", "cnn"), make_spec("vit", "crd", "cnn")]
+    list(store.get_all(specs))
+    students = [start for start in starts if "backbone.pos_embed" in start]
+    assert len(starts) == 4 and len(students) == 3
+    for other in students[1:]:
+        assert all(torch.equal(students[0][name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize(("student", "teacher"), [("vit", "cnn"), ("cnn", "vit")])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stopped_run_goes_on_to_the_same_bits(method, student, teacher, tmp_path, make_spec):
+    spec = make_spec(student, method, teacher if METHODS[method].reads else None)
+    whole = RunStore(tmp_path / "whole", device="cpu", quiet=True).get(spec)
+    stopping = RunStore(tmp_path / "parts", device="cpu", quiet=True, should_stop=lambda: True)
+    for _ in spec.lineage():
+        with pytest.raises(Stopped, match="after epoch 1"):
+            stopping.get(spec)
+        assert stopping.load(spec) is None
+    resumed = stopping.get(spec)
+    assert same_weights(whole, resumed)
+    assert whole.history.equals(resumed.history)
+    assert not list((tmp_path / "parts").glob("*.checkpoint*"))
+
+
+def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
+    """SIGKILL between two checkpoints, in a process of its own."""
+    script = (
+        "import sys\n"
+        "from kdlib.data import DataSpec, load\n"
+        "from kdlib.models import ModelSpec\n"
+        "from kdlib.runs import RunSpec, RunStore\n"
+        "from kdlib.train import Training\n"
+        "data = load(DataSpec('shape_texture', train_images=200, options={'test_images': 40})).spec\n"
+        "model = ModelSpec('vit_tiny_patch16_224', options={'embed_dim': 16, 'depth': 2, 'num_heads': 2})\n"
+        "training = Training(epochs=6, batch_size=8, optimiser='adamw', learning_rate=1e-3)\n"
+        "run = RunStore(sys.argv[1], device='cpu').get(RunSpec(data, model, training=training))\n"
+        "print(run.history.to_csv())\n"
+    )
+
+    def start(folder):
+        words = [sys.executable, "-c", script, str(folder)]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    undisturbed = start(tmp_path / "whole")
+    killed = start(tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("*.checkpoint.safetensors")):
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not list((tmp_path / "killed").glob("*/spec.json"))
+    again, _ = start(tmp_path / "killed").communicate(timeout=120)
+    whole, _ = undisturbed.communicate(timeout=120)
+    assert whole == again != ""
+
+
+def test_a_damaged_run_is_set_aside_and_trained_again(store, make_spec):
+    spec = make_spec("cnn")
+    run = store.get(spec)
+    good = weights(run)
+    path = run.path / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="is damaged .weights.safetensors has changed.: set aside"):
+        again = store.get(spec)
+    assert all(torch.equal(good[name], value) for name, value in weights(again).items())
+    assert len(list(store.root.glob(f"{spec.id}.damaged-*"))) == 1
+
+
+def test_a_truncated_run_is_set_aside(store, make_spec):
+    spec = make_spec("cnn")
+    (store.get(spec).path / "history.csv").unlink()
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert store.load(spec) is None
+
+
+def test_a_damaged_checkpoint_starts_training_anew(tmp_path, make_spec):
+    spec = make_spec("cnn")
+    stopping = RunStore(tmp_path, device="cpu", quiet=True, should_stop=lambda: True)
+    with pytest.raises(Stopped):
+        stopping.get(spec)
+    checkpoint = next(tmp_path.glob("*.checkpoint.safetensors"))
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="checkpoint .* is damaged .*: training starts anew"):
+        run = RunStore(tmp_path, device="cpu", quiet=True).get(spec)
+    assert len(run.history) == 2
+
+
+def test_a_diverged_run_is_kept_and_says_so(store, make_spec, monkeypatch):
+    def broken(self, batch, student, teacher):
+        return {"label": student.logits.sum() * float("inf")}
+
+    monkeypatch.setattr(METHODS["independent"], "forward", broken)
+    run = store.get(make_spec("cnn"))
+    assert run.diverged
+    assert store.load(make_spec("cnn")).record["status"] == "diverged"
+
+
+def test_a_full_disk_is_told_and_loses_nothing(store, make_spec, monkeypatch):
+    finished = store.get(make_spec("cnn"))
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs, "save_file", full)
+    with pytest.raises(OSError, match="the disk is full: .* no finished run is lost; free some space"):
+        store.get(make_spec("vit"))
+    assert store.load(make_spec("cnn")).path == finished.path
+    monkeypatch.undo()
+    assert not store.get(make_spec("vit")).diverged
+
+
+def _get(root, spec):
+    RunStore(root, device="cpu", quiet=True).get(spec)
+
+
+def test_two_processes_train_a_run_once(tmp_path, make_spec):
+    spec = make_spec("cnn")
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_get, args=(tmp_path, spec)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    # The second one loaded what the first had made: nothing was set aside, or written twice.
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [spec.id]
+
+
+def test_runs_that_another_process_holds_come_last(store, make_spec):
+    held, free = make_spec("cnn"), make_spec("vit")
+    with store._lock(held):
+        order = store.get_all([held, free])
+        assert next(order).spec.id == free.id
+    assert next(order).spec.id == held.id
+
+
+# ---------------------------------------------------------------------------------------- predictions
+
+
+def test_predictions_are_kept_and_equal_the_networks_answers(store, make_spec, shapes, monkeypatch):
+    run = store.get(make_spec("cnn"))
+    made = stimuli("gaussian_noise", shapes.test.images, shapes.test.labels)
+    found = store.predictions(run, "gaussian_noise", made)
+    with torch.no_grad():
+        share = run.network()(made.images).logits.softmax(1)
+    assert np.array_equal(found["predicted"], share.argmax(1).numpy())
+    expected = share.gather(1, made.labels[:, None])[:, 0].numpy()
+    assert np.allclose(found["confidence_label"], expected, atol=1e-3)
+    monkeypatch.setattr(RunStore, "_predict", None)
+    again = store.predictions(run, "gaussian_noise", made)
+    assert np.array_equal(found["predicted"], again["predicted"])
+
+
+def test_damaged_predictions_are_made_again(store, make_spec, shapes):
+    run = store.get(make_spec("cnn"))
+    made = stimuli("clean", shapes.test.images, shapes.test.labels)
+    first = store.predictions(run, "clean", made)
+    path = next((run.path / "predictions").iterdir())
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.warns(UserWarning, match="is damaged .*: made again"):
+        again = store.predictions(run, "clean", made)
+    assert np.array_equal(first["predicted"], again["predicted"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="reads /proc")
+def test_environment_names_the_processor():
+    found = runs.environment(torch.device("cpu"))
+    assert found["torch"] == torch.__version__ and found["device"]
+
+
+def test_pretrained_weights_are_not_fetched_again_for_a_finished_run(store, make_spec):
+    run = store.get(make_spec("cnn", training=RECIPES["cnn"]))
+    pretrained = dataclasses.replace(run.spec.student, pretrained=True)
+    spec = dataclasses.replace(run.spec, student=pretrained)
+    assert same_weights(run, runs.Run(spec, run.path))

@@ -1,0 +1,240 @@
+import json
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from kdlib import study as studies
+from kdlib.__main__ import main
+from kdlib.study import NOTEBOOKS, Study, profile_names, read_profile
+
+TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}
+TINY_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
+
+
+@pytest.fixture(scope="session")
+def minimal(tmp_path_factory) -> dict:
+    """The quick profile with tiny networks and few images, as a file, and where its results go."""
+    folder = tmp_path_factory.mktemp("study")
+    profile = yaml.safe_load((studies.PROFILES / "quick.yml").read_text())
+    profile["data"] |= {"train_images": 120, "options": {"test_images": 200}}
+    profile["test_images"] = 200
+    profile["training"] = {"epochs": 2, "batch_size": 16}
+    profile["hyper"] = {"crd": {"negatives": 32}}
+    profile = json.loads(json.dumps(profile))  # without the anchors, which share one object
+    for group in ("students", "teachers"):
+        profile[group]["cnn"]["model"]["options"] = TINY_CNN
+        profile[group]["vit"]["model"]["options"] = TINY_VIT
+    path = folder / "minimal.yml"
+    path.write_text(yaml.safe_dump(profile))
+    return {"profile": str(path), "output": str(folder / "outputs"), "data": str(folder / "data")}
+
+
+@pytest.fixture(scope="session")
+def finished(minimal) -> Study:
+    study = Study(**minimal, quiet=True)
+    study.train()
+    return study
+
+
+# ------------------------------------------------------------------------------------------- profiles
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_is_valid(name):
+    profile = read_profile(name)
+    assert set(profile["directions"]) == {"cnn_to_vit", "vit_to_cnn"}
+
+
+@pytest.mark.parametrize("name", ["cifar10", "paper"])
+def test_large_profiles_build_and_take_a_step(name, tmp_path):
+    """Their own networks and recipes, on a few procedural images and without the weights to download."""
+    changes = {
+        "data": {"name": "shape_texture", "train_images": 10, "options": {"test_images": 10}},
+        "seeds": [0],
+        "training": {"epochs": 1, "batch_size": 5},
+    }
+    for group in ("students", "teachers"):
+        for network in ("cnn", "vit"):
+            changes[f"{group}.{network}.training.epochs"] = 1
+            changes[f"{group}.{network}.model.pretrained"] = False
+    if name == "paper":  # ViT-B at 224 px, but two of its twelve blocks
+        changes |= {f"{group}.vit.model.options": {"depth": 2} for group in ("students", "teachers")}
+    study = Study(name, tmp_path, tmp_path, changes, quiet=True)
+    taught = [member for member in study.members() if member.role == "crd"]
+    for member in taught:
+        assert not study.store.get(member.spec).diverged
+
+
+def test_overrides_change_one_place_only():
+    changed = read_profile("quick", ["students.cnn.training.learning_rate=1e-2", "training.epochs=1"])
+    assert float(changed["students"]["cnn"]["training"]["learning_rate"]) == 0.01
+    assert changed["teachers"]["cnn"]["training"]["learning_rate"] == 0.1
+    assert changed["training"]["epochs"] == 1
+    assert read_profile("quick", {"training.epochs": 1})["training"]["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["training.epoch=1"], "students.cnn.training 'epoch'. Did you mean 'epochs'"),
+        (["trainig.epochs=1"], "key in a profile 'trainig'. Did you mean 'training'"),
+        (["students.cnn.model.nam=x"], "students.cnn.model 'nam'. Did you mean 'name'"),
+        (["students.cnm.model.name=x"], "students.cnm is in no direction"),
+        (["directions.cnn_to_vit.methods=[lm, crt]"], "unknown method 'crt'. Did you mean 'crd'"),
+        (["directions.cnn_to_vit.teacher=cn"], "network in the profile's teachers 'cn'. Did you mean 'cnn'"),
+        (["hyper.lm.temprature=1"], "hyper-parameter of lm 'temprature'. Did you mean 'temperature'"),
+        (["probes=[clean, scramble_3]"], "unknown probe 'scramble_3'. Did you mean 'scramble_8'|scramble"),
+        (["training.epochs=many"], "training.epochs is 'many'; it must be of type int"),
+        (["seeds=[]"], "the profile has no seeds"),
+        (["training.epochs"], "override 'training.epochs' is not of the form key=value"),
+    ],
+)
+def test_a_wrong_override_is_told_what_is_right(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        read_profile("quick", overrides)
+
+
+def test_an_unknown_profile_gets_the_list():
+    with pytest.raises(
+        ValueError, match="unknown profile 'quik'. Did you mean 'quick'.*cifar10, cifar10-cpu"
+    ):
+        Study("quik")
+
+
+# ---------------------------------------------------------------------------------------------- study
+
+
+def test_members_are_paired_by_seed(finished):
+    members = finished.members()
+    assert len(members) == 2 * 2 * 4
+    for member in members:
+        assert member.spec.seed == member.seed
+        if member.spec.teacher:
+            assert member.spec.teacher.seed == member.seed
+    independent = next(m for m in members if (m.direction, m.role) == ("cnn_to_vit", "independent"))
+    taught = next(m for m in members if (m.direction, m.role) == ("cnn_to_vit", "crd"))
+    assert independent.spec.training == taught.spec.training
+    assert independent.spec.student == taught.spec.student
+
+
+def test_evidence_has_every_answer(finished):
+    evidence = finished.evidence("vit_to_cnn")
+    assert list(evidence.predicted) == ["teacher", "independent", "lm", "crd"]
+    for answers in evidence.predicted.values():
+        for probe, stimuli in finished.stimuli.items():
+            assert answers[probe].shape == (2, len(stimuli.labels))
+
+
+def test_status_tells_what_is_done(finished, minimal):
+    assert set(finished.status()["state"]) == {"done"}
+    longer = Study(**minimal, overrides={"training.epochs": 3})
+    assert set(longer.status()["state"]) == {"left"}
+
+
+def test_cost_is_relative_to_the_independent_student(finished):
+    cost = finished.cost_table("cnn_to_vit")
+    assert (cost[cost.role == "independent"]["relative"] == 1).all()
+    assert (cost[cost.role == "crd"]["extra_parameters"] == 128 * (16 + 16 + 2)).all()
+
+
+# -------------------------------------------------------------------------------- notebooks, report
+
+
+@pytest.fixture(scope="session")
+def executed(finished):
+    return studies.run_notebooks(finished)
+
+
+def test_all_notebooks_run_and_leave_figures_and_tables(finished, executed):
+    assert [path.stem[:2] for path in executed] == ["01", "02", "03", "04", "05"]
+    figures = {path.name for path in (finished.folder / "figures").iterdir()}
+    assert {name.removesuffix(".png") + ".svg" for name in figures if name.endswith(".png")} <= figures
+    for name in ("01_probe_texture.png", "02_learning.png", "03_cost.png", "04_transfer_cnn_to_vit.png"):
+        assert name in figures
+    measures = pd.read_csv(finished.folder / "tables" / "04_measures.csv")
+    assert {"accuracy", "retention", "raw_ratio", "shape_bias", "cue_rate"} <= set(measures.measure)
+
+
+def test_the_report_holds_all_chapters(finished, executed):
+    page, *rest = studies.make_report(finished)
+    text = page.read_text()
+    assert text.count('class="chapter"') == 5
+    assert finished.dataset.spec.fingerprint in text
+    assert "This cell failed" not in text
+    assert [path.suffix for path in rest] in ([], [".pdf"])
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_are_kept_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    first, parameters = notebook.cells[:2]
+    assert first.cell_type == "markdown" and first.source.startswith("# ") and "?" in first.source
+    assert parameters.metadata.tags == ["parameters"]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.execution_count is None and not cell.outputs
+            assert len(cell.source.splitlines()) <= 15
+            assert "def " not in cell.source
+
+
+# --------------------------------------------------------------------------------------- command line
+
+
+def arguments(minimal, *more):
+    return [*more, *(f"--{name}={value}" for name, value in minimal.items())]
+
+
+def test_train_command_finds_everything_done(finished, minimal, capsys):
+    assert main(arguments(minimal, "train")) == 0
+    assert "12 runs are complete" in capsys.readouterr().out
+
+
+def test_time_limit_stops_and_a_second_call_goes_on(minimal, tmp_path, capsys):
+    words = [*arguments(minimal, "train"), f"--output={tmp_path}", "--set=seeds=[0]"]
+    assert main([*words, "--time-limit=0.0001"]) == 3
+    assert "after epoch 1; the same command goes on from there" in capsys.readouterr().err
+    assert main(words) == 0
+    assert "6 runs are complete" in capsys.readouterr().out
+
+
+def test_two_jobs_share_the_runs(minimal, tmp_path, capsys):
+    words = [*arguments(minimal, "train"), f"--output={tmp_path}", "--set=seeds=[0]", "--jobs=2"]
+    assert main(words) == 0
+    done = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
+    assert len(done) == 6
+
+
+@pytest.mark.parametrize("kind", ["methods", "probes", "profiles", "models"])
+def test_list_commands(kind, capsys):
+    assert main(["list", kind]) == 0
+    expected = {"methods": "crd", "probes": "cue_conflict", "profiles": "quick", "models": "resnet18"}
+    assert expected[kind] in capsys.readouterr().out
+
+
+def test_status_and_probes_commands(finished, minimal, capsys):
+    assert main(arguments(minimal, "status")) == 0
+    assert "12 done" in capsys.readouterr().out
+    assert main(arguments(minimal, "probes")) == 0
+    assert "cue_conflict" in capsys.readouterr().out
+
+
+def test_errors_are_one_line(capsys):
+    assert main(["status", "--profile=quik"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("kdlib: unknown profile 'quik'. Did you mean 'quick'")
+    assert error.count("\n") == 1
+
+
+def test_training_needs_neither_jupyter_nor_plotting():
+    """A bare compute node has torch, timm, pandas, scikit-image, safetensors and tqdm."""
+    script = (
+        "import sys\n"
+        "for name in ('matplotlib', 'seaborn', 'papermill', 'nbconvert', 'IPython', 'jupyterlab', 'bs4'):\n"
+        "    sys.modules[name] = None\n"
+        "import kdlib.study, kdlib.__main__\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
