@@ -8,7 +8,7 @@ batches, and a run that goes on from a checkpoint ends as if it had never stoppe
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from kdlib.data import Dataset, augment, epoch_plan
+from kdlib.data import Dataset, Split, augment, epoch_plan
 from kdlib.methods import Batch, Method
 from kdlib.models import Network
 from kdlib.names import lookup
@@ -85,64 +85,78 @@ def fit(
     progress = resume or Progress([], [], {})
     if resume:
         _restore(progress.tensors, student, method, optimiser)
-    done = len(progress.history)
-    clock = Clock(device)
-    bar = tqdm(
-        total=training.epochs * steps,
-        initial=done * steps,
-        desc=label,
-        unit="step",
-        disable=quiet,
-        mininterval=1,
-    )
-    for epoch in range(done, training.epochs):
-        torch.manual_seed(seed * 1_000_003 + epoch)
-        plan = epoch_plan(len(train), seed, epoch)
-        order, crop, flip = (part.to(device) for part in (plan.order, plan.crop, plan.flip))
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
-        student.train()
-        method.train()
-        for step in range(steps):
-            with clock("data"):
-                index = order[step * training.batch_size : (step + 1) * training.batch_size]
-                images = augment(train.images[index], crop[index], flip[index])
-                share = (epoch + step / steps) / training.epochs
-                batch = Batch(images, train.labels[index], index, share)
-            with clock("teacher"), torch.no_grad():
-                taught = teacher(batch.images) if teacher else None
-            with clock("student"):
-                learned = student(batch.images)
-            with clock("method"):
-                terms = method(batch, learned, taught)
-                loss = torch.stack(list(terms.values())).sum()
-            with clock("update"):
-                optimiser.zero_grad()
-                loss.backward()
-                if epoch == step == 0:
-                    _check_gradients(student, method)
-                for group in optimiser.param_groups:
-                    group["lr"] = training.learning_rate * schedule(share, training.warmup)
-                nn.utils.clip_grad_norm_([*student.parameters(), *method.parameters()], training.clip)
-                optimiser.step()
-                method.after_step()
-            # Sums stay on the device: reading one here would make the host wait at every step.
-            for name, term in {"loss": loss, **terms}.items():
-                sums[name] += term.detach()
-            sums["train_accuracy"] += (learned.logits.argmax(1) == batch.labels).float().mean()
-            bar.update()
-        with clock("evaluation"):
-            accuracy = (predict_logits(student, test.images).argmax(1) == test.labels).float().mean()
-        row = {"epoch": epoch + 1} | {name: float(value / steps) for name, value in sums.items()}
-        progress.history.append(row | {"test_accuracy": float(accuracy)})
-        progress.timing.append({"epoch": epoch + 1, **clock.read()})
-        progress.tensors = _state(student, method, optimiser)
-        bar.set_postfix(epoch=epoch + 1, loss=f"{row['loss']:.3f}", accuracy=f"{float(accuracy):.1%}")
-        after_epoch(progress)
-        if progress.diverged:
-            break
-    bar.close()
+    done, clock = len(progress.history), Clock(device)
+    total = training.epochs * steps
+    with tqdm(
+        total=total, initial=done * steps, desc=label, unit="step", disable=quiet, mininterval=1
+    ) as bar:
+        for epoch in range(done, training.epochs):
+            torch.manual_seed(seed * 1_000_003 + epoch)
+            student.train()
+            method.train()
+            # Sums stay on the device: reading one at every step would make the host wait.
+            sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
+            for batch in _batches(train, training, seed, epoch, clock):
+                terms = _step(student, teacher, method, batch, optimiser, training, clock)
+                for name, value in terms.items():
+                    sums[name] += value
+                bar.update()
+            with clock("evaluation"):
+                accuracy = (predict_logits(student, test.images).argmax(1) == test.labels).float().mean()
+            row = {"epoch": epoch + 1} | {name: float(value / steps) for name, value in sums.items()}
+            progress.history.append(row | {"test_accuracy": float(accuracy)})
+            progress.timing.append({"epoch": epoch + 1, **clock.read()})
+            progress.tensors = _state(student, method, optimiser)
+            bar.set_postfix_str(f"epoch {epoch + 1}, loss {row['loss']:.3f}, accuracy {float(accuracy):.1%}")
+            after_epoch(progress)
+            if progress.diverged:
+                break
     student.eval()
     return progress
+
+
+def _batches(train: Split, training: Training, seed: int, epoch: int, clock: "Clock") -> Iterator[Batch]:
+    """An epoch's augmented batches; the last, incomplete one is left out."""
+    plan, size = epoch_plan(len(train), seed, epoch), training.batch_size
+    order, crop, flip = (part.to(train.labels.device) for part in (plan.order, plan.crop, plan.flip))
+    steps = len(train) // size
+    for step in range(steps):
+        with clock("data"):
+            index = order[step * size : (step + 1) * size]
+            images = augment(train.images[index], crop[index], flip[index])
+            batch = Batch(images, train.labels[index], index, (epoch + step / steps) / training.epochs)
+        yield batch
+
+
+def _step(
+    student: Network,
+    teacher: Network | None,
+    method: Method,
+    batch: Batch,
+    optimiser: torch.optim.Optimizer,
+    training: Training,
+    clock: "Clock",
+) -> dict[str, Tensor]:
+    """One update; returns the loss, its terms and the training accuracy, detached and on the device."""
+    with clock("teacher"), torch.no_grad():
+        taught = teacher(batch.images) if teacher else None
+    with clock("student"):
+        learned = student(batch.images)
+    with clock("method"):
+        terms = method(batch, learned, taught)
+        loss = torch.stack(list(terms.values())).sum()
+    with clock("update"):
+        optimiser.zero_grad()
+        loss.backward()
+        if batch.progress == 0:
+            _check_gradients(student, method)
+        for group in optimiser.param_groups:
+            group["lr"] = training.learning_rate * schedule(batch.progress, training.warmup)
+        nn.utils.clip_grad_norm_([*student.parameters(), *method.parameters()], training.clip)
+        optimiser.step()
+        method.after_step()
+    hits = (learned.logits.argmax(1) == batch.labels).float().mean()
+    return {name: value.detach() for name, value in {"loss": loss, **terms, "train_accuracy": hits}.items()}
 
 
 @torch.inference_mode()

@@ -152,7 +152,8 @@ def test_networks_at_chance_are_not_evaluable():
 
 def test_sentences_name_the_numbers(measures, effects):
     assert "best first: Teacher" in findings.accuracy_sentence(measures)
-    assert "Independent 0.3" in findings.shape_bias_sentence(measures)
+    bias = value(measures, "independent", "shape_bias", "cue_conflict")
+    assert f"Independent {bias:.2f} (names a cue on 100%)" in findings.shape_bias_sentence(measures)
     assert "toward it in" in findings.transfer_sentence(effects)
 
 
