@@ -11,7 +11,7 @@ from kdlib import study as studies
 from kdlib.__main__ import main
 from kdlib.study import NOTEBOOKS, Study, profile_names, read_profile
 
-TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 4}
+TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
 TINY_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 
 
