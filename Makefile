@@ -3,6 +3,7 @@
 # that has kdlib, e.g. one made from environment.yml, that environment is used.
 
 PROFILE ?= quick
+JOBS ?= 2
 ACTIVE := $(shell python -c 'import importlib.metadata as m; m.version("kdlib")' 2>/dev/null && echo yes)
 ifeq ($(ACTIVE),yes)
 PYTHON := python
@@ -13,7 +14,7 @@ ENVIRONMENT := .venv/installed
 endif
 
 study: $(ENVIRONMENT)    ## train, run the notebooks, write the report (PROFILE=quick)
-	$(PYTHON) -m kdlib study --profile $(PROFILE) --jobs 2
+	$(PYTHON) -m kdlib study --profile $(PROFILE) --jobs $(JOBS)
 
 report: $(ENVIRONMENT)   ## write the report again, from notebooks that have been run
 	$(PYTHON) -m kdlib report --profile $(PROFILE)

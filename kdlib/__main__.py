@@ -9,8 +9,6 @@ import time
 
 import torch
 
-from kdlib.names import lookup
-
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
@@ -183,7 +181,7 @@ def list_names(options: argparse.Namespace) -> int:
         print("\n".join(timm.list_models()))
 
     kinds = {"methods": methods, "probes": probe_names, "profiles": profiles, "models": models}
-    lookup("kind", options.kind, kinds)()
+    kinds[options.kind]()
     return 0
 
 

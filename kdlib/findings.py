@@ -89,6 +89,18 @@ def _percent(row: pd.Series) -> str:
     return f"{row.estimate:.1%} [{row.low:.1%}, {row.high:.1%}]"
 
 
+def training_sentence(history: pd.DataFrame) -> str:
+    """Which runs diverged, if any."""
+    runs = history.groupby(["role", "seed"], sort=False).agg(
+        diverged=("diverged", "any"), epochs=("epoch", "max")
+    )
+    lost = runs[runs.diverged]
+    if lost.empty:
+        return f"All {len(runs)} runs came to their end; none diverged."
+    told = [f"{title_of(role)}, seed {seed}, in epoch {row.epochs}" for (role, seed), row in lost.iterrows()]
+    return f"Diverged: {'; '.join(told)}. Such a run counts with the answers that it gives."
+
+
 def ratio_sentence(measures: pd.DataFrame) -> str:
     """Where the raw ratio flatters most, compared with the chance-adjusted retention."""
     keys = ["direction", "role", "probe"]

@@ -157,6 +157,13 @@ def test_sentences_name_the_numbers(measures, effects):
     assert "toward it in" in findings.transfer_sentence(effects)
 
 
+def test_diverged_runs_are_told():
+    rows = [("lm", 0, 1, False), ("lm", 0, 2, False), ("crd", 1, 1, True)]
+    history = pd.DataFrame(rows, columns=["role", "seed", "epoch", "diverged"])
+    assert findings.training_sentence(history).startswith("Diverged: CRD, seed 1, in epoch 1.")
+    assert findings.training_sentence(history[:2]) == "All 1 runs came to their end; none diverged."
+
+
 def test_originals_retentions_are_those_of_its_accuracies():
     original = findings.original_table().set_index(["direction", "model"])
     assert original.loc[("cnn_to_vit", "CSKD"), "retention texture"] == pytest.approx(30.4 / 85.2)
