@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from kdlib.data import PROJECT
 from kdlib.methods import METHODS, Batch, hyperparameters
 from kdlib.methods.crd import CRD, contrastive_loss, draw_negatives
 from kdlib.methods.lm import soft_divergence
@@ -202,3 +203,23 @@ def test_the_normaliser_is_set_by_the_first_batch_and_kept(make_network, shapes)
 def test_wrong_kind_of_positive_is_named(make_network, shapes):
     with pytest.raises(UnknownName, match="positive of CRD 'lively'. Did you mean 'live'"):
         CRD(positive="lively").build(make_network("vit"), make_network("cnn"), shapes.train)
+
+
+# --------------------------------------------------------------------------------------------- README
+
+
+def test_the_readmes_example_is_a_method(make_network, shapes):
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    example = next(part for part in text.split("```python\n") if "class Hints" in part).split("```")[0]
+    names = {"__name__": "hints"}
+    exec(compile(example, "README.md", "exec"), names)
+    teacher, student = make_network("cnn").eval(), make_network("vit", seed=1)
+    method = names["Hints"](weight=2.0)
+    method.build(student, teacher, shapes.train)
+    batch = make_batch(shapes)
+    with torch.no_grad():
+        taught = teacher(batch.images)
+    terms = method(batch, student(batch.images), taught)
+    sum(terms.values()).backward()
+    assert set(terms) == {"label", "hint"}
+    assert method.map.weight.grad is not None
