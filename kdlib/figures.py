@@ -203,7 +203,7 @@ def ratio_beside_retention(table: pd.DataFrame) -> Figure:
     """The original's raw ratio against the chance-adjusted retention, a point for each model and probe."""
     wide = table.set_index(["role", "probe", "measure"])["estimate"].unstack("measure")
     wide = wide.dropna(subset=["raw_ratio", "retention"]).reset_index()
-    roles = list(wide.role.unique())
+    roles = list(table.role.unique())
     colours = palette(roles)
     figure, axis = plt.subplots(figsize=(4.6, 3.8))
     axis.axline((0, 0), slope=1, color="0.6", linewidth=0.8, linestyle=":")
@@ -259,7 +259,7 @@ def transfer_plane(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, len(measures), figsize=(3.4 * len(measures), 3.3), squeeze=False)
     for axis, measure in zip(axes[0], measures, strict=True):
         part = table[table.measure == measure]
-        reach = 1.15 * max(part[["gap", "movement", "movement_low", "movement_high"]].abs().max().max(), 0.02)
+        reach = 1.3 * max(part[["gap", "movement"]].abs().max().max(), 0.02)
         for corner in ((0, -reach), (-reach, 0)):
             axis.add_patch(plt.Rectangle(corner, reach, reach, color="0.95", zorder=0))
         axis.axline((0, 0), slope=1, color="0.6", linestyle="--", linewidth=0.8)
@@ -276,11 +276,6 @@ def transfer_plane(table: pd.DataFrame) -> Figure:
                     markersize=5,
                 )
             axis.plot([], [], MARKERS[index % len(MARKERS)], color=colours[method], label=title_of(method))
-        for _, row in part[part.method == methods[0]].iterrows():
-            if len(part.probe.unique()) > 1:
-                axis.annotate(
-                    row.probe, (row.gap, reach), rotation=90, va="top", ha="center", fontsize=5.5, color="0.4"
-                )
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach), title=measure.replace("_", " "))
         axis.set_xlabel("teacher − independent")
     axes[0, 0].set_ylabel("student − independent")

@@ -58,7 +58,7 @@ def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
         if pd.isna(row.get("movement")):
             span, side = "", "not evaluable"
         else:
-            span = f" by {row.movement:+.3f} [{row.movement_low:+.3f}, {row.movement_high:+.3f}]"
+            span = f", {row.movement:+.3f} [{row.movement_low:+.3f}, {row.movement_high:+.3f}]"
             side = "teacher not different"
             if row.established:
                 side = "toward" if row.toward_low > 0 else "away" if row.toward_high < 0 else "neither"

@@ -23,6 +23,7 @@ from kdlib.bias.statistics import crossed_interval
 from kdlib.probes import PROBES, Stimuli
 
 CONTROLS = ("independent", "teacher")
+SHARES = ("accuracy", "shape_bias", "cue_rate", "shape_share", "texture_share")  # lie in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -150,5 +151,8 @@ def _row(evidence: Evidence, role: str, measure: str, probe: str, influence: np.
     }
     if len(seeds) > 1 and influence.shape[1] > 1 and np.isfinite(influence).all():
         interval = crossed_interval(influence)
-        row |= {"low": interval.low, "high": interval.high}
+        low, high = interval.low, interval.high
+        if measure in SHARES:  # what lies outside is impossible; cutting it off costs no coverage
+            low, high = max(low, 0.0), min(high, 1.0)
+        row |= {"low": low, "high": high}
     return row
