@@ -133,15 +133,11 @@ def report(options: argparse.Namespace) -> int:
 
 
 def build_probes(options: argparse.Namespace) -> int:
-    from kdlib import probes
-    from kdlib.data import cache_folder
-
     study = _study(options)
-    test = study.test
-    print(f"{len(test)} test images of {study.dataset.source}")
+    print(f"{len(study.test)} test images of {study.dataset.source}")
     for name in study.probes:
         start = time.perf_counter()
-        stimuli = probes.stimuli(name, test.images, test.labels, cache=cache_folder(study.store.data_root))
+        stimuli = study.make_stimuli(name)
         seconds = time.perf_counter() - start
         print(f"{name:20} {len(stimuli.labels):6} images {seconds:7.2f} s  sha256 {stimuli.sha256[:12]}")
     return 0

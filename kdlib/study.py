@@ -257,9 +257,12 @@ class Study:
     @cached_property
     def stimuli(self) -> dict[str, Stimuli]:
         """The images of every probe, from the cache where it has them."""
-        test = self.test
+        return {name: self.make_stimuli(name) for name in self.probes}
+
+    def make_stimuli(self, probe: str) -> Stimuli:
+        """The images of one probe, from the cache where it has them."""
         cache = cache_folder(self.store.data_root) / "probes"
-        return {name: probes.stimuli(name, test.images, test.labels, cache=cache) for name in self.probes}
+        return probes.stimuli(probe, self.test.images, self.test.labels, cache=cache)
 
     def evidence(self, direction: str) -> Evidence:
         """What every model of a direction answers to every probe."""
