@@ -72,7 +72,7 @@ def test_large_profiles_build_and_take_a_step(name, tmp_path):
 def test_overrides_change_one_place_only():
     changed = read_profile("quick", ["students.cnn.training.learning_rate=1e-2", "training.epochs=1"])
     assert float(changed["students"]["cnn"]["training"]["learning_rate"]) == 0.01
-    assert changed["teachers"]["cnn"]["training"]["learning_rate"] == 0.1
+    assert changed["teachers"]["cnn"]["training"]["learning_rate"] == 0.05
     assert changed["training"]["epochs"] == 1
     assert read_profile("quick", {"training.epochs": 1})["training"]["epochs"] == 1
 
