@@ -5,8 +5,10 @@ images are treated alike. What it returns has the same shape for both families: 
 embedding or the feature map, never for the architecture.
 """
 
+import math
+from collections.abc import Collection
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import timm
 import torch
@@ -30,12 +32,18 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Output:
-    """What one forward returns. B images, C classes, D channels, an h x w grid; always float32."""
+    """What one forward returns. B images, C classes, D channels, an h x w grid; always float32.
 
-    logits: Tensor  # (B, C)
+    The last three fields are filled on request only.
+    """
+
+    logits: Tensor  # (B, C), what the network predicts: the mean of its heads
+    heads: dict[str, Tensor]  # each head's logits: (B, C), and (B, C, h, w) of a "dense" head
     embedding: Tensor  # (B, D), what the last linear layer sees
-    feature_map: Tensor | None  # (B, D, h, w); for a ViT the patch tokens after the last norm, row by row
-    attention: list[Tensor] | None = None  # for each block (B, heads, P+N, P+N), P prefix tokens
+    feature_map: Tensor  # (B, D, h, w); for a ViT the patch tokens after the last norm, row by row
+    stages: tuple[Tensor, ...] = ()  # four of (B, D_k, h_k, w_k); a ViT's at 1/6, 1/3, 5/6 and 1 of its depth
+    prefixes: tuple[Tensor, ...] = ()  # with the stages, a ViT's class token and the like: (B, P, D)
+    qkv: tuple[Tensor, ...] = ()  # a ViT's queries, keys and values, (3, B, heads, P+N, d), block by block
 
     @property
     def tokens(self) -> Tensor:
@@ -46,6 +54,11 @@ class Output:
     def grid(self) -> tuple[int, int]:
         return tuple(self.feature_map.shape[-2:])
 
+    @property
+    def attention(self) -> list[Tensor]:
+        """softmax(q kᵀ / √d) for each block: (B, heads, P+N, P+N)."""
+        return [(q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(-1) for q, k, _ in self.qkv]
+
 
 class Network(nn.Module):
     """A timm backbone with its normalisation.
@@ -55,18 +68,37 @@ class Network(nn.Module):
         num_classes: width of the last linear layer.
         mean, std: (3,) of the training pixels in [0, 1]; a pretrained network uses its own.
         seed: of the initial weights.
+        heads: "class" is timm's own. "distillation" is a second one: a ViT gets a token for it, as in DeiT,
+            any other network reads it from the embedding. "dense" applies the second head to every cell of
+            the feature map. What the network predicts is the mean of all. The other weights stay the same.
 
     Raises:
         UnknownName: if timm has no model of that name, or the model takes no such option.
     """
 
-    def __init__(self, spec: ModelSpec, num_classes: int, mean: Tensor, std: Tensor, seed: int = 0):
+    def __init__(
+        self,
+        spec: ModelSpec,
+        num_classes: int,
+        mean: Tensor,
+        std: Tensor,
+        seed: int = 0,
+        heads: Collection[str] = ("class",),
+    ):
         super().__init__()
         self.spec = spec
+        self.heads = tuple(heads)
         # fork_rng: building a network leaves the caller's random numbers as they were.
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.backbone = _backbone(spec, num_classes)
+            self.has_token = "distillation" in heads and isinstance(self.backbone, VisionTransformer)
+            if self.has_token:
+                self.backbone = _with_another_token(self.backbone, spec, num_classes)
+            if "distillation" in heads:
+                self.head_dist = nn.Linear(self.embedding_dim, num_classes)
+                nn.init.trunc_normal_(self.head_dist.weight, std=0.02)
+                nn.init.zeros_(self.head_dist.bias)
         if spec.pretrained:
             config = self.backbone.pretrained_cfg
             mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
@@ -89,27 +121,61 @@ class Network(nn.Module):
         images = (images - self.mean) / self.std
         return images.contiguous(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor, attention: bool = False) -> Output:
+    def forward(self, images: Tensor, extras: Collection[str] = ()) -> Output:
         """One pass over images (B, 3, H, W), uint8 or floats in [0, 1].
 
         Args:
-            attention: also return the attention maps; only for ViTs.
+            extras: which of the Output's fields on request to fill: "stages" (with "prefixes"), "qkv".
 
         Raises:
-            ValueError: if attention maps are asked of a network that has none.
+            ValueError: if queries, keys and values are asked of a network that has none.
         """
         autocast = torch.autocast("cuda", torch.bfloat16) if images.is_cuda else nullcontext()
         with ExitStack() as stack:
             stack.enter_context(autocast)
-            maps = stack.enter_context(_recorded_attention(self)) if attention else None
-            features = self.backbone.forward_features(self.normalise(images))
+            qkv = stack.enter_context(_recorded_qkv(self)) if "qkv" in extras else []
+            images = self.normalise(images)
+            if "stages" in extras:
+                features, stages, prefixes = self._features_and_stages(images)
+            else:
+                features, stages, prefixes = self.backbone.forward_features(images), (), ()
             embedding = self.backbone.forward_head(features, pre_logits=True)
-            classifier = self.backbone.get_classifier()
-            # A network with several heads (a distilled DeiT) fuses them in its own way.
-            single = isinstance(classifier, nn.Module)
-            logits = classifier(embedding) if single else self.backbone.forward_head(features)
+            feature_map = self._as_map(features)
+            heads = {name: self._head(name, features, embedding, feature_map) for name in self.heads}
         # float32 from here on: distillation losses are sums of exponentials, which halves can't hold.
-        return Output(logits.float(), embedding.float(), self._as_map(features).float(), maps)
+        heads = {name: logits.float() for name, logits in heads.items()}
+        logits = sum(value.flatten(2).mean(2) if value.ndim == 4 else value for value in heads.values())
+        return Output(
+            logits / len(heads),
+            heads,
+            embedding.float(),
+            feature_map.float(),
+            tuple(stage.float() for stage in stages),
+            tuple(prefix.float() for prefix in prefixes),
+            tuple(qkv),
+        )
+
+    def _features_and_stages(self, images: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        if not (hasattr(self.backbone, "patch_embed") and hasattr(self.backbone, "blocks")):
+            features, stages = self.backbone.forward_intermediates(images, indices=4)
+            return features, stages, []
+        depth = len(self.backbone.blocks)
+        wanted = [math.ceil(depth / 6), math.ceil(depth / 3), max(1, 5 * depth // 6), depth]
+        blocks = sorted({block - 1 for block in wanted})
+        features, pairs = self.backbone.forward_intermediates(images, blocks, return_prefix_tokens=True)
+        found = dict(zip(blocks, pairs, strict=True))
+        stages, prefixes = zip(*(found[block - 1] for block in wanted), strict=True)
+        return features, stages, prefixes
+
+    def _head(self, name: str, features: Tensor, embedding: Tensor, feature_map: Tensor) -> Tensor:
+        if name == "distillation":
+            return self.head_dist(features[:, self.num_prefix_tokens - 1] if self.has_token else embedding)
+        if name == "dense":
+            return self.head_dist(feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        classifier = self.backbone.get_classifier()
+        # A network with several heads (timm's distilled DeiT) fuses them in its own way.
+        single = isinstance(classifier, nn.Module)
+        return classifier(embedding) if single else self.backbone.forward_head(features)
 
     def _as_map(self, features: Tensor) -> Tensor:
         if features.ndim == 3:
@@ -163,37 +229,56 @@ def _shrink_stem(model: nn.Module, name: str) -> None:
         model.maxpool = nn.Identity()
 
 
-class _recorded_attention:
-    """While open, keeps softmax(q k^T / sqrt d) of every block in a list.
+def _with_another_token(plain: VisionTransformer, spec: ModelSpec, num_classes: int) -> nn.Module:
+    """The same ViT with one more prefix token, which starts as the class token with a little noise."""
+    count = plain.num_reg_tokens
+    options = spec.options | {"reg_tokens": count + 1}
+    model = _backbone(replace(spec, pretrained=False, options=options), num_classes)
+    weights = plain.state_dict()
+    token = _noisy(weights["cls_token"])
+    weights["reg_token"] = torch.cat([weights["reg_token"], token], 1) if count else token
+    if not plain.no_embed_class:
+        position, place = weights["pos_embed"], plain.num_prefix_tokens
+        row = _noisy(position[:, :1])
+        weights["pos_embed"] = torch.cat([position[:, :place], row, position[:, place:]], 1)
+    model.load_state_dict(weights)
+    return model
 
-    Fused attention never forms these maps, and timm offers no other way to them: each block's attention
-    module is given a hook that computes the map from the module's own input.
+
+def _noisy(values: Tensor) -> Tensor:
+    return values + 0.02 * torch.randn_like(values)
+
+
+class _recorded_qkv:
+    """While open, keeps every block's queries, keys and values in a list.
+
+    timm offers no way to them, and fused attention never forms the maps that they make: each block's linear
+    layer that computes them is given a hook.
     """
 
     def __init__(self, network: Network):
         if not isinstance(network.backbone, VisionTransformer):
-            raise ValueError(f"{network.spec.name} has no attention maps; ask a ViT")
+            raise ValueError(f"{network.spec.name} has no queries, keys and values; ask a ViT")
         self.blocks = network.backbone.blocks
 
     def __enter__(self) -> list[Tensor]:
-        maps: list[Tensor] = []
+        found: list[Tensor] = []
         self.hooks = [
-            block.attn.register_forward_pre_hook(
-                lambda module, inputs: maps.append(_attention(module, inputs[0]))
+            block.attn.qkv.register_forward_hook(
+                lambda module, inputs, output, attention=block.attn: found.append(_split(attention, output))
             )
             for block in self.blocks
         ]
-        return maps
+        return found
 
     def __exit__(self, *_) -> None:
         for hook in self.hooks:
             hook.remove()
 
 
-def _attention(module: nn.Module, tokens: Tensor) -> Tensor:
-    batch, count, _ = tokens.shape
-    queries, keys, _ = (
-        module.qkv(tokens).reshape(batch, count, 3, module.num_heads, -1).permute(2, 0, 3, 1, 4)
-    )
-    queries, keys = module.q_norm(queries), module.k_norm(keys)
-    return ((queries @ keys.transpose(-2, -1)).float() * module.scale).softmax(-1)
+def _split(attention: nn.Module, output: Tensor) -> Tensor:
+    """(B, P+N, 3 D) to (3, B, heads, P+N, d), normalised as the block does it."""
+    batch, count, _ = output.shape
+    parts = output.reshape(batch, count, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    queries, keys, values = parts
+    return torch.stack([attention.q_norm(queries), attention.k_norm(keys), values]).float()

@@ -62,12 +62,10 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hyper", hyperparameters(self.method, self.hyper))
-        reads = METHODS[self.method].reads
-        if reads and self.teacher is None:
-            raise ValueError(
-                f"method {self.method} reads the teacher's {', '.join(reads)}; give it a teacher"
-            )
-        if self.teacher and not reads:
+        uses_teacher = METHODS[self.method].uses_teacher
+        if uses_teacher and self.teacher is None:
+            raise ValueError(f"method {self.method} learns from a teacher; give it one")
+        if self.teacher and not uses_teacher:
             raise ValueError(f"method {self.method} has no use for a teacher; leave it out")
 
     def as_json(self) -> str:
@@ -116,7 +114,8 @@ class Run:
         """The trained student in evaluation mode."""
         # The weights hold the normalisation too.
         spec = replace(self.spec.student, pretrained=False)
-        network = Network(spec, len(self.record["classes"]), torch.zeros(3), torch.ones(3))
+        heads = METHODS[self.spec.method].heads
+        network = Network(spec, len(self.record["classes"]), torch.zeros(3), torch.ones(3), heads=heads)
         network.load_state_dict(load_file(self.path / "weights.safetensors"))
         return network.to(device).eval()
 
@@ -215,10 +214,12 @@ class RunStore:
         data = self.dataset(spec.data)
         # The global generator is seeded, and restored, for what the method draws when it is built.
         with torch.random.fork_rng():
-            student = Network(spec.student, len(data.classes), *data.statistics, seed=spec.seed)
+            method = METHODS[spec.method](**spec.hyper)
+            student = Network(
+                spec.student, len(data.classes), *data.statistics, seed=spec.seed, heads=method.heads
+            )
             teacher = teacher_run.network(self.device).requires_grad_(False) if teacher_run else None
             torch.manual_seed(spec.seed)
-            method = METHODS[spec.method](**spec.hyper)
             method.build(student, teacher, data.train)
             checkpoint = self.root / f"{spec.id}.checkpoint.safetensors"
 

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from timm.optim import param_groups_weight_decay
@@ -36,6 +36,7 @@ class Training:
     clip: float = 1.0  # largest norm of the gradient
 
 
+STAGE_LEARNING_RATE = 1e-3  # AdamW's, for what a method trains on the teacher alone
 MONITORED = 2000  # test images, at most, that the accuracy after each epoch is taken on
 
 
@@ -45,7 +46,7 @@ class Progress:
 
     history: list[dict]  # a row an epoch: terms of the loss, accuracies
     timing: list[dict]  # a row an epoch: seconds by part
-    tensors: dict[str, Tensor]  # student, method and optimiser
+    tensors: dict[str, Tensor]  # student, method and optimisers
 
     @property
     def diverged(self) -> bool:
@@ -81,11 +82,15 @@ def fit(
     steps = len(train) // training.batch_size
     if not steps:
         raise ValueError(f"batch size {training.batch_size} exceeds the {len(train)} training images")
+    progress, clock, first = resume or Progress([], [], {}), Clock(device), {}
+    if method.teacher_part:
+        if not resume:
+            first = _teacher_stage(teacher, method, train, training, seed, clock, label, quiet)
+        method.teacher_part.requires_grad_(False)
     optimiser = make_optimiser(student, method, training)
-    progress = resume or Progress([], [], {})
     if resume:
         _restore(progress.tensors, student, method, optimiser)
-    done, clock = len(progress.history), Clock(device)
+    done = len(progress.history)
     total = training.epochs * steps
     with tqdm(
         total=total, initial=done * steps, desc=label, unit="step", disable=quiet, mininterval=1
@@ -104,7 +109,8 @@ def fit(
             with clock("evaluation"):
                 accuracy = (predict_logits(student, test.images).argmax(1) == test.labels).float().mean()
             row = {"epoch": epoch + 1} | {name: float(value / steps) for name, value in sums.items()}
-            progress.history.append(row | {"test_accuracy": float(accuracy)})
+            progress.history.append(row | {"test_accuracy": float(accuracy)} | first)
+            first = {}
             progress.timing.append({"epoch": epoch + 1, **clock.read()})
             progress.tensors = _state(student, method, optimiser)
             bar.set_postfix_str(f"epoch {epoch + 1}, loss {row['loss']:.3f}, accuracy {float(accuracy):.1%}")
@@ -123,9 +129,50 @@ def _batches(train: Split, training: Training, seed: int, epoch: int, clock: "Cl
     for step in range(steps):
         with clock("data"):
             index = order[step * size : (step + 1) * size]
-            images = augment(train.images[index], crop[index], flip[index])
-            batch = Batch(images, train.labels[index], index, (epoch + step / steps) / training.epochs)
+            originals = train.images[index]
+            batch = Batch(
+                images=augment(originals, crop[index], flip[index]),
+                labels=train.labels[index],
+                indices=index,
+                progress=(epoch + step / steps) / training.epochs,
+                originals=originals,
+                flip=flip[index],
+            )
         yield batch
+
+
+def _teacher_stage(
+    teacher: Network,
+    method: Method,
+    train: Split,
+    training: Training,
+    seed: int,
+    clock: "Clock",
+    label: str,
+    quiet: bool,
+) -> dict[str, float]:
+    """Train the method's part on the frozen teacher; what the last epoch recorded, averaged.
+
+    The epochs before the first have negative numbers, so that the student's own stay what they are.
+    """
+    optimiser = torch.optim.AdamW(method.teacher_part.parameters(), STAGE_LEARNING_RATE, weight_decay=0)
+    method.train()
+    for epoch in tqdm(range(-method.stage_epochs, 0), desc=f"{label}, teacher's part", disable=quiet):
+        torch.manual_seed(seed * 1_000_003 + epoch)
+        sums: dict[str, Tensor] = defaultdict(float)
+        for batch in _batches(train, training, seed, epoch, clock):
+            with clock("stage"):
+                batch = replace(batch, images=method.views(batch))
+                with torch.no_grad():
+                    taught = teacher(batch.images, method.reads)
+                found = method.stage(batch, taught)
+                optimiser.zero_grad()
+                found["loss"].backward()
+                optimiser.step()
+                for name, value in found.items():
+                    sums[f"stage_{name}"] += value.detach()
+    steps = len(train) // training.batch_size
+    return {name: float(value / steps) for name, value in sums.items()}
 
 
 def _step(
@@ -138,10 +185,12 @@ def _step(
     clock: "Clock",
 ) -> dict[str, Tensor]:
     """One update; returns the loss, its terms and the training accuracy, detached and on the device."""
+    with clock("method"):
+        batch = replace(batch, images=method.views(batch))
     with clock("teacher"), torch.no_grad():
-        taught = teacher(batch.images) if teacher else None
+        taught = teacher(batch.images, method.reads) if method.reads else None
     with clock("student"):
-        learned = student(batch.images)
+        learned = student(batch.images, method.reads_student)
     with clock("method"):
         terms = method(batch, learned, taught)
         loss = torch.stack(list(terms.values())).sum()
@@ -152,11 +201,15 @@ def _step(
             _check_gradients(student, method)
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate * schedule(batch.progress, training.warmup)
-        nn.utils.clip_grad_norm_([*student.parameters(), *method.parameters()], training.clip)
+        trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(trained, training.clip)
         optimiser.step()
-        method.after_step()
-    hits = (learned.logits.argmax(1) == batch.labels).float().mean()
-    return {name: value.detach() for name, value in {"loss": loss, **terms, "train_accuracy": hits}.items()}
+    with clock("method"):
+        noted = method.after_step()
+    views = len(learned.logits) // len(batch.labels)
+    hits = (learned.logits[::views].argmax(1) == batch.labels).float().mean()
+    row = {"loss": loss, **terms, **noted, "train_accuracy": hits}
+    return {name: value.detach() for name, value in row.items()}
 
 
 @torch.inference_mode()
@@ -180,9 +233,9 @@ def make_optimiser(student: Network, method: Method, training: Training) -> torc
     Raises:
         UnknownName: if the optimiser is neither "sgd" nor "adamw".
     """
-    no_decay = getattr(student.backbone, "no_weight_decay", set)()
-    groups = param_groups_weight_decay(student.backbone, training.weight_decay, no_weight_decay_list=no_decay)
-    groups.append({"params": list(method.parameters()), "weight_decay": 0.0})
+    no_decay = [f"backbone.{name}" for name in getattr(student.backbone, "no_weight_decay", set)()]
+    groups = param_groups_weight_decay(student, training.weight_decay, no_weight_decay_list=no_decay)
+    groups.append({"params": list(method.shared_parameters().values()), "weight_decay": 0.0})
     groups = [group for group in groups if group["params"]]
     makers = {
         "sgd": lambda: torch.optim.SGD(groups, training.learning_rate, momentum=0.9, nesterov=True),
@@ -222,8 +275,9 @@ class Clock:
 
 
 def _check_gradients(student: Network, method: Method) -> None:
-    for owner, module in (("student", student), ("method", method)):
-        for name, parameter in module.named_parameters():
+    trained = {"student": dict(student.named_parameters()), "method": method.shared_parameters()}
+    for owner, parameters in trained.items():
+        for name, parameter in parameters.items():
             if parameter.requires_grad and parameter.grad is None:
                 raise RuntimeError(
                     f"{owner} parameter {name} gets no gradient, so it would never be trained; "
@@ -231,26 +285,32 @@ def _check_gradients(student: Network, method: Method) -> None:
                 )
 
 
+def _parts(student: Network, method: Method, optimiser: torch.optim.Optimizer) -> dict:
+    """Everything that changes in training."""
+    parts = {"student": student, "method": method, "optimiser": optimiser}
+    return parts | ({"own_optimiser": method.own_optimiser} if method.own_optimiser else {})
+
+
 def _state(student: Network, method: Method, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything that changes in training, as flat tensors, so that no pickle is needed to keep it."""
-    tensors = {f"student.{name}": value for name, value in student.state_dict().items()}
-    tensors |= {f"method.{name}": value for name, value in method.state_dict().items()}
-    for index, slots in optimiser.state_dict()["state"].items():
-        for slot, value in slots.items():
-            if value is not None:
-                tensors[f"optimiser.{index}.{slot}"] = value
+    """The state as flat tensors, so that no pickle is needed to keep it."""
+    tensors = {}
+    for name, part in _parts(student, method, optimiser).items():
+        state = part.state_dict()
+        if isinstance(part, torch.optim.Optimizer):
+            slots = state["state"].items()
+            state = {f"{index}.{slot}": value for index, row in slots for slot, value in row.items()}
+        tensors |= {f"{name}.{key}": value for key, value in state.items() if value is not None}
     return tensors
 
 
 def _restore(tensors: dict[str, Tensor], student: Network, method: Method, optimiser) -> None:
-    parts: dict[str, dict[str, Tensor]] = {"student": {}, "method": {}, "optimiser": {}}
-    for name, value in tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = value
-    student.load_state_dict(parts["student"])
-    method.load_state_dict(parts["method"])
-    slots: dict[int, dict[str, Tensor]] = defaultdict(dict)
-    for name, value in parts["optimiser"].items():
-        index, _, slot = name.partition(".")
-        slots[int(index)][slot] = value
-    optimiser.load_state_dict({"state": dict(slots), "param_groups": optimiser.state_dict()["param_groups"]})
+    for name, part in _parts(student, method, optimiser).items():
+        start = f"{name}."
+        state = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+        if isinstance(part, torch.optim.Optimizer):
+            slots: dict[int, dict[str, Tensor]] = defaultdict(dict)
+            for key, value in state.items():
+                index, _, slot = key.partition(".")
+                slots[int(index)][slot] = value
+            state = {"state": dict(slots), "param_groups": part.state_dict()["param_groups"]}
+        part.load_state_dict(state)

@@ -56,17 +56,86 @@ def test_attention_maps_are_the_ones_that_timm_uses():
         block.attn.fused_attn = False
         block.attn.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
-        output = network(IMAGES, attention=True)
+        output = network(IMAGES, ["qkv"])
+    assert output.qkv[0].shape == (3, 2, 3, 65, 64)
     assert len(output.attention) == len(seen) == 2
     for own, timms in zip(output.attention, seen, strict=True):
         assert own.shape == (2, 3, 65, 65)
         assert torch.allclose(own, timms, atol=1e-6)
-    assert network(IMAGES).attention is None
+    assert network(IMAGES).qkv == ()
 
 
-def test_a_cnn_has_no_attention_maps():
-    with pytest.raises(ValueError, match="resnet18 has no attention maps; ask a ViT"):
-        Network(ModelSpec("resnet18"), 10, MEAN, STD)(IMAGES, attention=True)
+def test_a_cnn_has_no_queries_keys_and_values():
+    with pytest.raises(ValueError, match="resnet18 has no queries, keys and values; ask a ViT"):
+        Network(ModelSpec("resnet18"), 10, MEAN, STD)(IMAGES, ["qkv"])
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_architecture_has_four_stages_that_leave_the_rest_as_it_was(name):
+    if not timm.is_model(name):
+        pytest.skip(f"this timm has no {name}")
+    network = Network(ModelSpec(name, **SPECS[name]), 10, MEAN, STD).eval()
+    with torch.no_grad():
+        plain, output = network(IMAGES), network(IMAGES, ["stages"])
+    assert len(output.stages) == 4 and all(stage.ndim == 4 for stage in output.stages)
+    assert torch.allclose(plain.logits, output.logits, atol=1e-6)
+    assert torch.allclose(plain.feature_map, output.feature_map, atol=1e-6)
+    assert plain.stages == plain.prefixes == ()
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(12, [2, 4, 10, 12]), (4, [1, 2, 3, 4]), (2, [1, 1, 1, 2])])
+def test_a_vits_stages_are_the_outputs_of_its_blocks_with_their_prefix(depth, blocks):
+    spec = ModelSpec("vit_tiny_patch16_224", options={"depth": depth, "embed_dim": 24, "num_heads": 2})
+    network = Network(spec, 10, MEAN, STD).eval()
+    seen = []
+    for block in network.backbone.blocks:
+        block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        output = network(IMAGES, ["stages"])
+    for stage, prefix, block in zip(output.stages, output.prefixes, blocks, strict=True):
+        tokens = torch.cat([prefix, stage.flatten(2).transpose(1, 2)], 1)
+        assert torch.equal(tokens, seen[block - 1])
+
+
+# ------------------------------------------------------------------------------------------ more heads
+
+
+@pytest.mark.parametrize("options", [{}, {"reg_tokens": 2}, {"no_embed_class": True}])
+def test_the_distillation_token_is_one_more_and_the_other_weights_stay(options):
+    spec = ModelSpec("vit_tiny_patch16_224", options={"depth": 1, **options})
+    plain = Network(spec, 10, MEAN, STD, seed=3)
+    network = Network(spec, 10, MEAN, STD, seed=3, heads=("class", "distillation", "dense"))
+    count = plain.num_prefix_tokens
+    assert network.num_prefix_tokens == count + 1
+    old, new = plain.backbone.state_dict(), network.backbone.state_dict()
+    for name in old.keys() - {"pos_embed", "reg_token"}:
+        assert torch.equal(old[name], new[name]), name
+    if not options.get("no_embed_class"):
+        kept = torch.cat([new["pos_embed"][:, :count], new["pos_embed"][:, count + 1 :]], 1)
+        assert torch.equal(kept, old["pos_embed"])
+    distance = (new["reg_token"][:, -1] - old["cls_token"][:, 0]).std()
+    assert 0.015 < distance < 0.025
+
+
+def test_what_a_network_predicts_is_the_mean_of_its_heads():
+    spec = ModelSpec("vit_tiny_patch16_224", options={"depth": 1})
+    network = Network(spec, 10, MEAN, STD, heads=("class", "distillation", "dense")).eval()
+    with torch.no_grad():
+        output = network(IMAGES)
+        features = network.backbone.forward_features(network.normalise(IMAGES))
+        dense = network.head_dist(features[:, 2:])
+    assert torch.allclose(output.heads["class"], network.backbone.head(features[:, 0]), atol=1e-6)
+    assert torch.allclose(output.heads["distillation"], network.head_dist(features[:, 1]), atol=1e-6)
+    assert torch.allclose(output.heads["dense"][:, :, 2, 3], dense[:, 2 * 8 + 3], atol=1e-6)
+    parts = (output.heads["class"], output.heads["distillation"], dense.mean(1))
+    assert torch.allclose(output.logits, sum(parts) / 3, atol=1e-6)
+
+
+def test_a_cnns_second_head_reads_the_embedding():
+    network = Network(ModelSpec("resnet18"), 10, MEAN, STD, heads=("class", "distillation")).eval()
+    with torch.no_grad():
+        output = network(IMAGES)
+        assert torch.equal(output.heads["distillation"], network.head_dist(output.embedding))
 
 
 def test_small_stem_keeps_the_resolution():

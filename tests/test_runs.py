@@ -57,7 +57,7 @@ def test_defaults_are_part_of_the_identity(make_spec):
 
 
 def test_a_method_and_its_teacher_must_fit(make_spec, shapes):
-    with pytest.raises(ValueError, match="method lm reads the teacher's logits; give it a teacher"):
+    with pytest.raises(ValueError, match="method lm learns from a teacher; give it one"):
         make_spec("vit", "lm")
     with pytest.raises(ValueError, match="method independent has no use for a teacher"):
         RunSpec(shapes.spec, MODELS["vit"], teacher=make_spec("cnn"))
@@ -99,7 +99,7 @@ def test_students_of_a_seed_start_from_the_same_weights(store, make_spec, monkey
 @pytest.mark.parametrize(("student", "teacher"), [("vit", "cnn"), ("cnn", "vit")])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_stopped_run_goes_on_to_the_same_bits(method, student, teacher, tmp_path, make_spec):
-    spec = make_spec(student, method, teacher if METHODS[method].reads else None)
+    spec = make_spec(student, method, teacher if METHODS[method].uses_teacher else None)
     whole = RunStore(tmp_path / "whole", device="cpu", quiet=True).get(spec)
     stopping = RunStore(tmp_path / "parts", device="cpu", quiet=True, should_stop=lambda: True)
     for _ in spec.lineage():

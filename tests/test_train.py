@@ -22,6 +22,10 @@ class Spy(METHODS["independent"]):
         return super().forward(batch, student, teacher)
 
 
+class TaughtSpy(Spy):
+    reads = ("logits",)
+
+
 def train(student, shapes, method=None, teacher=None, training=RECIPES["cnn"], seed=0, **more):
     return fit(
         student, teacher, method or METHODS["independent"](), shapes, training, seed, quiet=True, **more
@@ -29,7 +33,7 @@ def train(student, shapes, method=None, teacher=None, training=RECIPES["cnn"], s
 
 
 def test_every_method_of_a_seed_sees_the_same_batches(make_network, shapes):
-    alone, taught = Spy(), Spy()
+    alone, taught = Spy(), TaughtSpy()
     train(make_network("cnn"), shapes, alone)
     train(make_network("vit"), shapes, taught, teacher=make_network("cnn"), training=RECIPES["vit"])
     assert len(alone.seen) == len(taught.seen) == 10
@@ -143,6 +147,85 @@ def test_clock_adds_up_and_starts_anew():
             pass
     assert clock.read()["part"] >= 0
     assert clock.read() == {}
+
+
+class Adversary(METHODS["lm"]):
+    """Has all that a method can have: a part trained on the teacher, an optimiser of its own, more views."""
+
+    stage_epochs = 2
+    reads = ("embedding",)
+
+    def build(self, student, teacher, train):
+        self.teacher_part = torch.nn.Linear(teacher.embedding_dim, 1)
+        self.judge = torch.nn.Linear(student.embedding_dim, 1)
+        self.map = torch.nn.Linear(student.embedding_dim, 1)
+        self.own_optimiser = torch.optim.Adam(self.judge.parameters(), 1e-2)
+
+    def stage(self, batch, teacher):
+        assert len(batch.images) == len(teacher.embedding) == 2 * len(batch.labels)
+        loss = (self.teacher_part(teacher.embedding) - 1).square().mean()
+        return {"loss": loss, "error": loss.sqrt()}
+
+    def views(self, batch):
+        return batch.images.repeat_interleave(2, 0)
+
+    def forward(self, batch, student, teacher):
+        self.seen = student.embedding.detach()
+        with torch.no_grad():
+            target = self.teacher_part(teacher.embedding)
+        logits = student.logits[::2]
+        return {
+            "label": torch.nn.functional.cross_entropy(logits, batch.labels),
+            "hint": (self.map(student.embedding) - target).square().mean(),
+        }
+
+    def after_step(self):
+        loss = (self.judge(self.seen) - torch.rand(len(self.seen), 1)).square().mean()
+        self.own_optimiser.zero_grad()
+        loss.backward()
+        self.own_optimiser.step()
+        return {"judge": loss}
+
+
+def test_a_method_with_every_extension_goes_on_bit_for_bit(make_network, shapes):
+    states, teacher = [], make_network("cnn").eval().requires_grad_(False)
+
+    def keep(progress):
+        tensors = {name: tensor.clone() for name, tensor in progress.tensors.items()}
+        states.append(Progress(list(progress.history), list(progress.timing), tensors))
+
+    def run(student, resume=None):
+        torch.manual_seed(0)
+        method = Adversary()
+        method.build(student, teacher, shapes.train)
+        training = dataclasses.replace(RECIPES["vit"], epochs=3)
+        train(student, shapes, method, teacher, training, after_epoch=keep, resume=resume)
+        return {**student.state_dict(), **method.state_dict()}
+
+    whole = run(make_network("vit"))
+    resumed = run(make_network("vit", seed=9), states[0])
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert states[2].history == states[-1].history
+    assert {"stage_loss", "stage_error", "judge"} < states[0].history[0].keys()
+    assert "stage_loss" not in states[1].history[1]
+    assert states[0].timing[0]["stage"] > 0
+
+
+def test_the_teachers_part_is_frozen_and_the_own_optimisers_part_left_out(make_network, shapes):
+    student, teacher = make_network("vit"), make_network("cnn").eval().requires_grad_(False)
+    method = Adversary()
+    method.build(student, teacher, shapes.train)
+    kept = []
+    train(
+        student,
+        shapes,
+        method,
+        teacher,
+        RECIPES["vit"],
+        after_epoch=lambda _: kept.append(method.teacher_part.weight.clone()),
+    )
+    assert torch.equal(kept[0], kept[1])
+    assert set(method.shared_parameters()) == {"map.weight", "map.bias"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

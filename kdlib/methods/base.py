@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from kdlib.data import Split
@@ -11,17 +12,19 @@ from kdlib.models import Network, Output
 
 @dataclass(frozen=True)
 class Batch:
-    """B augmented training images and what a method may want to know of them."""
+    """B training images and what a method may want to know of them."""
 
-    images: Tensor  # (B, 3, H, W) uint8
+    images: Tensor  # (V B, 3, H, W) uint8, as both networks see them: V views of each image in turn
     labels: Tensor  # (B,) int64
     indices: Tensor  # (B,) int64, the images' places in the training split
     progress: float  # share of the run's steps that are done, in [0, 1)
+    originals: Tensor  # (B, 3, H, W) uint8, before augmentation
+    flip: Tensor  # (B,) bool, which of them the augmentation mirrored
 
 
 @dataclass(eq=False)
 class Method(nn.Module):
-    """A method names what it reads of the teacher, builds its trained parts, and returns its loss as terms.
+    """A method names what it reads of the networks, builds its trained parts, and returns its loss as terms.
 
     A subclass is a dataclass: its fields are the hyper-parameters, with their defaults. Modules and buffers
     that it makes in :meth:`build` are trained with the student, saved in checkpoints, and dropped at the end.
@@ -29,17 +32,42 @@ class Method(nn.Module):
 
     title: ClassVar[str]  # for tables and figures
     paper: ClassVar[str]
-    reads: ClassVar[tuple[str, ...]] = ("logits",)  # fields of the teacher's Output; empty: no teacher
+    uses_teacher: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ("logits",)  # fields of the teacher's Output; empty: no forward of it
+    reads_student: ClassVar[tuple[str, ...]] = ()  # fields of the student's Output that come on request only
+    heads: ClassVar[tuple[str, ...]] = ("class",)  # the student's heads, as for Network
 
     def __post_init__(self) -> None:
         super().__init__()
+        # Set in build, if the method has them:
+        self.teacher_part: nn.Module | None = None  # trained on the teacher alone beforehand, then frozen
+        self.own_optimiser: torch.optim.Optimizer | None = None  # of parts that train against the student
 
     def build(self, student: Network, teacher: Network | None, train: Split) -> None:
         """Make the trained parts; called once, before the first step, with the seed set."""
+
+    def stage(self, batch: Batch, teacher: Output) -> dict[str, Tensor]:
+        """What training ``teacher_part`` for ``stage_epochs`` minimises, as "loss", and what to record."""
+        raise NotImplementedError
+
+    def views(self, batch: Batch) -> Tensor:
+        """The images that both networks see instead of the batch's: (V B, 3, H, W)."""
+        return batch.images
 
     def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
         """The weighted terms of the loss, by name, each a scalar; the loss is their sum."""
         raise NotImplementedError
 
-    def after_step(self) -> None:
-        """What is to be done after the optimiser's step, e.g. a memory update."""
+    def after_step(self) -> dict[str, Tensor]:
+        """What is to be done after the optimiser's step, e.g. a memory update; returns what to record."""
+        return {}
+
+    def shared_parameters(self) -> dict[str, nn.Parameter]:
+        """The trained parameters that the student's optimiser updates, by name."""
+        groups = self.own_optimiser.param_groups if self.own_optimiser else []
+        own = {id(parameter) for group in groups for parameter in group["params"]}
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad and id(parameter) not in own
+        }

@@ -124,9 +124,10 @@ class CRD(Method):
         return contrastive_loss(scores, normaliser.clone(), self.negatives / len(memory))
 
     @torch.no_grad()
-    def after_step(self) -> None:
+    def after_step(self) -> dict[str, Tensor]:
         """Move the batch's own memory rows toward their new projections."""
         indices, *projections = self._seen
         for memory, new in zip((self.memory_student, self.memory_teacher), projections, strict=True):
             mixed = self.momentum * memory[indices] + (1 - self.momentum) * new
             memory[indices] = F.normalize(mixed, dim=1)
+        return {}

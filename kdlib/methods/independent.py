@@ -15,6 +15,7 @@ class Independent(Method):
 
     title = "Independent"
     paper = "—"
+    uses_teacher = False
     reads = ()
 
     def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
