@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     with_training(with_study(command("train", train, "train what is missing; needs no Jupyter")))
     with_study(command("probes", build_probes, "make the probes' images, with the time they take"))
     with_study(command("report", report, "join the executed notebooks into one HTML file (and PDF)"))
+    timing = with_study(command("bench", bench, "time a step of every method beside the independent student"))
+    timing.add_argument("--rounds", type=int, default=7, help="how often the methods take turns (7)")
     with_study(command("status", status, "what is done and what is left"))
     listing = command("list", list_names, "list what can be named")
     listing.add_argument("kind", choices=("methods", "probes", "profiles", "models"))
@@ -140,6 +142,21 @@ def build_probes(options: argparse.Namespace) -> int:
         stimuli = study.make_stimuli(name)
         seconds = time.perf_counter() - start
         print(f"{name:20} {len(stimuli.labels):6} images {seconds:7.2f} s  sha256 {stimuli.sha256[:12]}")
+    return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from kdlib.bench import step_costs
+
+    study = _study(options)
+    table = pd.concat([step_costs(study, name, options.rounds) for name in study.directions])
+    study.folder.mkdir(parents=True, exist_ok=True)
+    path = study.folder / "bench.csv"
+    table.to_csv(path, index=False)
+    print(table.to_string(index=False, float_format="{:.2f}".format))
+    print(f"{study.store.device}, {torch.get_num_threads()} threads; kept in {path}", file=sys.stderr)
     return 0
 
 

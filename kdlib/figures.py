@@ -12,13 +12,15 @@ import seaborn as sns
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
-from kdlib.methods import METHODS
+from kdlib.bias import SMALLEST_EFFECTS
+from kdlib.bias.tables import side
 from kdlib.probes import PROBES, Stimuli
+from kdlib.roles import CONTROLS, REFERENCES, direction_title, roles, title_of
 
-# Okabe and Ito's colours: told apart with any colour vision. The controls are grey and black everywhere.
+# Okabe and Ito's colours: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 MARKERS = "os^DvPX"
-DIRECTIONS = {"cnn_to_vit": "CNN → ViT", "vit_to_cnn": "ViT → CNN"}
+PANEL = 2.1  # inches, the width of a small panel
 
 
 def set_style() -> None:
@@ -89,16 +91,26 @@ def _table_html(table: pd.DataFrame, name: str) -> str:
     return style.set_properties(subset=texts, **{"text-align": "left"}).to_html()
 
 
-def title_of(role: str) -> str:
-    """What a figure calls a role: "Teacher", "Independent" or the method's title."""
-    return METHODS[role].title if role in METHODS else role.capitalize()
+def style_of(role: str) -> dict:
+    """How a role is drawn in every figure: references black and grey, controls hollow, methods filled."""
+    if role in REFERENCES:
+        return {"color": "black" if role == "teacher" else "0.55", "marker": "o"}
+    group = list(CONTROLS) if role in CONTROLS else [name for name in roles() if name not in CONTROLS]
+    index = group.index(role)
+    colour = COLOURS[index % len(COLOURS)]
+    style = {"color": colour, "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]}
+    return style | ({"markerfacecolor": "white"} if role in CONTROLS else {})
 
 
-def palette(roles: list[str]) -> dict[str, str]:
-    """A colour for each role; a method has the same one in every figure."""
-    methods = [name for name in METHODS if name != "independent"]
-    fixed = {"teacher": "black", "independent": "0.55"}
-    return {role: fixed.get(role) or COLOURS[methods.index(role) % len(COLOURS)] for role in roles}
+def _panels(count: int, columns: int, height: float = 1.9, width: float = PANEL, **more):
+    """A grid of ``count`` panels, the rest of the last row left empty: the figure and the panels."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    size = (width * columns + 0.6, height * rows + 0.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **more)
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[:count])
 
 
 def image_grid(images: dict[str, np.ndarray], columns: int, size: float = 0.95) -> Figure:
@@ -127,75 +139,83 @@ def probe_gallery(stimuli: dict[str, Stimuli], clean: Stimuli, columns: int = 8)
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Test accuracy after each epoch: every seed thin, their mean thick. A diverged run is dashed."""
+    """Test accuracy after each epoch, a panel for each student: every seed thin, their mean thick.
+
+    The independent student's mean stands grey in every panel. A diverged run is dashed.
+    """
     table = history[history.term == "test_accuracy"]
-    colours = palette(list(table.role.unique()))
-    figure, axis = plt.subplots(figsize=(6, 3.4))
-    for (role, _), run in table.groupby(["role", "seed"], sort=False):
-        style = "--" if run.diverged.any() else "-"
-        axis.plot(run.epoch, run.value, style, color=colours[role], alpha=0.35, linewidth=0.8)
-    means = table.groupby(["role", "epoch"], sort=False)["value"].mean().reset_index()
-    for role, mean in means.groupby("role", sort=False):
-        axis.plot(mean.epoch, mean.value, "o-", color=colours[role], label=title_of(role), markersize=4)
-    axis.set(xlabel="epoch", ylabel="test accuracy")
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def loss_terms(history: pd.DataFrame) -> Figure:
-    """Each method's weighted loss terms over the epochs, one panel a method; seeds thin, mean thick."""
-    table = history[~history.term.isin(["loss", "train_accuracy", "test_accuracy"])].dropna(subset="value")
-    table = table[~table.role.isin(["teacher", "independent"])]
-    roles = list(table.role.unique())
-    figure, axes = plt.subplots(1, len(roles), figsize=(3.2 * len(roles), 2.8), squeeze=False)
-    for axis, role in zip(axes[0], roles, strict=True):
-        part = table[table.role == role]
-        for index, (term, curve) in enumerate(part.groupby("term", sort=False)):
-            colour = COLOURS[index]
-            for _, run in curve.groupby("seed"):
-                axis.plot(run.epoch, run.value, color=colour, alpha=0.35, linewidth=0.8)
-            mean = curve.groupby("epoch")["value"].mean()
-            axis.plot(mean.index, mean, MARKERS[index] + "-", color=colour, label=term, markersize=4)
-        axis.set(xlabel="epoch", title=title_of(role), yscale="log")
+    students = [role for role in table.role.unique() if role not in REFERENCES]
+    alone = table[table.role == "independent"].groupby("epoch")["value"].mean()
+    figure, axes = _panels(len(students), columns=5, height=1.5, sharex=True, sharey=True)
+    for axis, role in zip(axes, students, strict=True):
+        part, style = table[table.role == role], style_of(role)
+        axis.plot(alone.index, alone, "o-", color="0.55", markersize=3)
+        for _, run in part.groupby("seed"):
+            dashes = "--" if run.diverged.any() else "-"
+            axis.plot(run.epoch, run.value, dashes, color=style["color"], alpha=0.4, linewidth=0.8)
+        mean = part.groupby("epoch")["value"].mean()
+        axis.plot(mean.index, mean, **style, markersize=4)
+        axis.set_title(title_of(role))
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend()
-    axes[0, 0].set_ylabel("weighted loss term")
+    figure.supxlabel("epoch")
+    figure.supylabel("test accuracy")
     figure.tight_layout()
     return figure
 
 
-def dot_plot(
+def loss_terms(history: pd.DataFrame) -> Figure:
+    """Each method's weighted loss terms over the epochs, one panel a method: the mean over seeds."""
+    table = history[~history.term.isin(["loss", "train_accuracy", "test_accuracy"])].dropna(subset="value")
+    table = table[~table.role.isin([*REFERENCES, *CONTROLS]) & ~table.term.str.startswith("stage_")]
+    methods = list(table.role.unique())
+    figure, axes = _panels(len(methods), columns=4, width=2.6, sharex=True)
+    for axis, role in zip(axes, methods, strict=True):
+        for index, (term, curve) in enumerate(table[table.role == role].groupby("term", sort=False)):
+            mean = curve.groupby("epoch")["value"].mean()
+            axis.plot(mean.index, mean, MARKERS[index] + "-", color=COLOURS[index], label=term, markersize=4)
+        axis.set(title=title_of(role), yscale="log")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(fontsize="x-small")
+    figure.supxlabel("epoch")
+    figure.supylabel("weighted loss term")
+    figure.tight_layout()
+    return figure
+
+
+def forest(
     table: pd.DataFrame,
     label: str,
     reference: float,
     limits: tuple[float | None, float | None] = (None, None),
 ) -> Figure:
-    """Estimates with intervals, a line for each probe and a colour for each role.
+    """Estimates with intervals: a panel for each probe, a line for each role.
 
     Args:
         table: columns role, probe, estimate, low, high.
-        label: of the horizontal axis.
+        label: of the horizontal axes.
         reference: where the dotted vertical line stands, e.g. chance.
-        limits: of the horizontal axis; an interval may reach beyond.
+        limits: of the horizontal axes; an interval may reach beyond.
     """
-    roles, names = list(table.role.unique()), list(table.probe.unique())
-    colours = palette(roles)
-    figure, axis = plt.subplots(figsize=(6, 0.16 * len(names) * (len(roles) + 1) + 0.9))
-    for index, role in enumerate(roles):
-        part = table[table.role == role].set_index("probe").reindex(names)
-        height = np.arange(len(names)) + (index - (len(roles) - 1) / 2) * 0.75 / len(roles)
-        axis.hlines(height, part.low, part.high, color=colours[role], linewidth=1.6)
-        marker = MARKERS[index % len(MARKERS)]
-        axis.plot(part.estimate, height, marker, color=colours[role], markersize=4.5, label=title_of(role))
-    axis.axvline(reference, color="0.4", linestyle=":", linewidth=1)
-    for edge in np.arange(0.5, len(names) - 1):
-        axis.axhline(edge, color="0.9", linewidth=0.8, zorder=0)
-    axis.set(yticks=range(len(names)), yticklabels=names, xlabel=label, ylim=(len(names) - 0.5, -0.5))
-    axis.set_xlim(limits)
-    _say_if_empty(axis, table.estimate)
-    axis.tick_params(axis="y", length=0)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    names, probes = list(table.role.unique()), list(table.probe.unique())
+    height = 0.17 * len(names) + 0.5
+    figure, axes = _panels(len(probes), columns=4, height=height, sharex=True, sharey=True)
+    for axis, probe in zip(axes, probes, strict=True):
+        part = table[table.probe == probe].set_index("role").reindex(names)
+        for place, (role, row) in enumerate(part.iterrows()):
+            style = style_of(role)
+            axis.hlines(place, row.low, row.high, color=style["color"], linewidth=1.5)
+            axis.plot(row.estimate, place, **style, markersize=4.5)
+        axis.axvline(reference, color="0.4", linestyle=":", linewidth=1)
+        # The independent student's interval runs through the panel: what every other is compared with.
+        if "independent" in part.index:
+            axis.axvspan(*part.loc["independent", ["low", "high"]], color="0.93", zorder=0)
+        axis.set(title=probe.replace("_", " "), yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
+        axis.set_yticklabels([title_of(role) for role in names])
+        axis.tick_params(axis="y", length=0)
+        axis.set_xlim(limits)
+        _say_if_empty(axis, part.estimate)
+    figure.supxlabel(label)
+    figure.tight_layout()
     return figure
 
 
@@ -203,20 +223,17 @@ def ratio_beside_retention(table: pd.DataFrame) -> Figure:
     """The original's raw ratio against the chance-adjusted retention, a point for each model and probe."""
     wide = table.set_index(["role", "probe", "measure"])["estimate"].unstack("measure")
     wide = wide.dropna(subset=["raw_ratio", "retention"]).reset_index()
-    roles = list(table.role.unique())
-    colours = palette(roles)
     figure, axis = plt.subplots(figsize=(4.6, 3.8))
     axis.axline((0, 0), slope=1, color="0.6", linewidth=0.8, linestyle=":")
     axis.axvline(0, color="0.85", linewidth=0.8)
-    for index, role in enumerate(roles):
+    for role in table.role.unique():
         part = wide[wide.role == role]
-        marker = MARKERS[index % len(MARKERS)]
         axis.plot(
-            part.retention, part.raw_ratio, marker, color=colours[role], label=title_of(role), alpha=0.85
+            part.retention, part.raw_ratio, linestyle="", label=title_of(role), alpha=0.85, **style_of(role)
         )
     axis.set(xlabel="retention (0: chance, 1: nothing lost)", ylabel="raw ratio, probe / clean")
     _say_if_empty(axis, wide.retention)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="x-small")
     return figure
 
 
@@ -224,8 +241,7 @@ def shape_bias_plot(table: pd.DataFrame) -> Figure:
     """Shares of shape and of texture decisions under cue conflict; lines of equal shape bias."""
     wide = table.set_index(["role", "measure"])[["estimate", "low", "high"]].unstack("measure")
     wide = wide.loc[list(table.role.unique())]
-    colours = palette(list(wide.index))
-    figure, axis = plt.subplots(figsize=(4.4, 3.8))
+    figure, axis = plt.subplots(figsize=(4.8, 4.2))
     shares = wide.loc[:, (slice(None), ["shape_share", "texture_share"])]
     top = max(shares.max().max() * 1.1, 0.25)
     for bias in (0.1, 0.3, 0.5, 0.7, 0.9):
@@ -233,67 +249,79 @@ def shape_bias_plot(table: pd.DataFrame) -> Figure:
         end = min(top, top / slope)
         axis.plot([0, end], [0, end * slope], color="0.85", linewidth=0.8, zorder=0)
         axis.annotate(f"{bias:.1f}", (end, end * slope), color="0.5", fontsize="x-small")
-    for index, (role, row) in enumerate(wide.iterrows()):
+    for role, row in wide.iterrows():
         x, y = row["estimate"]["texture_share"], row["estimate"]["shape_share"]
-        low, high = row["low"], row["high"]
-        axis.hlines(y, low["texture_share"], high["texture_share"], color=colours[role], linewidth=1)
-        axis.vlines(x, low["shape_share"], high["shape_share"], color=colours[role], linewidth=1)
-        axis.plot(x, y, MARKERS[index % len(MARKERS)], color=colours[role], label=title_of(role))
+        low, high, style = row["low"], row["high"], style_of(role)
+        axis.hlines(y, low["texture_share"], high["texture_share"], color=style["color"], linewidth=0.8)
+        axis.vlines(x, low["shape_share"], high["shape_share"], color=style["color"], linewidth=0.8)
+        axis.plot(x, y, linestyle="", label=title_of(role), **style)
     axis.set(
         xlim=(0, top), ylim=(0, top), xlabel="share of texture decisions", ylabel="share of shape decisions"
     )
     axis.set_aspect("equal")
-    axis.legend(loc="center left", bbox_to_anchor=(1.05, 0.5))
+    axis.legend(loc="center left", bbox_to_anchor=(1.08, 0.5), fontsize="x-small")
     return figure
 
 
-def transfer_plane(table: pd.DataFrame) -> Figure:
-    """Movement of the student against the teacher's gap, a panel for each measure, a point for each probe.
+def effect_map(table: pd.DataFrame) -> Figure:
+    """How far each student moved from the independent one, in smallest effects of interest.
 
-    Filled where the gap is established. On the dashed line the student has become the teacher; in the shaded
-    quadrants it moved away.
+    A row for each role below the teacher's own distance, a column for each probe, a panel for each measure.
+    The number is the movement; bold where its interval leaves out zero; ▸ toward the teacher, ◂ away from it.
     """
     table = table.dropna(subset=["movement", "gap"])
-    measures, methods = list(table.measure.unique()), list(table.method.unique())
-    colours = palette(methods)
-    figure, axes = plt.subplots(1, len(measures), figsize=(3.4 * len(measures), 3.3), squeeze=False)
+    measures, names = list(table.measure.unique()), list(table.method.unique())
+    widths = [table[table.measure == measure].probe.nunique() for measure in measures]
+    size = (0.62 * sum(widths) + 2.2, 0.24 * (len(names) + 1) + 1.5)
+    figure, axes = plt.subplots(
+        1, len(measures), figsize=size, squeeze=False, sharey=True, width_ratios=widths
+    )
     for axis, measure in zip(axes[0], measures, strict=True):
         part = table[table.measure == measure]
-        reach = 1.3 * max(part[["gap", "movement"]].abs().max().max(), 0.02)
-        for corner in ((0, -reach), (-reach, 0)):
-            axis.add_patch(plt.Rectangle(corner, reach, reach, color="0.95", zorder=0))
-        axis.axline((0, 0), slope=1, color="0.6", linestyle="--", linewidth=0.8)
-        axis.axhline(0, color="0.7", linewidth=0.8)
-        axis.axvline(0, color="0.7", linewidth=0.8)
-        for index, method in enumerate(methods):
-            rows = part[part.method == method]
-            axis.vlines(rows.gap, rows.movement_low, rows.movement_high, color=colours[method], linewidth=1)
-            for established, points in rows.groupby("established"):
-                axis.plot(
-                    *(points.gap, points.movement, MARKERS[index % len(MARKERS)]),
-                    color=colours[method],
-                    markerfacecolor=colours[method] if established else "white",
-                    markersize=5,
-                )
-            axis.plot([], [], MARKERS[index % len(MARKERS)], color=colours[method], label=title_of(method))
-        axis.set(xlim=(-reach, reach), ylim=(-reach, reach), title=measure.replace("_", " "))
-        axis.set_xlabel("teacher − independent")
-    axes[0, 0].set_ylabel("student − independent")
-    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        probes, smallest = list(part.probe.unique()), SMALLEST_EFFECTS[measure]
+        moves = part.pivot(index="method", columns="probe", values="movement").loc[names, probes]
+        gaps = part.drop_duplicates("probe").set_index("probe").loc[probes, "gap"]
+        shown = np.vstack([gaps, moves]) / smallest
+        axis.imshow(shown, cmap="RdBu", vmin=-4, vmax=4, aspect="auto")
+        axis.axhline(0.5, color="black", linewidth=1)
+        for column, gap in enumerate(gaps):
+            _write(axis, column, 0, f"{gap:+.2f}", shown[0, column], bold=False)
+        for _, row in part.iterrows():
+            place = probes.index(row.probe), names.index(row.method) + 1
+            arrow = {"toward": " ▸", "away": " ◂"}.get(side(row), "")
+            sure = row.movement_low > 0 or row.movement_high < 0
+            _write(axis, *place, f"{row.movement:+.2f}{arrow}", shown[place[1], place[0]], bold=sure)
+        axis.set_title(measure.replace("_", " "))
+        axis.set_xticks(range(len(probes)), [probe.replace("_", " ") for probe in probes], rotation=90)
+        axis.tick_params(length=0)
+        sns.despine(ax=axis, left=True, bottom=True)
+    axes[0, 0].set_yticks(range(len(names) + 1), ["Teacher", *map(title_of, names)])
     figure.tight_layout()
     return figure
 
 
+def _write(axis: plt.Axes, x: float, y: float, text: str, value: float, bold: bool) -> None:
+    axis.text(
+        *(x, y, text),
+        ha="center",
+        va="center",
+        fontsize="xx-small",
+        fontweight="bold" if bold else "normal",
+        color="white" if abs(value) > 3 else "black",
+    )
+
+
 def cost_bars(table: pd.DataFrame) -> Figure:
     """Seconds of an epoch by part, a bar for each role: means over seeds."""
-    parts = ["data", "teacher", "student", "method", "update"]
-    parts = [part for part in parts if part in table]
+    colours = {"data": "0.8", "stage": COLOURS[4], "teacher": "black"}
+    colours |= {"student": COLOURS[5], "method": COLOURS[1], "update": COLOURS[0]}
+    parts = [part for part in colours if part in table]
     means = table.groupby("role", sort=False)[parts].mean()
-    figure, axis = plt.subplots(figsize=(6, 0.42 * len(means) + 0.9))
+    figure, axis = plt.subplots(figsize=(6, 0.24 * len(means) + 0.9))
     left = np.zeros(len(means))
     labels = [title_of(role) for role in means.index]
-    for part, colour in zip(parts, ("0.8", "black", COLOURS[5], COLOURS[1], COLOURS[0]), strict=False):
-        axis.barh(labels, means[part], left=left, color=colour, label=part)
+    for part in parts:
+        axis.barh(labels, means[part], left=left, color=colours[part], label=part)
         left += means[part].fillna(0).to_numpy()
     axis.invert_yaxis()
     axis.set_xlabel("seconds an epoch")
@@ -310,7 +338,7 @@ def original_ratios(table: pd.DataFrame) -> Figure:
     for (direction, part), marker in zip(table.groupby("direction", sort=False), "os", strict=False):
         for probe, colour in zip(probes, COLOURS, strict=False):
             ratio, kept = part[f"ratio {probe}"], part[f"retention {probe}"]
-            label = f"{DIRECTIONS[direction]}, {probe}"
+            label = f"{direction_title(direction)}, {probe}"
             axis.plot(kept, ratio, marker, color=colour, label=label, markersize=4.5, alpha=0.85)
             guesses = ratio[kept.isna()]
             axis.plot([undefined] * len(guesses), guesses, "x", color=colour, markersize=5)
@@ -320,12 +348,12 @@ def original_ratios(table: pd.DataFrame) -> Figure:
 
 
 def wide_table(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """A measure as "estimate [low, high]", probes down and roles across."""
+    """A measure as "estimate [low, high]", roles down and probes across."""
     rows = table[table.measure == measure]
     cells = [with_interval(*values) for values in zip(rows.estimate, rows.low, rows.high, strict=True)]
     rows = rows.assign(cell=cells, role=rows.role.map(title_of))
-    wide = rows.pivot(index="probe", columns="role", values="cell")
-    return wide.loc[rows.probe.unique(), rows.role.unique()].reset_index().rename_axis(columns=None)
+    wide = rows.pivot(index="role", columns="probe", values="cell")
+    return wide.loc[rows.role.unique(), rows.probe.unique()].reset_index().rename_axis(columns=None)
 
 
 def with_interval(estimate: float, low: float, high: float) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from kdlib.bias import SMALLEST_EFFECTS
-from kdlib.figures import DIRECTIONS, title_of
-from kdlib.methods import METHODS
+from kdlib.bias.tables import side
+from kdlib.roles import CONTROLS, REFERENCES, direction_title, roles, title_of
 
 ORIGINAL = Path(__file__).with_name("original.csv")
 
@@ -27,10 +27,10 @@ CLAIMS = {
     ),
     "C3": (
         "CRD and SSKD instil shape bias and permutation invariance in CNNs, far above the independent CNN.",
-        ["crd", "sskd", "same-family teacher"],
+        ["crd", "sskd", "crd_same_family", "rotations"],
     ),
     "C4": ("CAPD does not converge in at most 5 epochs.", ["capd"]),
-    "C5": ("ViTs are the better teachers of behaviour.", ["lm", "crd", "same-family teacher"]),
+    "C5": ("ViTs are the better teachers of behaviour.", ["lm", "crd", "lm_same_family"]),
 }
 
 
@@ -49,38 +49,50 @@ def effect_word(row: pd.Series, effect: str = "movement") -> str:
 
 
 def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
-    """Every movement in words: direction, method, measure, probe, result, and whether it is transfer.
-
-    "Toward the teacher" needs an established gap and a movement whose interval lies on the teacher's side.
-    """
+    """Every movement in words: direction, method, measure, probe, result, and which way it went."""
     rows = []
     for _, row in transfer.iterrows():
-        if pd.isna(row.get("movement")):
-            span, side = "", "not evaluable"
-        else:
-            span = f", {row.movement:+.3f} [{row.movement_low:+.3f}, {row.movement_high:+.3f}]"
-            side = "teacher not different"
-            if row.established:
-                side = "toward" if row.toward_low > 0 else "away" if row.toward_high < 0 else "neither"
+        span = f", {row.movement:+.3f} [{row.movement_low:+.3f}, {row.movement_high:+.3f}]"
+        span = "" if pd.isna(row.movement) else span
         rows.append(
             {
-                "direction": DIRECTIONS.get(row.direction, row.direction),
+                "direction": direction_title(row.direction),
                 "method": title_of(row.method),
                 "measure": row.measure.replace("_", " "),
                 "probe": row.probe,
                 "result": effect_word(row) + span,
-                "teacher": side,
+                "teacher": side(row),
             }
         )
     return pd.DataFrame(rows)
 
 
+def transfer_summary(transfer: pd.DataFrame) -> pd.DataFrame:
+    """For each student: in how many comparisons it moved toward its direction's teacher, away, or neither.
+
+    Only comparisons in which the teacher surely differs from the independent student are counted.
+    """
+    sides = transfer.assign(side=transfer.apply(side, axis=1))
+    counts = sides.groupby(["direction", "method"], sort=False)["side"].value_counts().unstack(fill_value=0)
+    counts = counts.reindex(columns=["toward", "away", "neither"], fill_value=0).reset_index()
+    kinds = counts.method.map(lambda role: "control" if role in CONTROLS else "method")
+    counts = counts.assign(
+        direction=counts.direction.map(direction_title), method=counts.method.map(title_of), kind=kinds
+    )
+    return counts.rename_axis(columns=None)
+
+
 def accuracy_sentence(measures: pd.DataFrame) -> str:
-    """Who is best on clean images, and how the independent student does."""
+    """Who is best on clean images, and how the independent student and the teacher do."""
     clean = measures[(measures.measure == "accuracy") & (measures.probe == "clean")].set_index("role")
-    order = clean["estimate"].sort_values(ascending=False)
-    told = ", ".join(f"{title_of(role)} {_percent(clean.loc[role])}" for role in order.index)
-    return f"On unchanged images, best first: {told}."
+    order = list(clean.drop(index="teacher")["estimate"].sort_values(ascending=False).index)
+    best = ", ".join(f"{title_of(role)} {_percent(clean.loc[role])}" for role in order[:3])
+    place = order.index("independent") + 1
+    return (
+        f"On unchanged images the best students are {best}; the independent student is number {place} of "
+        f"{len(order)} with {_percent(clean.loc['independent'])}, and the teacher gets "
+        f"{_percent(clean.loc['teacher'])}."
+    )
 
 
 def _percent(row: pd.Series) -> str:
@@ -101,6 +113,21 @@ def training_sentence(history: pd.DataFrame) -> str:
     return f"Diverged: {'; '.join(told)}. Such a run counts with the answers that it gives."
 
 
+def convergence_sentence(history: pd.DataFrame, role: str) -> str:
+    """How far a method has come in its last epoch, beside the independent student."""
+    if role not in set(history.role):
+        return f"This study has no {title_of(role)}."
+    accuracy = history[history.term == "test_accuracy"].sort_values("epoch")
+    last = accuracy.groupby(["role", "seed"])["value"].last()
+    span = {name: f"{last[name].min():.1%} to {last[name].max():.1%}" for name in (role, "independent")}
+    label = history[(history.role == role) & (history.term == "label")].groupby("epoch")["value"].mean()
+    return (
+        f"After its last epoch {title_of(role)} gets {span[role]} of the unchanged images right (lowest and "
+        f"highest seed; independent: {span['independent']}). Its cross-entropy with the labels went from "
+        f"{label.iloc[0]:.2f} in the first epoch to {label.iloc[-1]:.2f} in the last."
+    )
+
+
 def ratio_sentence(measures: pd.DataFrame) -> str:
     """Where the raw ratio flatters most, compared with the chance-adjusted retention."""
     keys = ["direction", "role", "probe"]
@@ -118,42 +145,46 @@ def ratio_sentence(measures: pd.DataFrame) -> str:
 
 
 def shape_bias_sentence(measures: pd.DataFrame) -> str:
-    """Each model's shape bias with its cue rate."""
+    """Shape bias of teacher and independent student, and its range over the others, with the cue rates."""
     wide = measures[measures.probe == "cue_conflict"]
     if wide.empty:
         return "This study has no cue conflict, so nothing can be said of shape bias."
     wide = wide.set_index(["role", "measure"])["estimate"].unstack("measure")
-    told = []
-    for role, row in wide.loc[list(measures.role.unique())].iterrows():
-        bias = "not defined" if pd.isna(row.shape_bias) else f"{row.shape_bias:.2f}"
-        told.append(f"{title_of(role)} {bias} (names a cue on {row.cue_rate:.0%})")
-    return f"Shape bias: {', '.join(told)}."
+
+    def tell(role: str) -> str:
+        bias, rate = wide.loc[role, ["shape_bias", "cue_rate"]]
+        told = "not defined" if pd.isna(bias) else f"{bias:.2f}"
+        return f"{title_of(role)} {told} (names a cue on {rate:.0%})"
+
+    others = wide.drop(index=[role for role in REFERENCES if role in wide.index])["shape_bias"].dropna()
+    span = ""
+    if len(others):
+        span = f"; of the other students, lowest {tell(others.idxmin())}, highest {tell(others.idxmax())}"
+    return f"Shape bias: {', '.join(tell(role) for role in REFERENCES if role in wide.index)}{span}."
 
 
-def transfer_sentence(effects: pd.DataFrame) -> str:
-    """How often a student moved toward its teacher where there was anywhere to move."""
-    if effects.empty:
+def transfer_sentence(transfer: pd.DataFrame) -> str:
+    """How often a method's student moved toward its teacher where there was anywhere to move."""
+    methods = transfer[~transfer.method.isin(list(CONTROLS))]
+    if methods.empty or methods.movement.isna().all():
         return "One seed gives no interval, so nothing can be said of transfer; add seeds."
-    open_cells = effects[effects.teacher.isin(["toward", "away", "neither"])]
-    counts = open_cells.teacher.value_counts()
-    shown = (
-        f"The teacher differs from the independent student in {len(open_cells)} of {len(effects)} comparisons"
-    )
-    if not len(open_cells):
+    counts = methods.apply(side, axis=1).value_counts()
+    moved = [int(counts.get(name, 0)) for name in ("toward", "away", "neither")]
+    shown = f"The teacher differs from the independent student in {sum(moved)} of {len(methods)} comparisons"
+    if not sum(moved):
         return shown + ": there was nothing to transfer that these seeds can show."
     return (
-        f"{shown}; there the student moved toward it in {counts.get('toward', 0)}, away from it in "
-        f"{counts.get('away', 0)}, and neither is sure in {counts.get('neither', 0)}. "
-        "Intervals are not corrected for the number of comparisons."
+        f"{shown}; there the student moved toward it in {moved[0]}, away from it in {moved[1]}, and neither "
+        f"is sure in {moved[2]}. Intervals are not corrected for the number of comparisons."
     )
 
 
 def cost_sentence(cost: pd.DataFrame) -> str:
     """An epoch's cost relative to the independent student's."""
-    methods = cost[~cost.role.isin(["teacher", "independent"])]
-    relative = methods.groupby("role", sort=False)["relative"].mean()
+    methods = cost[~cost.role.isin([*REFERENCES, *CONTROLS])]
+    relative = methods.groupby("role", sort=False)["relative"].mean().sort_values()
     told = ", ".join(f"{title_of(role)} {value:.2f}" for role, value in relative.items())
-    return f"An epoch costs, in epochs of the independent student: {told}."
+    return f"An epoch costs, in epochs of the independent student, cheapest first: {told}."
 
 
 def cost_summary(cost: pd.DataFrame) -> pd.DataFrame:
@@ -165,11 +196,14 @@ def cost_summary(cost: pd.DataFrame) -> pd.DataFrame:
     return means.rename(columns={"epoch": "seconds an epoch", "extra_parameters": "extra parameters"})
 
 
-def sure(effects: pd.DataFrame) -> pd.DataFrame:
-    """The rows of :func:`effect_table` that say "raises" or "lowers"."""
-    if effects.empty:
-        return effects
-    return effects[effects["result"].str.startswith(("raises", "lowers"))]
+def sure(transfer: pd.DataFrame, count: int = 10) -> pd.DataFrame:
+    """Each direction's largest movements that lie beyond the smallest effect of interest, in words."""
+    smallest = transfer.measure.map(SMALLEST_EFFECTS)
+    surely = (transfer.movement_low > smallest) | (transfer.movement_high < -smallest)
+    size = (transfer.movement / smallest).abs()
+    ranked = transfer.assign(size=size)[surely].sort_values("size", ascending=False)
+    largest = ranked.groupby("direction", sort=False).head(count).sort_values("direction", kind="stable")
+    return effect_table(largest)
 
 
 def original_table() -> pd.DataFrame:
@@ -191,18 +225,24 @@ def original_sentence(original: pd.DataFrame) -> str:
     guessers = original[original["retention texture"].isna()]
     ratios = [name for name in original if name.startswith("ratio ")]
     told = [
-        f"{row.model} ({DIRECTIONS[row.direction]}) gets {row.clean:.1f}% of the unchanged images right and "
-        f"was given ratios of {row[ratios].min():.2f} to {row[ratios].max():.2f}"
+        f"{row.model} ({direction_title(row.direction)}) gets {row.clean:.1f}% of the unchanged images right "
+        f"and was given ratios of {row[ratios].min():.2f} to {row[ratios].max():.2f}"
         for _, row in guessers.iterrows()
     ]
     return f"Networks that hardly learned, whose ratios are chance over nearly chance: {'; '.join(told)}."
 
 
-def claims_table(methods: list[str]) -> pd.DataFrame:
-    """The original's claims and what a study of these methods still lacks for a verdict."""
+def claims_table(present: list[str]) -> pd.DataFrame:
+    """The original's claims and what a study with these roles still lacks for a verdict."""
     rows = []
     for claim, (sentence, needs) in CLAIMS.items():
-        missing = [METHODS[name].title if name in METHODS else name for name in needs if name not in methods]
+        missing = [title_of(name) if name in roles() else name for name in needs if name not in present]
         verdict = f"not evaluable: needs {', '.join(missing)}" if missing else "not evaluated"
         rows.append({"claim": claim, "the original's sentence": sentence, "here": verdict})
+    return pd.DataFrame(rows)
+
+
+def control_table(names: list[str]) -> pd.DataFrame:
+    """What each of a direction's controls separates."""
+    rows = [{"control": CONTROLS[name].title, "what it tells": CONTROLS[name].question} for name in names]
     return pd.DataFrame(rows)

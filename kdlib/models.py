@@ -163,6 +163,8 @@ class Network(nn.Module):
         wanted = [math.ceil(depth / 6), math.ceil(depth / 3), max(1, 5 * depth // 6), depth]
         blocks = sorted({block - 1 for block in wanted})
         features, pairs = self.backbone.forward_intermediates(images, blocks, return_prefix_tokens=True)
+        if not self.num_prefix_tokens:  # then timm returns the maps alone
+            pairs = [(stage, stage.new_zeros(len(stage), 0, stage.shape[1])) for stage in pairs]
         found = dict(zip(blocks, pairs, strict=True))
         stages, prefixes = zip(*(found[block - 1] for block in wanted), strict=True)
         return features, stages, prefixes

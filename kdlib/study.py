@@ -18,12 +18,13 @@ import yaml
 from torch import Tensor
 
 from kdlib import probes
-from kdlib.bias.tables import CONTROLS, Evidence
+from kdlib.bias.tables import Evidence, measure_table
 from kdlib.data import PROJECT, Dataset, DataSpec, Split, augment, cache_folder, epoch_plan
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec
 from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
+from kdlib.roles import CONTROLS, roles
 from kdlib.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
 
@@ -33,6 +34,9 @@ KEYS = (
     *("title", "data", "seeds", "training", "students", "teachers", "directions", "hyper"),
     *("probes", "test_images"),
 )
+TEACHERS = ("teacher", "same_family", "matched")  # the networks that may teach in a direction
+PLAN = (*TEACHERS, "student", "methods", "controls")
+TEACHER_SEEDS = 500  # teachers start from other weights than students, also where they are the same network
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Member:
     """A run and its part in the study."""
 
     direction: str
-    role: str  # "teacher", "independent" or the method's name
+    role: str  # "teacher", or one of kdlib.roles.roles()
     seed: int
     spec: RunSpec
 
@@ -85,12 +89,18 @@ def _validate(profile: dict) -> None:
     _check_keys(profile, KEYS, "a profile")
     used = set()
     for direction, plan in profile["directions"].items():
-        _check_keys(plan, ("teacher", "student", "methods"), f"directions.{direction}")
-        for group in ("teacher", "student"):
-            check(f"network in the profile's {group}s", plan[group], profile[f"{group}s"])
-            used.add((f"{group}s", plan[group]))
+        _check_keys(plan, PLAN, f"directions.{direction}")
+        for key in [key for key in plan if key in (*TEACHERS, "student")]:
+            group = "students" if key == "student" else "teachers"
+            used.add((group, check(f"network in the profile's {group}", plan[key], profile[group])))
         for method in plan["methods"]:
             check("method", method, METHODS)
+        for control in plan.get("controls", []):
+            needed = CONTROLS[check("control", control, CONTROLS)].teacher
+            if needed and needed not in plan:
+                raise ValueError(
+                    f"control {control} needs directions.{direction}.{needed}: one of the profile's teachers"
+                )
     for group in ("students", "teachers"):
         for name, network in profile[group].items():
             _check_keys(network, ("model", "training"), f"{group}.{name}")
@@ -192,31 +202,36 @@ class Study:
 
     def _direction_members(self, direction: str, seed: int) -> list[Member]:
         plan = self.directions[direction]
-        teacher = self._spec("teachers", plan["teacher"], seed)
-        members = [
-            Member(direction, "teacher", seed, teacher),
-            Member(direction, "independent", seed, self._spec("students", plan["student"], seed)),
-        ]
-        for method in plan["methods"]:
-            spec = self._spec("students", plan["student"], seed, method, teacher)
-            members.append(Member(direction, method, seed, spec))
+        teachers = self._teachers(direction, seed)
+        members = [Member(direction, "teacher", seed, teachers["teacher"])]
+        for name in ("independent", *plan["methods"], *plan.get("controls", [])):
+            role = roles()[name]
+            spec = RunSpec(
+                **self._network("students", plan["student"]),
+                method=role.method,
+                hyper=self.profile.get("hyper", {}).get(role.method, {}) | role.hyper,
+                teacher=teachers[role.teacher] if role.teacher else None,
+                seed=seed,
+            )
+            members.append(Member(direction, name, seed, spec))
         return members
 
-    def _spec(
-        self, group: str, name: str, seed: int, method: str = "independent", teacher: RunSpec | None = None
-    ) -> RunSpec:
+    def _teachers(self, direction: str, seed: int) -> dict[str, RunSpec]:
+        plan = self.directions[direction]
+        return {
+            key: RunSpec(**self._network("teachers", plan[key]), seed=TEACHER_SEEDS + seed)
+            for key in TEACHERS
+            if key in plan
+        }
+
+    def _network(self, group: str, name: str) -> dict:
         network = self.profile[group][name]
-        return RunSpec(
-            data=self.dataset.spec,
-            student=_make(ModelSpec, network["model"], f"{group}.{name}.model"),
-            method=method,
-            hyper=self.profile.get("hyper", {}).get(method, {}),
-            teacher=teacher,
-            training=_make(
-                Training, self.profile["training"] | network.get("training", {}), f"{group}.{name}.training"
-            ),
-            seed=seed,
-        )
+        recipe = self.profile["training"] | network.get("training", {})
+        return {
+            "data": self.dataset.spec,
+            "student": _make(ModelSpec, network["model"], f"{group}.{name}.model"),
+            "training": _make(Training, recipe, f"{group}.{name}.training"),
+        }
 
     def train(self, direction: str | None = None) -> list[Run]:
         """Load or train every run; see :meth:`kdlib.runs.RunStore.get_all`."""
@@ -266,14 +281,17 @@ class Study:
 
     def evidence(self, direction: str) -> Evidence:
         """What every model of a direction answers to every probe."""
+        return self._ask(direction, self.runs(direction), self.stimuli)
+
+    def _ask(self, direction: str, runs: dict[str, list[Run]], stimuli: dict[str, Stimuli]) -> Evidence:
         predicted = {
             role: {
-                probe: np.stack([self.store.predictions(run, probe, stimuli)["predicted"] for run in runs])
-                for probe, stimuli in self.stimuli.items()
+                probe: np.stack([self.store.predictions(run, probe, images)["predicted"] for run in seeds])
+                for probe, images in stimuli.items()
             }
-            for role, runs in self.runs(direction).items()
+            for role, seeds in runs.items()
         }
-        return Evidence(direction, self.stimuli, predicted, self.dataset.chance)
+        return Evidence(direction, stimuli, predicted, self.dataset.chance)
 
     # ----------------------------------------------------------------------------------------- tables
 
@@ -316,12 +334,28 @@ class Study:
     def network_table(self, direction: str) -> pd.DataFrame:
         """What teacher and student are and how they are trained, side by side."""
         columns = {}
-        for member in self._direction_members(direction, self.seeds[0])[: len(CONTROLS)]:
+        for member in self._direction_members(direction, self.seeds[0])[:2]:
             network = {field.name: getattr(member.spec.student, field.name) for field in fields(ModelSpec)}
             recipe = {field.name: getattr(member.spec.training, field.name) for field in fields(Training)}
             name = "teacher" if member.role == "teacher" else "every student"
             columns[name] = {key: str(value) for key, value in (network | recipe).items()}
         return pd.DataFrame(columns).rename_axis("what").reset_index()
+
+    def teacher_table(self, direction: str) -> pd.DataFrame:
+        """How accurate every teacher of a direction is, the controls' too, on the clean test images."""
+        specs = [self._teachers(direction, seed) for seed in self.seeds]
+        runs = {key: [self.store.get(found[key]) for found in specs] for key in specs[0]}
+        table = measure_table(self._ask(direction, runs, {"clean": self.stimuli["clean"]}))
+        table = table[table.measure == "accuracy"]
+        teachers = [specs[0][role] for role in table.role]
+        return pd.DataFrame(
+            {
+                "teacher": [role.replace("_", " ") for role in table.role],
+                "network": [spec.student.name for spec in teachers],
+                "epochs": [spec.training.epochs for spec in teachers],
+                **{column: table[column].to_numpy() for column in ("estimate", "low", "high")},
+            }
+        )
 
     def history_table(self, direction: str) -> pd.DataFrame:
         """One row for each run, epoch, and term of the loss or accuracy, with its value."""
@@ -333,11 +367,14 @@ class Study:
         return pd.concat(tables, ignore_index=True)
 
     def cost_table(self, direction: str) -> pd.DataFrame:
-        """Seconds an epoch of every run by part, beside the independent student of the same seed."""
+        """Seconds an epoch of every run by part, beside the independent student of the same seed.
+
+        "stage", what a method trains on its teacher beforehand, is shared out over the epochs.
+        """
         rows = []
         for role, runs in self.runs(direction).items():
             for run in runs:
-                parts = run.timing.drop(columns="epoch").mean()
+                parts = run.timing.drop(columns="epoch").fillna(0).mean()
                 rows.append(
                     {
                         "direction": direction,

@@ -101,8 +101,8 @@ def fit(
             method.train()
             # Sums stay on the device: reading one at every step would make the host wait.
             sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
-            for batch in _batches(train, training, seed, epoch, clock):
-                terms = _step(student, teacher, method, batch, optimiser, training, clock)
+            for batch in batches(train, training, seed, epoch, clock):
+                terms = train_step(student, teacher, method, batch, optimiser, training, clock)
                 for name, value in terms.items():
                     sums[name] += value
                 bar.update()
@@ -121,7 +121,7 @@ def fit(
     return progress
 
 
-def _batches(train: Split, training: Training, seed: int, epoch: int, clock: "Clock") -> Iterator[Batch]:
+def batches(train: Split, training: Training, seed: int, epoch: int, clock: "Clock") -> Iterator[Batch]:
     """An epoch's augmented batches; the last, incomplete one is left out."""
     plan, size = epoch_plan(len(train), seed, epoch), training.batch_size
     order, crop, flip = (part.to(train.labels.device) for part in (plan.order, plan.crop, plan.flip))
@@ -160,7 +160,7 @@ def _teacher_stage(
     for epoch in tqdm(range(-method.stage_epochs, 0), desc=f"{label}, teacher's part", disable=quiet):
         torch.manual_seed(seed * 1_000_003 + epoch)
         sums: dict[str, Tensor] = defaultdict(float)
-        for batch in _batches(train, training, seed, epoch, clock):
+        for batch in batches(train, training, seed, epoch, clock):
             with clock("stage"):
                 batch = replace(batch, images=method.views(batch))
                 with torch.no_grad():
@@ -175,7 +175,7 @@ def _teacher_stage(
     return {name: float(value / steps) for name, value in sums.items()}
 
 
-def _step(
+def train_step(
     student: Network,
     teacher: Network | None,
     method: Method,

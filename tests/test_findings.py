@@ -7,6 +7,7 @@ import torch
 from kdlib import figures, findings
 from kdlib.bias.tables import Evidence, measure_table, transfer_table
 from kdlib.probes import Stimuli
+from kdlib.roles import roles
 
 IMAGES = 400
 
@@ -57,8 +58,8 @@ def measures(evidence):
 
 
 @pytest.fixture(scope="module")
-def effects(evidence):
-    return findings.effect_table(transfer_table(evidence))
+def transfer(evidence):
+    return transfer_table(evidence)
 
 
 def value(measures, role, measure, probe):
@@ -98,8 +99,8 @@ def test_baseline_hits_follow_the_images_not_their_order(evidence):
         )
 
 
-def test_words_follow_the_interval(effects):
-    told = effects.set_index(["method", "measure", "probe"])
+def test_words_follow_the_interval(transfer):
+    told = findings.effect_table(transfer).set_index(["method", "measure", "probe"])
     moved, still = told.loc[("CRD", "retention", "edges")], told.loc[("LM", "accuracy", "clean")]
     assert moved.result.startswith("raises, +0.") and moved.teacher == "toward"
     assert not still.result.startswith(("raises,", "lowers,"))
@@ -137,7 +138,7 @@ def test_one_seed_gives_estimates_without_intervals():
     assert transfer.movement.isna().all() and not transfer.established.any()
     told = findings.effect_table(transfer)
     assert told.result.str.startswith("not evaluable (got 1 seed").all()
-    assert "0 of" in findings.transfer_sentence(told)
+    assert findings.transfer_sentence(transfer).startswith("One seed gives no interval")
 
 
 def test_networks_at_chance_are_not_evaluable():
@@ -150,11 +151,34 @@ def test_networks_at_chance_are_not_evaluable():
     assert findings.ratio_sentence(measures) == "No model learned enough for a retention."
 
 
-def test_sentences_name_the_numbers(measures, effects):
-    assert "best first: Teacher" in findings.accuracy_sentence(measures)
+def test_sentences_name_the_numbers(measures, transfer):
+    clean = {role: value(measures, role, "accuracy", "clean") for role in RATES}
+    told = findings.accuracy_sentence(measures)
+    assert f"the best students are CRD {clean['crd']:.1%}" in told and "of 3 with" in told
+    assert f"the teacher gets {clean['teacher']:.1%}" in told
     bias = value(measures, "independent", "shape_bias", "cue_conflict")
     assert f"Independent {bias:.2f} (names a cue on 100%)" in findings.shape_bias_sentence(measures)
-    assert "toward it in" in findings.transfer_sentence(effects)
+    assert "toward it in" in findings.transfer_sentence(transfer)
+
+
+def test_sides_are_counted_where_the_teacher_differs(transfer):
+    """CRD moves halfway to the teacher on every probe, LM not at all; a control has its own kind."""
+    summary = findings.transfer_summary(transfer.replace({"method": {"lm": "lm_same_family"}}))
+    told = summary.set_index("method")
+    counted = told[["toward", "away", "neither"]]
+    assert (counted.sum(axis=1) == transfer.established.groupby(transfer.method).sum()["crd"]).all()
+    assert counted.loc["CRD", "toward"] == counted.loc["CRD"].sum() > 0
+    assert counted.loc["LM, same family", "neither"] == counted.loc["LM, same family"].sum()
+    assert told.loc["LM, same family", "kind"] == "control" and told.loc["CRD", "kind"] == "method"
+    assert (told.direction == "CNN → ViT").all()
+
+
+def test_the_largest_sure_movements_come_first(transfer):
+    largest = findings.sure(transfer, count=2)
+    assert list(largest.method) == ["CRD", "CRD"]
+    assert largest.result.str.startswith("raises,").all()
+    sizes = [float(text.split()[1]) for text in findings.sure(transfer, count=9)["result"]]
+    assert len(sizes) > 2
 
 
 def test_diverged_runs_are_told():
@@ -162,6 +186,21 @@ def test_diverged_runs_are_told():
     history = pd.DataFrame(rows, columns=["role", "seed", "epoch", "diverged"])
     assert findings.training_sentence(history).startswith("Diverged: CRD, seed 1, in epoch 1.")
     assert findings.training_sentence(history[:2]) == "All 1 runs came to their end; none diverged."
+
+
+def test_convergence_is_told_from_the_last_epoch():
+    """Teachers may have more epochs than students."""
+    rows = [("teacher", 0, epoch, "test_accuracy", 0.9) for epoch in (1, 2, 3)]
+    for role, gain in (("independent", 0.1), ("capd", 0.2)):
+        for seed in (0, 1):
+            for epoch in (1, 2):
+                rows.append((role, seed, epoch, "test_accuracy", gain * epoch + 0.01 * seed))
+                rows.append((role, seed, epoch, "label", 3 - epoch))
+    history = pd.DataFrame(rows, columns=["role", "seed", "epoch", "term", "value"])
+    told = findings.convergence_sentence(history, "capd")
+    assert "CAPD gets 40.0% to 41.0%" in told and "independent: 20.0% to 21.0%" in told
+    assert told.endswith("went from 2.00 in the first epoch to 1.00 in the last.")
+    assert findings.convergence_sentence(history, "sskd") == "This study has no SSKD."
 
 
 def test_originals_retentions_are_those_of_its_accuracies():
@@ -175,8 +214,9 @@ def test_originals_retentions_are_those_of_its_accuracies():
 
 def test_claims_name_what_they_lack():
     table = findings.claims_table(["lm", "crd"]).set_index("claim")
-    assert table.loc["C4", "here"] == "not evaluable: needs capd"
-    assert table.loc["C3", "here"] == "not evaluable: needs sskd, same-family teacher"
+    assert table.loc["C4", "here"] == "not evaluable: needs CAPD"
+    missing = "SSKD, CRD, same family, Independent, rotations"
+    assert table.loc["C3", "here"] == f"not evaluable: needs {missing}"
 
 
 def test_a_cell_reads_as_estimate_and_interval():
@@ -187,24 +227,44 @@ def test_a_cell_reads_as_estimate_and_interval():
 
 def test_wide_table_keeps_the_order_of_probes_and_roles(measures):
     wide = figures.wide_table(measures, "accuracy")
-    assert list(wide.columns) == ["probe", "Teacher", "Independent", "LM", "CRD"]
-    assert list(wide.probe) == ["clean", "edges", "cue_conflict"]
+    assert list(wide.role) == ["Teacher", "Independent", "LM", "CRD"]
+    assert list(wide.columns) == ["role", "clean", "edges", "cue_conflict"]
 
 
 def test_figures_show_every_point(measures, evidence):
     accuracy = measures[measures.measure == "accuracy"]
-    axis = figures.dot_plot(accuracy, "accuracy", 0.1).axes[0]
-    shown = [line for line in axis.lines if line.get_marker() not in ("None", None)]
+    panels = figures.forest(accuracy, "accuracy", 0.1).axes
+    shown = [line for axis in panels for line in axis.lines if line.get_marker() not in ("None", None)]
     drawn = sorted(float(x) for line in shown for x in line.get_xdata())
     assert drawn == pytest.approx(sorted(accuracy.estimate))
     for figure in (
         figures.ratio_beside_retention(measures),
         figures.shape_bias_plot(measures[measures.probe == "cue_conflict"]),
-        figures.transfer_plane(transfer_table(evidence)),
         figures.original_ratios(findings.original_table()),
     ):
         assert any(len(axis.lines) > 2 for axis in figure.axes)
     plt.close("all")
+
+
+def test_the_effect_map_writes_every_movement_below_the_teachers_gap(transfer):
+    axes = figures.effect_map(transfer).axes
+    assert [axis.get_title() for axis in axes] == ["accuracy", "retention", "shape bias"]
+    for axis, (_, part) in zip(axes, transfer.groupby("measure", sort=False), strict=True):
+        texts = {tuple(map(round, text.get_position())): text for text in axis.texts}
+        probes = list(part.probe.unique())
+        for _, row in part.iterrows():
+            column, line = probes.index(row.probe), 1 + ["lm", "crd"].index(row.method)
+            assert texts[column, 0].get_text() == f"{row.gap:+.2f}"
+            assert texts[column, line].get_text().startswith(f"{row.movement:+.2f}")
+            sure = row.movement_low > 0 or row.movement_high < 0
+            assert (texts[column, line].get_fontweight() == "bold") == sure
+            assert ("▸" in texts[column, line].get_text()) == (row.established and row.toward_low > 0)
+    plt.close("all")
+
+
+def test_no_two_roles_look_alike():
+    styles = [tuple(sorted(figures.style_of(role).items())) for role in ("teacher", *roles())]
+    assert len(set(styles)) == len(styles)
 
 
 def test_a_page_numbers_and_keeps_what_it_shows(tmp_path, measures, capsys):

@@ -83,9 +83,11 @@ def test_every_architecture_has_four_stages_that_leave_the_rest_as_it_was(name):
     assert plain.stages == plain.prefixes == ()
 
 
+@pytest.mark.parametrize("options", [{}, {"class_token": False, "global_pool": "avg"}, {"reg_tokens": 2}])
 @pytest.mark.parametrize(("depth", "blocks"), [(12, [2, 4, 10, 12]), (4, [1, 2, 3, 4]), (2, [1, 1, 1, 2])])
-def test_a_vits_stages_are_the_outputs_of_its_blocks_with_their_prefix(depth, blocks):
-    spec = ModelSpec("vit_tiny_patch16_224", options={"depth": depth, "embed_dim": 24, "num_heads": 2})
+def test_a_vits_stages_are_the_outputs_of_its_blocks_with_their_prefix(depth, blocks, options):
+    options = {"depth": depth, "embed_dim": 24, "num_heads": 2} | options
+    spec = ModelSpec("vit_tiny_patch16_224", options=options)
     network = Network(spec, 10, MEAN, STD).eval()
     seen = []
     for block in network.backbone.blocks:

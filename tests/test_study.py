@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import nbformat
 import pandas as pd
@@ -9,15 +10,16 @@ import yaml
 
 from kdlib import study as studies
 from kdlib.__main__ import main
-from kdlib.study import NOTEBOOKS, Study, profile_names, read_profile
+from kdlib.study import NOTEBOOKS, TEACHER_SEEDS, Study, profile_names, read_profile
 
 TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
 TINY_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
+PLAN = {"teacher": "cnn", "student": "vit", "methods": ["lm", "crd"]}
 
 
 @pytest.fixture(scope="session")
 def minimal(tmp_path_factory) -> dict:
-    """The quick profile with tiny networks and few images, as a file, and where its results go."""
+    """The quick profile, every method and control, with tiny networks and few images, as a file."""
     folder = tmp_path_factory.mktemp("study")
     profile = yaml.safe_load((studies.PROFILES / "quick.yml").read_text())
     profile["data"] |= {"train_images": 120, "options": {"test_images": 200}}
@@ -26,8 +28,9 @@ def minimal(tmp_path_factory) -> dict:
     profile["hyper"] = {"crd": {"negatives": 32}}
     profile = json.loads(json.dumps(profile))  # without the anchors, which share one object
     for group in ("students", "teachers"):
-        profile[group]["cnn"]["model"]["options"] = TINY_CNN
-        profile[group]["vit"]["model"]["options"] = TINY_VIT
+        for name, network in profile[group].items():
+            network["model"]["options"] = TINY_CNN if name.startswith("cnn") else TINY_VIT
+            network["training"]["epochs"] = 2
     path = folder / "minimal.yml"
     path.write_text(yaml.safe_dump(profile))
     return {"profile": str(path), "output": str(folder / "outputs"), "data": str(folder / "data")}
@@ -49,8 +52,8 @@ def test_every_profile_is_valid(name):
     assert set(profile["directions"]) == {"cnn_to_vit", "vit_to_cnn"}
 
 
-@pytest.mark.parametrize("name", ["cifar10", "paper"])
-def test_large_profiles_build_and_take_a_step(name, tmp_path):
+@pytest.mark.parametrize(("name", "sample"), [("cifar10", ()), ("paper", ("crd", "capd", "cskd"))])
+def test_large_profiles_build_and_take_a_step(name, sample, tmp_path):
     """Their own networks and recipes, on a few procedural images and without the weights to download."""
     changes = {
         "data": {"name": "shape_texture", "train_images": 10, "options": {"test_images": 10}},
@@ -58,15 +61,16 @@ def test_large_profiles_build_and_take_a_step(name, tmp_path):
         "training": {"epochs": 1, "batch_size": 5},
     }
     for group in ("students", "teachers"):
-        for network in ("cnn", "vit"):
+        for network in read_profile(name)[group]:
             changes[f"{group}.{network}.training.epochs"] = 1
             changes[f"{group}.{network}.model.pretrained"] = False
     if name == "paper":  # ViT-B at 224 px, but two of its twelve blocks
-        changes |= {f"{group}.vit.model.options": {"depth": 2} for group in ("students", "teachers")}
+        vits = ("students.vit", "teachers.vit", "teachers.vit_matched")
+        changes |= {f"{network}.model.options": {"depth": 2} for network in vits}
     study = Study(name, tmp_path, tmp_path, changes, quiet=True)
-    taught = [member for member in study.members() if member.role == "crd"]
-    for member in taught:
-        assert not study.store.get(member.spec).diverged
+    members = [member for member in study.members() if not sample or member.role in sample]
+    for run in study.store.get_all(member.spec for member in members):
+        assert not run.diverged
 
 
 def test_overrides_change_one_place_only():
@@ -86,6 +90,10 @@ def test_overrides_change_one_place_only():
         (["students.cnm.model.name=x"], "students.cnm is in no direction"),
         (["directions.cnn_to_vit.methods=[lm, crt]"], "unknown method 'crt'. Did you mean 'crd'"),
         (["directions.cnn_to_vit.teacher=cn"], "network in the profile's teachers 'cn'. Did you mean 'cnn'"),
+        (
+            ["directions.cnn_to_vit.controls=[rotation]"],
+            "unknown control 'rotation'. Did you mean 'rotations'",
+        ),
         (["hyper.lm.temprature=1"], "hyper-parameter of lm 'temprature'. Did you mean 'temperature'"),
         (["probes=[clean, scramble_3]"], "unknown probe 'scramble_3'. Did you mean 'scramble_8'|scramble"),
         (["training.epochs=many"], "training.epochs is 'many'; it must be of type int"),
@@ -110,11 +118,11 @@ def test_an_unknown_profile_gets_the_list():
 
 def test_members_are_paired_by_seed(finished):
     members = finished.members()
-    assert len(members) == 2 * 2 * 4
+    assert len(members) == 2 * (16 + 17)
     for member in members:
-        assert member.spec.seed == member.seed
-        if member.spec.teacher:
-            assert member.spec.teacher.seed == member.seed
+        teacher = member.spec if member.role == "teacher" else member.spec.teacher
+        assert teacher is None or teacher.seed == TEACHER_SEEDS + member.seed
+        assert member.role == "teacher" or member.spec.seed == member.seed
     independent = next(m for m in members if (m.direction, m.role) == ("cnn_to_vit", "independent"))
     taught = next(m for m in members if (m.direction, m.role) == ("cnn_to_vit", "crd"))
     assert independent.spec.training == taught.spec.training
@@ -123,10 +131,37 @@ def test_members_are_paired_by_seed(finished):
 
 def test_evidence_has_every_answer(finished):
     evidence = finished.evidence("vit_to_cnn")
-    assert list(evidence.predicted) == ["teacher", "independent", "lm", "crd"]
+    plan = finished.directions["vit_to_cnn"]
+    assert list(evidence.predicted) == ["teacher", "independent", *plan["methods"], *plan["controls"]]
     for answers in evidence.predicted.values():
         for probe, stimuli in finished.stimuli.items():
             assert answers[probe].shape == (2, len(stimuli.labels))
+
+
+def test_a_control_differs_from_its_method_in_the_teacher_alone(finished):
+    members = {member.role: member.spec for member in finished.members("vit_to_cnn") if not member.seed}
+    for control, method, key in (
+        ("lm_same_family", "lm", "cnn"),
+        ("crd_same_family", "crd", "cnn"),
+        ("lm_matched", "lm", "cnn_matched"),
+    ):
+        assert replace(members[control], teacher=None) == replace(members[method], teacher=None)
+        assert members[control].teacher.student.name == finished.profile["teachers"][key]["model"]["name"]
+        assert members[control].teacher != members[method].teacher
+    rotated = members["rotations"]
+    assert rotated.hyper == {"augmentation": "rotations"} and rotated.teacher is None
+
+
+def test_a_control_without_its_teacher_is_told_which():
+    with pytest.raises(ValueError, match="control lm_matched needs directions.cnn_to_vit.matched"):
+        read_profile("quick", {"directions.cnn_to_vit": {**PLAN, "controls": ["lm_matched"]}})
+
+
+def test_teachers_are_told_with_their_accuracy(finished):
+    table = finished.teacher_table("cnn_to_vit")
+    assert list(table.teacher) == ["teacher", "same family", "matched"]
+    assert list(table.network) == ["resnet18", "vit_tiny_patch16_224", "vit_tiny_patch16_224"]
+    assert table.estimate.between(0, 1).all()
 
 
 def test_status_tells_what_is_done(finished, minimal):
@@ -190,22 +225,27 @@ def arguments(minimal, *more):
 
 def test_train_command_finds_everything_done(finished, minimal, capsys):
     assert main(arguments(minimal, "train")) == 0
-    assert "12 runs are complete" in capsys.readouterr().out
+    assert "runs are complete" in capsys.readouterr().out
+
+
+SMALL = ["--set=seeds=[0]"]  # 2 directions with a teacher and 3 students each
+for direction in ("cnn_to_vit", "vit_to_cnn"):
+    SMALL += [f"--set=directions.{direction}.methods=[lm, crd]", f"--set=directions.{direction}.controls=[]"]
 
 
 def test_time_limit_stops_and_a_second_call_goes_on(minimal, tmp_path, capsys):
-    words = [*arguments(minimal, "train"), f"--output={tmp_path}", "--set=seeds=[0]"]
+    words = [*arguments(minimal, "train"), f"--output={tmp_path}", *SMALL]
     assert main([*words, "--time-limit=0.0001"]) == 3
     assert "after epoch 1; the same command goes on from there" in capsys.readouterr().err
     assert main(words) == 0
-    assert "6 runs are complete" in capsys.readouterr().out
+    assert "8 runs are complete" in capsys.readouterr().out
 
 
 def test_two_jobs_share_the_runs(minimal, tmp_path, capsys):
-    words = [*arguments(minimal, "train"), f"--output={tmp_path}", "--set=seeds=[0]", "--jobs=2"]
+    words = [*arguments(minimal, "train"), f"--output={tmp_path}", *SMALL, "--jobs=2"]
     assert main(words) == 0
     done = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
-    assert len(done) == 6
+    assert len(done) == 8
 
 
 @pytest.mark.parametrize("kind", ["methods", "probes", "profiles", "models"])
@@ -217,7 +257,7 @@ def test_list_commands(kind, capsys):
 
 def test_status_and_probes_commands(finished, minimal, capsys):
     assert main(arguments(minimal, "status")) == 0
-    assert "12 done" in capsys.readouterr().out
+    assert f"{len(finished.members())} done" in capsys.readouterr().out
     assert main(arguments(minimal, "probes")) == 0
     assert "cue_conflict" in capsys.readouterr().out
 

@@ -1,6 +1,6 @@
 """Tidy tables of one direction: every measure of every model with its interval, and every movement.
 
-A model's role is "teacher", "independent" or the method that trained it; rows of the predictions are seeds.
+A model's role is "teacher" or one of :func:`kdlib.roles.roles`; rows of the predictions are seeds.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from kdlib.bias.measures import (
 )
 from kdlib.bias.statistics import crossed_interval
 from kdlib.probes import PROBES, Stimuli
+from kdlib.roles import REFERENCES
 
-CONTROLS = ("independent", "teacher")
 SHARES = ("accuracy", "shape_bias", "cue_rate", "shape_share", "texture_share")  # lie in [0, 1]
 
 
@@ -37,7 +37,7 @@ class Evidence:
 
     @cached_property
     def methods(self) -> list[str]:
-        return [role for role in self.predicted if role not in CONTROLS]
+        return [role for role in self.predicted if role not in REFERENCES]
 
     @cached_property
     def questions(self) -> list[tuple[str, str]]:
@@ -109,6 +109,19 @@ def transfer_table(evidence: Evidence) -> pd.DataFrame:
                 row = {"direction": evidence.direction, "method": method, "measure": measure, "probe": probe}
                 rows.append(row | _movement(evidence, method, measure, probe))
     return pd.DataFrame(rows)
+
+
+def side(row: pd.Series) -> str:
+    """Which way a row of :func:`transfer_table` tells that the student moved.
+
+    "toward" the teacher or "away" from it: the gap is established and the movement's interval lies on that
+    side; "neither": it lies on both. "teacher not different" where the gap is not established.
+    """
+    if pd.isna(row.movement):
+        return "not evaluable"
+    if not row.established:
+        return "teacher not different"
+    return "toward" if row.toward_low > 0 else "away" if row.toward_high < 0 else "neither"
 
 
 def _movement(evidence: Evidence, method: str, measure: str, probe: str) -> dict:

@@ -3,15 +3,37 @@
 from dataclasses import fields
 
 from kdlib.methods.base import Batch, Method
+from kdlib.methods.capd import CAPD
 from kdlib.methods.crd import CRD
+from kdlib.methods.cskd import CSKD
+from kdlib.methods.deit import DeiT
+from kdlib.methods.dist import DIST
+from kdlib.methods.dkd import DKD
+from kdlib.methods.fitnet import FitNet
 from kdlib.methods.independent import Independent
+from kdlib.methods.label_smoothing import LabelSmoothing
 from kdlib.methods.lm import LogitMatching
+from kdlib.methods.lskd import LSKD
+from kdlib.methods.ofa import OFA
+from kdlib.methods.sskd import SSKD
+from kdlib.methods.vlfkd import VLFKD
 from kdlib.names import check, lookup
 
 METHODS: dict[str, type[Method]] = {
     "independent": Independent,
     "lm": LogitMatching,
     "crd": CRD,
+    "cskd": CSKD,
+    "vlfkd": VLFKD,
+    "deit": DeiT,
+    "dkd": DKD,
+    "dist": DIST,
+    "lskd": LSKD,
+    "ofa": OFA,
+    "fitnet": FitNet,
+    "sskd": SSKD,
+    "capd": CAPD,
+    "label_smoothing": LabelSmoothing,
 }
 
 __all__ = ["METHODS", "Batch", "Method", "hyperparameters"]

@@ -71,3 +71,23 @@ class Method(nn.Module):
             for name, parameter in self.named_parameters()
             if parameter.requires_grad and id(parameter) not in own
         }
+
+
+def ramp(progress: float, end: float, start: float = 0.0) -> float:
+    """The factor of a weight that rises linearly from 0 to 1 between two shares of the run's steps.
+
+    Multiply by it even where it is 0: what is left out of the loss has no gradient, and training refuses.
+    """
+    return 1.0 if progress >= end else max(0.0, (progress - start) / (end - start))
+
+
+@torch.no_grad()
+def example_output(network: Network, train: Split) -> Output:
+    """A network's output, with its stages, for two training images: to read widths and grids from.
+
+    In evaluation mode, which leaves the statistics of batch norms as they are.
+    """
+    training, device = network.training, next(network.parameters()).device
+    output = network.eval()(train.images[:2].to(device), ("stages",))
+    network.train(training)
+    return output

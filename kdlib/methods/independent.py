@@ -1,22 +1,39 @@
 """The independent student: cross-entropy with the labels, no teacher. What every method is compared with."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdlib.data import Split
 from kdlib.methods.base import Batch, Method
-from kdlib.models import Output
+from kdlib.methods.views import rotations, transformed
+from kdlib.models import Network, Output
+from kdlib.names import check
 
 
 @dataclass(eq=False)
 class Independent(Method):
-    """Cross-entropy alone."""
+    """Cross-entropy alone. With another method's views it is that method's control."""
 
     title = "Independent"
     paper = "—"
     uses_teacher = False
     reads = ()
 
+    augmentation: Literal["plain", "rotations", "transformed"] = "plain"  # as SSKD's, or CAPD's by default
+
+    def build(self, student: Network, teacher: Network | None, train: Split) -> None:
+        check("augmentation of Independent", self.augmentation, ("plain", "rotations", "transformed"))
+
+    def views(self, batch: Batch) -> Tensor:
+        if self.augmentation == "rotations":
+            return rotations(batch)
+        if self.augmentation == "transformed":
+            return transformed(batch.images, 0.5)
+        return batch.images
+
     def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
-        return {"label": F.cross_entropy(student.logits, batch.labels)}
+        labels = batch.labels.repeat_interleave(len(student.logits) // len(batch.labels))
+        return {"label": F.cross_entropy(student.logits, labels)}

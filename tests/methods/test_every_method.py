@@ -21,6 +21,17 @@ TAUGHT = [
 LEARNS = {
     "lm": ("logits", 0.7),
     "crd": ("contrast", 0.75),
+    "dkd": ("nontarget", 0.8),
+    "dist": ("intra", 0.6),
+    "lskd": ("logits", 0.3),
+    "ofa": ("branches", 0.85),
+    "fitnet": ("hint", 0.88),
+    "cskd": ("dense", 0.7),
+    "vlfkd": ("patch", 0.75),
+    "deit": ("decision", 0.7),
+    "sskd": ("transformed", 0.8),
+    "capd": ("attention", 0.25),
+    "label_smoothing": ("label", 0.9),
 }
 SMALL = {"crd": {"negatives": 32}}
 
@@ -73,10 +84,10 @@ def test_the_methods_own_term_falls_on_a_repeated_batch(name, teacher, student, 
     teacher.eval()
     with torch.no_grad():
         teacher.backbone.get_classifier().weight *= 20  # untrained, it is nearly uniform: nothing to learn
-        for module in teacher.modules():  # nor would its answers differ without the batch's statistics
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.train()
     method = built(name, student, teacher, shapes, **SMALL.get(name, {}))
+    for module in teacher.modules():  # nor would its answers differ without the batch's statistics
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.train()
     batch = make_batch(shapes, count=32, progress=0.5)
     optimiser = torch.optim.AdamW([*student.parameters(), *method.shared_parameters().values()], 3e-3)
     term, factor = LEARNS[name]

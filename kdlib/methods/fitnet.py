@@ -1,0 +1,75 @@
+"""FitNet hints: the plain feature baseline.
+
+A hidden map of the student, seen through a trained linear regressor, must reproduce a hidden map of the
+teacher, cell by cell. It knows nothing of classes or of architectures.
+
+Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: Hints for Thin Deep Nets, ICLR 2015
+(arXiv:1412.6550). With F_s: (B, D_s, h, w) and F_t: (B, D_t, h_t, w_t) the maps after stage 3, r a 1x1
+convolution from D_s to D_t channels, R the resampling to h x w, and N the normalisation of each cell to
+mean 0 and variance 1 over its D_t channels,
+
+    L = CE + w mean((r(F_s) - N(R(F_t)))²)
+
+Deviations: the paper trains the student's lower part on hints first and then all of it by logit matching;
+this is the form with one stage and no logits that is usual in comparisons. The target is normalised, since a
+ViT's and a CNN's channels differ in scale; predicting zero everywhere costs 1, so the weight is 1 where
+RepDistiller has 100 for maps as they are. Stage 3 is where a CNN's grid is a ViT's in our settings.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdlib.data import Split
+from kdlib.methods.base import Batch, Method, example_output
+from kdlib.models import Network, Output
+
+STAGE = 2  # from 0: stage 3 of 4
+
+
+def resample(feature_map: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, D, h, w) on another grid: averages of cells where it is coarser, bilinear where it is finer."""
+    height, width = feature_map.shape[-2:]
+    if (height, width) == tuple(grid):
+        return feature_map
+    if height >= grid[0] and width >= grid[1]:
+        return F.adaptive_avg_pool2d(feature_map, grid)
+    return F.interpolate(feature_map, grid, mode="bilinear")
+
+
+def hint_loss(guided: Tensor, hint: Tensor) -> Tensor:
+    """Mean squared error to the teacher's map, resampled and normalised over the channels of each cell.
+
+    Args:
+        guided: (B, D, h, w), the student's map after the regressor.
+        hint: (B, D, h_t, w_t), the teacher's.
+    """
+    hint = resample(hint, tuple(guided.shape[-2:])).movedim(1, -1)
+    # A smaller eps than usual: where few channels of a CNN are active, they vary so little that 1e-5 shows.
+    # A cell where none is active stays zero.
+    target = F.layer_norm(hint, hint.shape[-1:], eps=1e-8)
+    return F.mse_loss(guided.movedim(1, -1), target)
+
+
+@dataclass(eq=False)
+class FitNet(Method):
+    """The weight is ours, as the target's scale is."""
+
+    title = "FitNet"
+    paper = "Romero et al. 2015"
+    reads = ("stages",)
+    reads_student = ("stages",)
+
+    weight: float = 1.0
+
+    def build(self, student: Network, teacher: Network, train: Split) -> None:
+        widths = [example_output(network, train).stages[STAGE].shape[1] for network in (student, teacher)]
+        self.regressor = nn.Conv2d(*widths, kernel_size=1)
+
+    def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
+        guided = self.regressor(student.stages[STAGE])
+        return {
+            "label": F.cross_entropy(student.logits, batch.labels),
+            "hint": self.weight * hint_loss(guided, teacher.stages[STAGE]),
+        }

@@ -1,0 +1,74 @@
+"""What a run is for in a study: the teacher, the independent student, a method, or a control.
+
+A control is a method with another teacher or with none. It tells what a method's effect is owed to: any
+teacher or one of the other architecture, soft targets alone, or the images that the method makes.
+"""
+
+from dataclasses import dataclass, field
+from functools import cache
+
+from kdlib.methods import METHODS
+
+REFERENCES = ("teacher", "independent")  # what every student is compared with
+
+
+@dataclass(frozen=True)
+class Role:
+    """How a direction's student is trained."""
+
+    title: str  # for tables and figures
+    method: str
+    teacher: str | None = "teacher"  # which of the direction's networks teaches, by its key in the profile
+    hyper: dict = field(default_factory=dict)  # overrides the profile's
+    question: str = ""  # of a control: what it separates
+
+
+CONTROLS = {
+    "lm_same_family": Role(
+        "LM, same family", "lm", "same_family", question="any teacher, or one of the other architecture?"
+    ),
+    "crd_same_family": Role(
+        "CRD, same family", "crd", "same_family", question="any teacher, or one of the other architecture?"
+    ),
+    "lm_matched": Role(
+        "LM, self-distilled",
+        "lm",
+        "matched",
+        question="a teacher of the student's own architecture, as accurate as the other architecture's",
+    ),
+    "label_smoothing": Role(
+        "Label smoothing", "label_smoothing", question="soft targets without what the teacher knows"
+    ),
+    "rotations": Role(
+        "Independent, rotations",
+        "independent",
+        None,
+        {"augmentation": "rotations"},
+        question="SSKD's images without its teacher",
+    ),
+    "transformed": Role(
+        "Independent, transformed",
+        "independent",
+        None,
+        {"augmentation": "transformed"},
+        question="CAPD's images without its teacher",
+    ),
+}
+
+
+@cache
+def roles() -> dict[str, Role]:
+    """Every role that a student can have, by name: independent, the methods, the controls."""
+    taught = {name: Role(method.title, name) for name, method in METHODS.items() if method.uses_teacher}
+    return {"independent": Role("Independent", "independent", None)} | taught | CONTROLS
+
+
+def title_of(role: str) -> str:
+    """What a figure calls a role."""
+    return "Teacher" if role == "teacher" else roles()[role].title
+
+
+def direction_title(name: str) -> str:
+    """ "cnn_to_vit" as "CNN → ViT"."""
+    families = {"cnn": "CNN", "vit": "ViT"}
+    return " → ".join(families.get(part, part) for part in name.split("_to_"))
