@@ -173,8 +173,7 @@ def list_names(options: argparse.Namespace) -> int:
         from kdlib.methods import METHODS
 
         for name, method in METHODS.items():
-            reads = ", ".join(method.reads) or "nothing"
-            print(f"{name:14} {method.title:14} {method.paper:20} reads of the teacher: {reads}")
+            print(f"{name:16} {method.title:16} {method.paper:22} matches {method.matches}")
 
     def probe_names() -> None:
         from kdlib.probes import PROBES

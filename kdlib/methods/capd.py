@@ -89,6 +89,7 @@ class CAPD(Method):
 
     title = "CAPD"
     paper = "Liu et al. 2022"
+    matches = "attention and tokens of the last block"
     reads = ("qkv", "feature_map")
     reads_student = ("stages",)
 

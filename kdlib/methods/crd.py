@@ -70,6 +70,7 @@ class CRD(Method):
 
     title = "CRD"
     paper = "Tian et al. 2020"
+    matches = "which images belong together, in the embeddings"
     reads = ("embedding",)
 
     weight: float = 0.8

@@ -67,6 +67,7 @@ class CSKD(Method):
 
     title = "CSKD"
     paper = "Zhao et al. 2023"
+    matches = "the class of every cell, and of the image"
     reads = ("logits", "feature_map")
     heads = ("class", "distillation", "dense")
 

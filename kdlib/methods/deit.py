@@ -37,6 +37,7 @@ class DeiT(Method):
 
     title = "DeiT"
     paper = "Touvron et al. 2021"
+    matches = "the decided class, by a token of its own"
     heads = ("class", "distillation")
 
     label_weight: float = 0.5

@@ -42,6 +42,7 @@ class DIST(Method):
 
     title = "DIST"
     paper = "Huang et al. 2022"
+    matches = "correlations of class probabilities"
 
     weight: float = 2.0
     beta: float = 1.0

@@ -57,6 +57,7 @@ class DKD(Method):
 
     title = "DKD"
     paper = "Zhao et al. 2022"
+    matches = "confidence, and ranking of the other classes"
 
     alpha: float = 1.0
     beta: float = 2.0

@@ -58,6 +58,7 @@ class FitNet(Method):
 
     title = "FitNet"
     paper = "Romero et al. 2015"
+    matches = "third stage's map"
     reads = ("stages",)
     reads_student = ("stages",)
 

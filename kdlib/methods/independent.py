@@ -19,6 +19,7 @@ class Independent(Method):
 
     title = "Independent"
     paper = "—"
+    matches = "nothing"
     uses_teacher = False
     reads = ()
 

@@ -56,6 +56,7 @@ class LabelSmoothing(Method):
 
     title = "Label smoothing"
     paper = "Müller et al. 2019"
+    matches = "mean entropy"
     reads = ()
 
     temperature: float = 1.0

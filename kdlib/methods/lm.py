@@ -35,6 +35,7 @@ class LogitMatching(Method):
 
     title = "LM"
     paper = "Hinton et al. 2015"
+    matches = "softened class probabilities"
 
     temperature: float = 4.0
     label_weight: float = 0.1

@@ -37,6 +37,7 @@ class LSKD(Method):
 
     title = "LSKD"
     paper = "Sun et al. 2024"
+    matches = "standardised logits"
 
     weight: float = 9.0
     temperature: float = 1.2

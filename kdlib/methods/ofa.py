@@ -93,6 +93,7 @@ class OFA(Method):
 
     title = "OFA-KD"
     paper = "Hao et al. 2023"
+    matches = "class probabilities, after every stage"
     reads_student = ("stages",)
 
     exponent: float = 1.0

@@ -82,6 +82,7 @@ class SSKD(Method):
 
     title = "SSKD"
     paper = "Xu et al. 2020"
+    matches = "similarities between rotated images, class probabilities"
     reads = ("logits", "embedding")
 
     label_weight: float = 0.1

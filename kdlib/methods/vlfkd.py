@@ -91,6 +91,7 @@ class VLFKD(Method):
 
     title = "VLFKD"
     paper = "Zheng et al. 2023"
+    matches = "last feature map, its cells' correlations, label confidence"
     reads = ("logits", "feature_map")
 
     pdd_weight: float = 1.0
