@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.tables import side
@@ -20,7 +21,6 @@ from kdlib.roles import CONTROLS, REFERENCES, direction_title, roles, title_of
 # Okabe and Ito's colours: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 MARKERS = "os^DvPX"
-PANEL = 2.1  # inches, the width of a small panel
 
 
 def set_style() -> None:
@@ -88,7 +88,10 @@ def _table_html(table: pd.DataFrame, name: str) -> str:
     head = {"selector": "th", "props": "text-align: left"}
     style = table.style.hide(axis="index").set_uuid(name).set_table_styles([head])
     style = style.format(precision=3, na_rep="—")
-    return style.set_properties(subset=texts, **{"text-align": "left"}).to_html()
+    # Prose in a narrow column would run down the page.
+    prose = [name for name in texts if table[name].astype(str).str.len().max() > 40]
+    style = style.set_properties(subset=texts, **{"text-align": "left"})
+    return style.set_properties(subset=prose, **{"min-width": "15em"}).to_html()
 
 
 def style_of(role: str) -> dict:
@@ -102,14 +105,16 @@ def style_of(role: str) -> dict:
     return style | ({"markerfacecolor": "white"} if role in CONTROLS else {})
 
 
-def _panels(count: int, columns: int, height: float = 1.9, width: float = PANEL, **more):
+def _panels(count: int, columns: int, height: float = 1.9, width: float = 2.1, **more):
     """A grid of ``count`` panels, the rest of the last row left empty: the figure and the panels."""
     columns = min(columns, count)
     rows = -(-count // columns)
     size = (width * columns + 0.6, height * rows + 0.4)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **more)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **more)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
+    for axis in axes.flat[max(0, count - columns) : count]:  # the lowest of each column
+        axis.tick_params(labelbottom=True)
     return figure, list(axes.flat[:count])
 
 
@@ -159,7 +164,6 @@ def learning_curves(history: pd.DataFrame) -> Figure:
         axis.xaxis.get_major_locator().set_params(integer=True)
     figure.supxlabel("epoch")
     figure.supylabel("test accuracy")
-    figure.tight_layout()
     return figure
 
 
@@ -168,17 +172,19 @@ def loss_terms(history: pd.DataFrame) -> Figure:
     table = history[~history.term.isin(["loss", "train_accuracy", "test_accuracy"])].dropna(subset="value")
     table = table[~table.role.isin([*REFERENCES, *CONTROLS]) & ~table.term.str.startswith("stage_")]
     methods = list(table.role.unique())
-    figure, axes = _panels(len(methods), columns=4, width=2.6, sharex=True)
+    figure, axes = _panels(len(methods), columns=3, width=3.2, sharex=True)
     for axis, role in zip(axes, methods, strict=True):
         for index, (term, curve) in enumerate(table[table.role == role].groupby("term", sort=False)):
             mean = curve.groupby("epoch")["value"].mean()
             axis.plot(mean.index, mean, MARKERS[index] + "-", color=COLOURS[index], label=term, markersize=4)
         axis.set(title=title_of(role), yscale="log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(fontsize="x-small")
+        axis.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.supxlabel("epoch")
     figure.supylabel("weighted loss term")
-    figure.tight_layout()
     return figure
 
 
@@ -215,7 +221,6 @@ def forest(
         axis.set_xlim(limits)
         _say_if_empty(axis, part.estimate)
     figure.supxlabel(label)
-    figure.tight_layout()
     return figure
 
 
@@ -268,6 +273,7 @@ def effect_map(table: pd.DataFrame) -> Figure:
 
     A row for each role below the teacher's own distance, a column for each probe, a panel for each measure.
     The number is the movement; bold where its interval leaves out zero; ▸ toward the teacher, ◂ away from it.
+    A cell is empty where nothing can be computed.
     """
     table = table.dropna(subset=["movement", "gap"])
     measures, names = list(table.measure.unique()), list(table.method.unique())
@@ -279,7 +285,7 @@ def effect_map(table: pd.DataFrame) -> Figure:
     for axis, measure in zip(axes[0], measures, strict=True):
         part = table[table.measure == measure]
         probes, smallest = list(part.probe.unique()), SMALLEST_EFFECTS[measure]
-        moves = part.pivot(index="method", columns="probe", values="movement").loc[names, probes]
+        moves = part.pivot(index="method", columns="probe", values="movement").reindex(names)[probes]
         gaps = part.drop_duplicates("probe").set_index("probe").loc[probes, "gap"]
         shown = np.vstack([gaps, moves]) / smallest
         axis.imshow(shown, cmap="RdBu", vmin=-4, vmax=4, aspect="auto")

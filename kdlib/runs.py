@@ -269,43 +269,53 @@ class RunStore:
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
         partial.rename(self.path(spec))
 
-    def predictions(self, run: Run, probe: str, stimuli: Stimuli) -> dict[str, np.ndarray]:
-        """What the student says of a probe's images, from the disk or by asking it.
+    def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, dict[str, np.ndarray]]:
+        """What the student says of each probe's images, from the disk or by asking it.
 
         Returns:
-            ``predicted`` (N,) int64, and float32 (N,) confidences: ``confidence`` of the predicted class,
-            ``confidence_label`` of the right one and, under cue conflict, ``confidence_texture``.
+            For each probe ``predicted`` (N,) int64, and float32 (N,) confidences: ``confidence`` of the
+            predicted class, ``confidence_label`` of the right one and, under cue conflict,
+            ``confidence_texture``.
         """
-        path = run.path / "predictions" / f"{probe}-{stimuli.sha256[:12]}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                found = {name: stored[name] for name in stored.files}
-        except FileNotFoundError:
-            found = None
-        except Exception as error:  # whatever a damaged zip archive makes NumPy raise
-            warnings.warn(f"{path} is damaged ({error}): made again", stacklevel=2)
-            found = None
-        if found is None:
-            found = self._predict(run, stimuli)
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_suffix(f".partial-{os.getpid()}")
-            with _complain_if_full(path), partial.open("wb") as file:
-                np.savez_compressed(file, **found)
-            partial.replace(path)
-        return {
-            name: array.astype(np.int64 if name == "predicted" else np.float32)
-            for name, array in found.items()
-        }
+        answers, network = {}, None
+        for probe, made in stimuli.items():
+            path = run.path / "predictions" / f"{probe}-{made.sha256[:12]}.npz"
+            found = _read_answers(path)
+            if found is None:
+                network = network or run.network(self.device)
+                found = _ask(network, made)
+                path.parent.mkdir(exist_ok=True)
+                partial = path.with_suffix(f".partial-{os.getpid()}")
+                with _complain_if_full(path), partial.open("wb") as file:
+                    np.savez_compressed(file, **found)
+                partial.replace(path)
+            answers[probe] = {
+                name: array.astype(np.int64 if name == "predicted" else np.float32)
+                for name, array in found.items()
+            }
+        return answers
 
-    def _predict(self, run: Run, stimuli: Stimuli) -> dict[str, np.ndarray]:
-        share = predict_logits(run.network(self.device), stimuli.images).softmax(1).cpu()
-        confidence, predicted = share.max(1)
-        columns = {"confidence_label": stimuli.labels}
-        if stimuli.texture_labels is not None:
-            columns["confidence_texture"] = stimuli.texture_labels
-        found = {name: share.gather(1, label[:, None])[:, 0] for name, label in columns.items()}
-        found = {name: array.half().numpy() for name, array in {"confidence": confidence, **found}.items()}
-        return {"predicted": predicted.to(torch.int16).numpy(), **found}
+
+def _read_answers(path: Path) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever a damaged zip archive makes NumPy raise
+        warnings.warn(f"{path} is damaged ({error}): made again", stacklevel=3)
+        return None
+
+
+def _ask(network: Network, stimuli: Stimuli) -> dict[str, np.ndarray]:
+    share = predict_logits(network, stimuli.images).softmax(1).cpu()
+    confidence, predicted = share.max(1)
+    columns = {"confidence_label": stimuli.labels}
+    if stimuli.texture_labels is not None:
+        columns["confidence_texture"] = stimuli.texture_labels
+    found = {name: share.gather(1, label[:, None])[:, 0] for name, label in columns.items()}
+    found = {name: array.half().numpy() for name, array in {"confidence": confidence, **found}.items()}
+    return {"predicted": predicted.to(torch.int16).numpy(), **found}
 
 
 def environment(device: torch.device) -> dict[str, str | int]:

@@ -284,13 +284,12 @@ class Study:
         return self._ask(direction, self.runs(direction), self.stimuli)
 
     def _ask(self, direction: str, runs: dict[str, list[Run]], stimuli: dict[str, Stimuli]) -> Evidence:
-        predicted = {
-            role: {
-                probe: np.stack([self.store.predictions(run, probe, images)["predicted"] for run in seeds])
-                for probe, images in stimuli.items()
+        predicted = {}
+        for role, seeds in runs.items():
+            answers = [self.store.predictions(run, stimuli) for run in seeds]
+            predicted[role] = {
+                probe: np.stack([answer[probe]["predicted"] for answer in answers]) for probe in stimuli
             }
-            for role, seeds in runs.items()
-        }
         return Evidence(direction, stimuli, predicted, self.dataset.chance)
 
     # ----------------------------------------------------------------------------------------- tables

@@ -262,6 +262,15 @@ def test_the_effect_map_writes_every_movement_below_the_teachers_gap(transfer):
     plt.close("all")
 
 
+def test_the_effect_map_leaves_empty_what_cannot_be_computed():
+    rates = {**RATES, "crd": dict.fromkeys(RATES["crd"], 0.1)}  # no retention without learning
+    axes = figures.effect_map(transfer_table(make_evidence(rates))).axes
+    retention = next(axis for axis in axes if axis.get_title() == "retention")
+    assert {round(text.get_position()[1]) for text in retention.texts} == {0, 1}
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["Teacher", "LM", "CRD"]
+    plt.close("all")
+
+
 def test_no_two_roles_look_alike():
     styles = [tuple(sorted(figures.style_of(role).items())) for role in ("teacher", *roles())]
     assert len(set(styles)) == len(styles)

@@ -233,25 +233,25 @@ def test_runs_that_another_process_holds_come_last(store, make_spec):
 def test_predictions_are_kept_and_equal_the_networks_answers(store, make_spec, shapes, monkeypatch):
     run = store.get(make_spec("cnn"))
     made = stimuli("gaussian_noise", shapes.test.images, shapes.test.labels)
-    found = store.predictions(run, "gaussian_noise", made)
+    found = store.predictions(run, {"gaussian_noise": made})["gaussian_noise"]
     with torch.no_grad():
         share = run.network()(made.images).logits.softmax(1)
     assert np.array_equal(found["predicted"], share.argmax(1).numpy())
     expected = share.gather(1, made.labels[:, None])[:, 0].numpy()
     assert np.allclose(found["confidence_label"], expected, atol=1e-3)
-    monkeypatch.setattr(RunStore, "_predict", None)
-    again = store.predictions(run, "gaussian_noise", made)
+    monkeypatch.setattr(runs, "_ask", None)
+    again = store.predictions(run, {"gaussian_noise": made})["gaussian_noise"]
     assert np.array_equal(found["predicted"], again["predicted"])
 
 
 def test_damaged_predictions_are_made_again(store, make_spec, shapes):
     run = store.get(make_spec("cnn"))
     made = stimuli("clean", shapes.test.images, shapes.test.labels)
-    first = store.predictions(run, "clean", made)
+    first = store.predictions(run, {"clean": made})["clean"]
     path = next((run.path / "predictions").iterdir())
     path.write_bytes(path.read_bytes()[:50])
     with pytest.warns(UserWarning, match="is damaged .*: made again"):
-        again = store.predictions(run, "clean", made)
+        again = store.predictions(run, {"clean": made})["clean"]
     assert np.array_equal(first["predicted"], again["predicted"])
 
 
