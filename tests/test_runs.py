@@ -18,6 +18,7 @@ from kdlib.probes import stimuli
 from kdlib.runs import RunSpec, RunStore, Stopped
 
 from .conftest import MODELS, RECIPES
+from .methods.common import TAUGHT
 
 
 @pytest.fixture
@@ -96,10 +97,11 @@ def test_students_of_a_seed_start_from_the_same_weights(store, make_spec, monkey
         assert all(torch.equal(students[0][name], other[name]) for name in other)
 
 
-@pytest.mark.parametrize(("student", "teacher"), [("vit", "cnn"), ("cnn", "vit")])
-@pytest.mark.parametrize("method", METHODS)
-def test_a_stopped_run_goes_on_to_the_same_bits(method, student, teacher, tmp_path, make_spec):
-    spec = make_spec(student, method, teacher if METHODS[method].uses_teacher else None)
+@pytest.mark.parametrize(
+    ("method", "teacher", "student"), [*TAUGHT, ("independent", None, "cnn"), ("independent", None, "vit")]
+)
+def test_a_stopped_run_goes_on_to_the_same_bits(method, teacher, student, tmp_path, make_spec):
+    spec = make_spec(student, method, teacher)
     whole = RunStore(tmp_path / "whole", device="cpu", quiet=True).get(spec)
     stopping = RunStore(tmp_path / "parts", device="cpu", quiet=True, should_stop=lambda: True)
     for _ in spec.lineage():

@@ -9,6 +9,15 @@ from kdlib.methods import METHODS, Batch, Method
 from kdlib.models import Network
 
 CNN_TO_VIT, VIT_TO_CNN = ("cnn", "vit"), ("vit", "cnn")
+# Methods that one direction only has a meaning for; the others work in both.
+ONE_WAY = {"cskd": CNN_TO_VIT, "vlfkd": CNN_TO_VIT, "deit": CNN_TO_VIT, "capd": VIT_TO_CNN}
+TAUGHT = [
+    (name, *direction)
+    for name, method in METHODS.items()
+    if method.uses_teacher
+    for direction in (CNN_TO_VIT, VIT_TO_CNN)
+    if ONE_WAY.get(name, direction) == direction
+]
 
 
 def make_batch(shapes, count: int = 16, start: int = 0, progress: float = 0.0) -> Batch:

@@ -5,17 +5,8 @@ from kdlib.data import PROJECT
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.names import UnknownName
 
-from .common import CNN_TO_VIT, VIT_TO_CNN, built, make_batch, terms_of
+from .common import TAUGHT, built, make_batch, terms_of
 
-# Methods that one direction only has a meaning for; the others work in both.
-ONE_WAY = {"cskd": CNN_TO_VIT, "vlfkd": CNN_TO_VIT, "deit": CNN_TO_VIT, "capd": VIT_TO_CNN}
-TAUGHT = [
-    (name, *direction)
-    for name, method in METHODS.items()
-    if method.uses_teacher
-    for direction in (CNN_TO_VIT, VIT_TO_CNN)
-    if ONE_WAY.get(name, direction) == direction
-]
 # The term that is the method's own, and what it falls to within 25 steps on one batch, as a share of its
 # largest value: random memories and projections are easy to tell from images, so some fall from a peak.
 LEARNS = {
