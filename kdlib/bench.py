@@ -61,13 +61,21 @@ class _Contender:
         self._wait()
         return (time.perf_counter() - start) / steps
 
+    def parameters(self) -> int:
+        """Of the student and of what the method adds."""
+        parts = (*self.student.parameters(), *self.method.parameters())
+        return sum(parameter.numel() for parameter in parts)
+
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
 
 def step_costs(study: Study, direction: str, rounds: int = 7, steps: int = 4) -> pd.DataFrame:
-    """One row for each student of a direction: seconds a step, relative to the independent's, parameters."""
+    """One row for each student of a direction: milliseconds a step, relative to the independent student's.
+
+    ``extra_parameters`` are those that it has more than the independent one.
+    """
     specs = {
         member.role: member.spec
         for member in study.members(direction)
@@ -79,6 +87,7 @@ def step_costs(study: Study, direction: str, rounds: int = 7, steps: int = 4) ->
     times = pd.DataFrame(
         [{role: contender.time(steps) for role, contender in contenders.items()} for _ in range(rounds)]
     )
+    plain = contenders["independent"].parameters()
     relative = times.div(times["independent"], axis=0).median()
     return pd.DataFrame(
         {
@@ -87,9 +96,6 @@ def step_costs(study: Study, direction: str, rounds: int = 7, steps: int = 4) ->
             "title": [title_of(role) for role in contenders],
             "milliseconds": [1000 * times[role].median() for role in contenders],
             "relative": [relative[role] for role in contenders],
-            "extra_parameters": [
-                sum(parameter.numel() for parameter in contender.method.parameters())
-                for contender in contenders.values()
-            ],
+            "extra_parameters": [contender.parameters() - plain for contender in contenders.values()],
         }
     )

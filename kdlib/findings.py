@@ -191,7 +191,7 @@ def cost_summary(cost: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds: seconds an epoch, relative to the independent student, extra parameters."""
     columns = ["epoch", "relative", "extra_parameters"]
     means = cost.groupby("role", sort=False)[columns].mean().reset_index()
-    means["extra_parameters"] = means["extra_parameters"].astype(int)
+    means["extra_parameters"] = means["extra_parameters"].astype("Int64")
     means["role"] = means["role"].map(title_of)
     return means.rename(columns={"epoch": "seconds an epoch", "extra_parameters": "extra parameters"})
 

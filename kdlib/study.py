@@ -381,13 +381,18 @@ class Study:
                         "seed": run.spec.seed,
                         **parts,
                         "epoch": parts.drop("evaluation").sum(),
-                        "extra_parameters": run.record["method_parameters"],
+                        "parameters": run.record["student_parameters"] + run.record["method_parameters"],
                         "device": run.record["environment"]["device"],
                     }
                 )
         table = pd.DataFrame(rows)
-        alone = table[table.role == "independent"].set_index("seed")["epoch"]
-        return table.assign(relative=table["epoch"] / table["seed"].map(alone))
+        alone = table[table.role == "independent"].set_index("seed")
+        return table.assign(
+            relative=table["epoch"] / table["seed"].map(alone["epoch"]),
+            extra_parameters=(table["parameters"] - table["seed"].map(alone["parameters"])).where(
+                table["role"] != "teacher"
+            ),
+        )
 
 
 # --------------------------------------------------------------------------------- notebooks, report

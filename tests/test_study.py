@@ -10,6 +10,7 @@ import yaml
 
 from kdlib import study as studies
 from kdlib.__main__ import main
+from kdlib.bench import step_costs
 from kdlib.study import NOTEBOOKS, TEACHER_SEEDS, Study, profile_names, read_profile
 
 TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
@@ -177,6 +178,18 @@ def test_cost_is_relative_to_the_independent_student(finished):
     assert (cost[cost.role == "crd"]["extra_parameters"] == 128 * (16 + 16 + 2)).all()
 
 
+def test_a_step_of_every_student_is_timed(finished):
+    table = step_costs(finished, "cnn_to_vit", rounds=1, steps=1).set_index("role")
+    plan = finished.directions["cnn_to_vit"]
+    assert list(table.index) == ["independent", *plan["methods"], *plan["controls"]]
+    assert table.loc["independent", "relative"] == 1 and (table.milliseconds > 0).all()
+    # DeiT: a token, its position, and a second head for 10 classes; D is 16.
+    expected = {"lm": 0, "crd": 128 * (16 + 16 + 2), "deit": 2 * 16 + 17 * 10}
+    assert table.extra_parameters[list(expected)].to_dict() == expected
+    cost = finished.cost_table("cnn_to_vit").drop_duplicates("role").set_index("role")["extra_parameters"]
+    assert cost[list(expected)].to_dict() == expected
+
+
 # -------------------------------------------------------------------------------- notebooks, report
 
 
@@ -262,6 +275,12 @@ def test_status_and_probes_commands(finished, minimal, capsys):
     assert f"{len(runs)} done" in capsys.readouterr().out
     assert main(arguments(minimal, "probes")) == 0
     assert "cue_conflict" in capsys.readouterr().out
+
+
+def test_bench_command(finished, minimal, capsys):
+    assert main(arguments(minimal, "bench", "--rounds=1")) == 0
+    assert "OFA-KD" in capsys.readouterr().out
+    assert len(pd.read_csv(finished.folder / "bench.csv")) == 15 + 16
 
 
 def test_errors_are_one_line(capsys):
