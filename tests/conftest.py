@@ -25,7 +25,6 @@ RECIPES = {
     "vit": Training(epochs=2, batch_size=16, optimiser="adamw", learning_rate=1e-3),
 }
 MODELS = {"cnn": CNN, "vit": VIT}
-DIRECTIONS = [("cnn", "vit"), ("vit", "cnn")]
 
 
 # Tiny networks gain nothing from threads, and threads that wait for each other lose much on a busy machine.
