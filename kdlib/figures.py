@@ -277,31 +277,31 @@ def effect_map(table: pd.DataFrame) -> Figure:
     """
     table = table.dropna(subset=["movement", "gap"])
     measures, names = list(table.measure.unique()), list(table.method.unique())
-    widths = [table[table.measure == measure].probe.nunique() for measure in measures]
-    size = (0.62 * sum(widths) + 2.2, 0.24 * (len(names) + 1) + 1.5)
-    figure, axes = plt.subplots(
-        1, len(measures), figsize=size, squeeze=False, sharey=True, width_ratios=widths
-    )
-    for axis, measure in zip(axes[0], measures, strict=True):
-        part = table[table.measure == measure]
-        probes, smallest = list(part.probe.unique()), SMALLEST_EFFECTS[measure]
-        moves = part.pivot(index="method", columns="probe", values="movement").reindex(names)[probes]
-        gaps = part.drop_duplicates("probe").set_index("probe").loc[probes, "gap"]
+    columns = list(table.probe.unique())
+    size = (0.52 * len(columns) + 2.2, 0.2 * (len(names) + 2) * len(measures) + 1)
+    figure, axes = plt.subplots(len(measures), 1, figsize=size, squeeze=False, sharex=True)
+    for axis, measure in zip(axes[:, 0], measures, strict=True):
+        part, smallest = table[table.measure == measure], SMALLEST_EFFECTS[measure]
+        moves = part.pivot(index="method", columns="probe", values="movement").reindex(
+            index=names, columns=columns
+        )
+        gaps = part.drop_duplicates("probe").set_index("probe")["gap"].reindex(columns)
         shown = np.vstack([gaps, moves]) / smallest
         axis.imshow(shown, cmap="RdBu", vmin=-4, vmax=4, aspect="auto")
         axis.axhline(0.5, color="black", linewidth=1)
         for column, gap in enumerate(gaps):
-            _write(axis, column, 0, f"{gap:+.2f}", shown[0, column], bold=False)
+            if not pd.isna(gap):
+                _write(axis, column, 0, f"{gap:+.2f}", shown[0, column], bold=False)
         for _, row in part.iterrows():
-            place = probes.index(row.probe), names.index(row.method) + 1
+            place = columns.index(row.probe), names.index(row.method) + 1
             arrow = {"toward": " ▸", "away": " ◂"}.get(side(row), "")
             sure = row.movement_low > 0 or row.movement_high < 0
             _write(axis, *place, f"{row.movement:+.2f}{arrow}", shown[place[1], place[0]], bold=sure)
         axis.set_title(measure.replace("_", " "))
-        axis.set_xticks(range(len(probes)), [probe.replace("_", " ") for probe in probes], rotation=90)
+        axis.set_xticks(range(len(columns)), [probe.replace("_", " ") for probe in columns], rotation=90)
+        axis.set_yticks(range(len(names) + 1), ["Teacher", *map(title_of, names)])
         axis.tick_params(length=0)
         sns.despine(ax=axis, left=True, bottom=True)
-    axes[0, 0].set_yticks(range(len(names) + 1), ["Teacher", *map(title_of, names)])
     figure.tight_layout()
     return figure
 

@@ -251,7 +251,7 @@ def test_the_effect_map_writes_every_movement_below_the_teachers_gap(transfer):
     assert [axis.get_title() for axis in axes] == ["accuracy", "retention", "shape bias"]
     for axis, (_, part) in zip(axes, transfer.groupby("measure", sort=False), strict=True):
         texts = {tuple(map(round, text.get_position())): text for text in axis.texts}
-        probes = list(part.probe.unique())
+        probes = list(transfer.probe.unique())
         for _, row in part.iterrows():
             column, line = probes.index(row.probe), 1 + ["lm", "crd"].index(row.method)
             assert texts[column, 0].get_text() == f"{row.gap:+.2f}"

@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 from nbformat import v4
 
 from kdlib.report import BROWSERS, latex_to_mathml, write_pdf, write_report
+from kdlib.study import NOTEBOOKS
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n only the type matters here").decode()
 KL = r"\mathcal{L}_{kd}=T^2\,\mathrm{KL}(\sigma(z_t/T)\,\|\,\sigma(z_s/T))"
@@ -138,6 +139,16 @@ def test_math_becomes_mathml(page):
     inline, block = page.select("main math")
     assert inline["display"] == "inline" and inline.get_text() == "T2"
     assert block["display"] == "block" and "KL" in block.get_text()
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_formula_of_the_notebooks_can_be_read(path):
+    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+    formulas = re.findall(r"\$\$(.+?)\$\$", "\n".join(cells), flags=re.DOTALL)
+    for formula in formulas:
+        assert "<math" in latex_to_mathml(formula, display=True), formula
+    if path.stem.startswith(("02", "03")):
+        assert len(formulas) >= 4
 
 
 def test_dollars_that_are_no_math_stay(page):
