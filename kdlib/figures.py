@@ -90,7 +90,9 @@ def _table_html(table: pd.DataFrame, name: str) -> str:
     style = style.format(precision=3, na_rep="—")
     # Prose in a narrow column would run down the page.
     prose = [name for name in texts if table[name].astype(str).str.len().max() > 40]
+    short = [name for name in texts if name not in prose]
     style = style.set_properties(subset=texts, **{"text-align": "left"})
+    style = style.set_properties(subset=short, **{"white-space": "nowrap"})
     return style.set_properties(subset=prose, **{"min-width": "15em"}).to_html()
 
 
