@@ -194,7 +194,7 @@ def forest(
     table: pd.DataFrame,
     label: str,
     reference: float,
-    limits: tuple[float | None, float | None] = (None, None),
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """Estimates with intervals: a panel for each probe, a line for each role.
 
@@ -202,7 +202,7 @@ def forest(
         table: columns role, probe, estimate, low, high.
         label: of the horizontal axes.
         reference: where the dotted vertical line stands, e.g. chance.
-        limits: of the horizontal axes; an interval may reach beyond.
+        limits: of the horizontal axes; by default all estimates, whose intervals may reach beyond.
     """
     names, probes = list(table.role.unique()), list(table.probe.unique())
     height = 0.17 * len(names) + 0.5
@@ -220,8 +220,11 @@ def forest(
         axis.set(title=probe.replace("_", " "), yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
         axis.set_yticklabels([title_of(role) for role in names])
         axis.tick_params(axis="y", length=0)
-        axis.set_xlim(limits)
         _say_if_empty(axis, part.estimate)
+    if limits is None and table.estimate.notna().any():
+        low, high = min(reference, table.estimate.min()), max(reference, table.estimate.max())
+        limits = low - 0.1 * (high - low), high + 0.1 * (high - low)
+    axes[0].set_xlim(limits)
     figure.supxlabel(label)
     return figure
 

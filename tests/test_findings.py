@@ -246,6 +246,14 @@ def test_figures_show_every_point(measures, evidence):
     plt.close("all")
 
 
+def test_a_forest_shows_every_estimate_but_not_every_interval(measures):
+    kept = measures[measures.measure == "retention"].assign(low=-50.0, high=50.0)
+    for axis in figures.forest(kept, "retention", 0).axes:
+        left, right = axis.get_xlim()
+        assert -1 < left < min(0, kept.estimate.min()) and kept.estimate.max() < right < 2
+    plt.close("all")
+
+
 def test_the_effect_map_writes_every_movement_below_the_teachers_gap(transfer):
     axes = figures.effect_map(transfer).axes
     assert [axis.get_title() for axis in axes] == ["accuracy", "retention", "shape bias"]
