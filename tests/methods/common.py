@@ -1,5 +1,6 @@
 """What the tests of the methods share."""
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -7,6 +8,9 @@ from torch import Tensor
 
 from kdlib.methods import METHODS, Batch, Method
 from kdlib.models import Network
+from kdlib.train import Progress, fit
+
+from ..conftest import RECIPES
 
 CNN_TO_VIT, VIT_TO_CNN = ("cnn", "vit"), ("vit", "cnn")
 # Methods that one direction only has a meaning for; the others work in both.
@@ -47,3 +51,20 @@ def terms_of(
             taught = teacher(batch.images, method.reads) if method.reads else None
         learned = student(batch.images, method.reads_student)
     return method(batch, learned, taught)
+
+
+def trained(student, teacher, method, shapes, resume: Progress | None = None) -> list[Progress]:
+    """Train the method's part on the teacher, then the student; the state after each epoch."""
+    states = []
+    fit(
+        student,
+        teacher,
+        method,
+        shapes,
+        RECIPES["cnn"],
+        0,
+        resume,
+        lambda progress: states.append(copy.deepcopy(progress)),
+        quiet=True,
+    )
+    return states

@@ -15,10 +15,9 @@ from kdlib.methods.capd import (
     value_loss,
 )
 from kdlib.models import ModelSpec, Network
-from kdlib.train import fit
 
-from ..conftest import CNN, RECIPES
-from .common import VIT_TO_CNN, built, make_batch, terms_of
+from ..conftest import CNN
+from .common import VIT_TO_CNN, built, make_batch, terms_of, trained
 
 
 @pytest.fixture
@@ -168,30 +167,20 @@ def test_the_discriminators_step_changes_it_and_nothing_else(pair, shapes):
 
 
 def test_going_on_from_a_checkpoint_ends_bit_for_bit_the_same(make_network, shapes):
-    teacher, states = make_network("vit").eval().requires_grad_(False), []
+    teacher = make_network("vit").eval().requires_grad_(False)
 
     def run(seed, resume=None):
         student = make_network("cnn", seed=seed)
         torch.manual_seed(0)
         method = CAPD()
         method.build(student, teacher, shapes.train)
-        fit(
-            student,
-            teacher,
-            method,
-            shapes,
-            RECIPES["cnn"],
-            0,
-            resume,
-            lambda progress: states.append(copy.deepcopy(progress)),
-            quiet=True,
-        )
-        return {**student.state_dict(), **method.state_dict()}
+        states = trained(student, teacher, method, shapes, resume)
+        return {**student.state_dict(), **method.state_dict()}, states
 
-    whole = run(1)
-    resumed = run(9, copy.deepcopy(states[0]))
+    whole, states = run(1)
+    resumed, later = run(9, copy.deepcopy(states[0]))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert states[-1].history == states[1].history
+    assert later[-1].history == states[1].history
     assert {"attention", "values", "tokens", "adversarial", "discriminator"} < states[0].history[0].keys()
 
 

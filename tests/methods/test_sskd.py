@@ -9,10 +9,8 @@ from torch.nn import functional as F
 from kdlib.methods.lm import soft_divergence
 from kdlib.methods.sskd import SSKD, divergence_of_kept, kept_rows, similarity
 from kdlib.models import Output
-from kdlib.train import fit
 
-from ..conftest import RECIPES
-from .common import VIT_TO_CNN, built, make_batch, terms_of
+from .common import VIT_TO_CNN, built, make_batch, terms_of, trained
 
 
 def staged(embedding, shapes, temperature):
@@ -86,23 +84,6 @@ def test_divergence_is_the_average_over_kept_rows_and_zero_without_any():
     assert divergence_of_kept(student, teacher, 4.0, torch.zeros(6, dtype=torch.bool)) == 0
 
 
-def run(student, teacher, method, shapes, resume=None):
-    """Train the method's part on the teacher, then the student; the state after each epoch."""
-    states = []
-    fit(
-        student,
-        teacher,
-        method,
-        shapes,
-        RECIPES["cnn"],
-        0,
-        resume,
-        lambda progress: states.append(copy.deepcopy(progress)),
-        quiet=True,
-    )
-    return states
-
-
 def unfrozen(student, teacher, shapes):
     torch.manual_seed(0)
     method = SSKD()
@@ -114,7 +95,7 @@ def test_the_stage_trains_its_head_and_nothing_of_the_teacher(make_network, shap
     student, teacher = make_network("cnn"), make_network("vit").eval()
     method = unfrozen(student, teacher, shapes)
     before = copy.deepcopy(method.teacher_part.state_dict())
-    states = run(student, teacher, method, shapes)
+    states = trained(student, teacher, method, shapes)
     assert all(not torch.equal(before[name], value) for name, value in method.teacher_part.named_parameters())
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert {"stage_loss", "stage_accuracy"} < states[0].history[0].keys()
@@ -124,8 +105,8 @@ def test_going_on_from_a_checkpoint_ends_bit_for_bit_the_same(make_network, shap
     teacher = make_network("vit").eval().requires_grad_(False)
     student, again = make_network("cnn", seed=1), make_network("cnn", seed=9)
     method, other = (unfrozen(network, teacher, shapes) for network in (student, again))
-    states = run(student, teacher, method, shapes)
-    after = run(again, teacher, other, shapes, copy.deepcopy(states[0]))
+    states = trained(student, teacher, method, shapes)
+    after = trained(again, teacher, other, shapes, copy.deepcopy(states[0]))
     for one, two in ((student, again), (method, other)):
         resumed = two.state_dict()
         assert all(torch.equal(value, resumed[name]) for name, value in one.state_dict().items())
