@@ -182,7 +182,7 @@ def list_names(options: argparse.Namespace) -> int:
             print(f"{name:20} {probe.family:12} {probe.question}")
 
     def profiles() -> None:
-        from kdlib.study import profile_names, read_profile
+        from kdlib.profile import profile_names, read_profile
 
         for name in profile_names():
             print(f"{name:14} {read_profile(name)['title']}")

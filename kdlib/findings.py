@@ -1,51 +1,28 @@
 """Sentences and verdicts made from tables, so that no number and no judgement is typed.
 
-Which words a difference may be told in follows from its interval and from the smallest effect of interest,
-both fixed before the runs: "raises" only if the whole interval lies beyond that effect, "no meaningful
-difference" only if the 90% interval lies within it, "inconclusive" otherwise.
+Which words a difference may be told in follows from its interval and from the smallest effect of interest
+that was fixed before the runs: see :func:`kdlib.bias.statistics.effect_word`.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from kdlib.bias import SMALLEST_EFFECTS
+from kdlib.bias.statistics import effect_word
 from kdlib.bias.tables import side
-from kdlib.roles import CONTROLS, REFERENCES, direction_title, roles, title_of
+from kdlib.roles import CONTROLS, REFERENCES, direction_title, title_of
 
 ORIGINAL = Path(__file__).with_name("original.csv")
 
-# The original study's claims, and the methods and controls without which a verdict would be a guess.
-CLAIMS = {
-    "C1": (
-        "CSKD is the most efficient and effective CNN → ViT method (texture, noise).",
-        ["cskd", "vlfkd", "lm", "crd"],
-    ),
-    "C2": (
-        "ViTs do not inherit a CNN's locality; gains over the independent ViT are mild.",
-        ["cskd", "vlfkd", "lm", "crd", "interaction range"],
-    ),
-    "C3": (
-        "CRD and SSKD instil shape bias and permutation invariance in CNNs, far above the independent CNN.",
-        ["crd", "sskd", "crd_same_family", "rotations"],
-    ),
-    "C4": ("CAPD does not converge in at most 5 epochs.", ["capd"]),
-    "C5": ("ViTs are the better teachers of behaviour.", ["lm", "crd", "lm_same_family"]),
-}
 
-
-def effect_word(row: pd.Series, effect: str = "movement") -> str:
-    """How the table of allowed words tells a row of :func:`kdlib.bias.tables.transfer_table`."""
-    smallest = SMALLEST_EFFECTS[row.measure]
-    low, high = row[f"{effect}_low"], row[f"{effect}_high"]
-    if pd.isna(low):
+def movement_word(row: pd.Series) -> str:
+    """How a row of :func:`kdlib.bias.tables.transfer_table` may be told; p is not adjusted: it explores."""
+    if pd.isna(row.movement_low):
         return f"not evaluable ({row.reason})"
-    if low > 0 or high < 0:
-        verb = "raises" if low > 0 else "lowers"
-        return verb if low > smallest or high < -smallest else f"{verb} slightly"
-    if -smallest < row.narrow_low and row.narrow_high < smallest:
-        return f"no meaningful difference (within ±{smallest:g})"
-    return "inconclusive"
+    wide, narrow = (row.movement_low, row.movement_high), (row.narrow_low, row.narrow_high)
+    return effect_word(wide, narrow, row.p, SMALLEST_EFFECTS[row.measure])
 
 
 def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +37,7 @@ def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
                 "method": title_of(row.method),
                 "measure": row.measure.replace("_", " "),
                 "probe": row.probe,
-                "result": effect_word(row) + span,
+                "result": movement_word(row) + span,
                 "teacher": side(row),
             }
         )
@@ -232,17 +209,54 @@ def original_sentence(original: pd.DataFrame) -> str:
     return f"Networks that hardly learned, whose ratios are chance over nearly chance: {'; '.join(told)}."
 
 
-def claims_table(present: list[str]) -> pd.DataFrame:
-    """The original's claims and what a study with these roles still lacks for a verdict."""
-    rows = []
-    for claim, (sentence, needs) in CLAIMS.items():
-        missing = [title_of(name) if name in roles() else name for name in needs if name not in present]
-        verdict = f"not evaluable: needs {', '.join(missing)}" if missing else "not evaluated"
-        rows.append({"claim": claim, "the original's sentence": sentence, "here": verdict})
-    return pd.DataFrame(rows)
-
-
 def control_table(names: list[str]) -> pd.DataFrame:
     """What each of a direction's controls separates."""
     rows = [{"control": CONTROLS[name].title, "what it tells": CONTROLS[name].question} for name in names]
     return pd.DataFrame(rows)
+
+
+def external_sentence(missing: list[str], found: Iterable[str]) -> str:
+    """Which stimuli by others are used, and how to get those that aren't there."""
+    found = list(found)
+    told = f"In use: {', '.join(found)}." if found else "None is in use."
+    return "\n".join([told, *(f"* Not here: {text}." for text in missing)])
+
+
+def acceptance_sentence(table: pd.DataFrame) -> str:
+    """How many probes are accepted, and why the others aren't."""
+    refused = table[~table.accepted]
+    told = f"{len(table) - len(refused)} of {len(table)} probes are accepted on these images"
+    if refused.empty:
+        return f"{told}."
+    reasons = [f"{row.probe.replace('_', ' ')} ({row.reason})" for row in refused.itertuples()]
+    return f"{told}; not accepted, and used for no verdict: {', '.join(reasons)}."
+
+
+def yardstick_sentence(table: pd.DataFrame) -> str:
+    """Whether every measure found what must be there."""
+    failed = table[~table.holds]
+    if failed.empty:
+        return f"All {len(table)} known answers were found."
+    told = [
+        f"{row.network.lower()}: {row.measure} {row.lowest:.2f} to {row.highest:.2f}"
+        for row in failed.itertuples()
+    ]
+    return f"{len(failed)} of {len(table)} known answers were missed: {'; '.join(told)}."
+
+
+def schedule_sentence(table: pd.DataFrame) -> str:
+    """Which students lie surely off the line that accuracy alone draws, and by how much at most."""
+    students = table[~table.schedule & (table.role != "teacher")]
+    if students.low.isna().all():
+        return "Too few schedules or seeds for a line, so accuracy alone can't be ruled out."
+    smallest = SMALLEST_EFFECTS["retention"]
+    off = students[(students.low > smallest) | (students.high < -smallest)]
+    told = f"{len(off)} of {len(students)} retentions lie surely off the independent student's line"
+    told += f" by more than {smallest:g}"
+    if off.empty:
+        return f"{told}."
+    row = off.loc[off.residual.abs().idxmax()]
+    return (
+        f"{told}, farthest {title_of(row.role)} under {row.probe.replace('_', ' ')}: {row.residual:+.2f} "
+        f"[{row.low:+.2f}, {row.high:+.2f}]."
+    )

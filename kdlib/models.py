@@ -7,7 +7,7 @@ embedding or the feature map, never for the architecture.
 
 import math
 from collections.abc import Collection
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import timm
@@ -130,10 +130,7 @@ class Network(nn.Module):
         Raises:
             ValueError: if queries, keys and values are asked of a network that has none.
         """
-        autocast = torch.autocast("cuda", torch.bfloat16) if images.is_cuda else nullcontext()
-        with ExitStack() as stack:
-            stack.enter_context(autocast)
-            qkv = stack.enter_context(_recorded_qkv(self)) if "qkv" in extras else []
+        with _recorded_qkv(self) if "qkv" in extras else nullcontext([]) as qkv:
             images = self.normalise(images)
             if "stages" in extras:
                 features, stages, prefixes = self._features_and_stages(images)

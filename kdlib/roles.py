@@ -1,7 +1,7 @@
 """What a run is for in a study: the teacher, the independent student, a method, or a control.
 
 A control is a method with another teacher or with none. It tells what a method's effect is owed to: any
-teacher or one of the other architecture, soft targets alone, or the images that the method makes.
+teacher or one of the other architecture, soft targets alone, the images that the method makes, or its time.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,13 @@ class Role:
     method: str
     teacher: str | None = "teacher"  # which of the direction's networks teaches, by its key in the profile
     hyper: dict = field(default_factory=dict)  # overrides the profile's
+    epochs: float = 1.0  # times the student's
     question: str = ""  # of a control: what it separates
+
+
+def _for(epochs: float, question: str) -> Role:
+    title = f"Independent, epochs × {epochs:g}"
+    return Role(title, "independent", teacher=None, epochs=epochs, question=question)
 
 
 CONTROLS = {
@@ -39,6 +45,9 @@ CONTROLS = {
     "label_smoothing": Role(
         "Label smoothing", "label_smoothing", question="soft targets without what the teacher knows"
     ),
+    "lm_shuffled": Role(
+        "LM, shuffled classes", "lm_shuffled", question="the teacher's certainty without what it mistakes"
+    ),
     "rotations": Role(
         "Independent, rotations",
         "independent",
@@ -53,6 +62,10 @@ CONTROLS = {
         {"augmentation": "transformed"},
         question="CAPD's images without its teacher",
     ),
+    "fewest_epochs": _for(0.2, "how biases change with accuracy alone"),
+    "fewer_epochs": _for(0.6, "how biases change with accuracy alone"),
+    "more_epochs": _for(2, "twice the steps without a teacher: more than most methods cost"),
+    "most_epochs": _for(7, "seven times the steps without a teacher: what SSKD costs"),
 }
 
 

@@ -6,7 +6,7 @@
 ``runs/<id>/`` is written beside its place and renamed, so a directory that exists is complete:
 
     spec.json  record.json (status, classes, environment)  history.csv  timing.csv  weights.safetensors
-    manifest.json (sha256 of the files above)  predictions/<probe>-<images' sha256>.npz
+    manifest.json (sha256 of the files above)  predictions/<probe>-<images' sha256>.npz  inside/<what>.npz
 """
 
 import errno
@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -277,26 +277,34 @@ class RunStore:
             predicted class, ``confidence_label`` of the right one and, under cue conflict,
             ``confidence_texture``.
         """
-        answers, network = {}, None
+        answers, network = {}, cache(lambda: run.network(self.device))  # built once, and only if needed
         for probe, made in stimuli.items():
-            path = run.path / "predictions" / f"{probe}-{made.sha256[:12]}.npz"
-            found = _read_answers(path)
-            if found is None:
-                network = network or run.network(self.device)
-                found = _ask(network, made)
-                path.parent.mkdir(exist_ok=True)
-                partial = path.with_suffix(f".partial-{os.getpid()}")
-                with _complain_if_full(path), partial.open("wb") as file:
-                    np.savez_compressed(file, **found)
-                partial.replace(path)
+            found = self.kept(
+                run, f"{probe}-{made.sha256[:12]}", lambda made=made: _ask(network(), made), "predictions"
+            )
             answers[probe] = {
                 name: array.astype(np.int64 if name == "predicted" else np.float32)
                 for name, array in found.items()
             }
         return answers
 
+    def kept(
+        self, run: Run, name: str, compute: Callable[[], dict[str, np.ndarray]], folder: str = "inside"
+    ) -> dict[str, np.ndarray]:
+        """Arrays that belong to a run, from ``<run>/<folder>/<name>.npz``, or computed and kept there."""
+        path = run.path / folder / f"{name}.npz"
+        found = _read_arrays(path)
+        if found is None:
+            found = compute()
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_suffix(f".partial-{os.getpid()}")
+            with _complain_if_full(path), partial.open("wb") as file:
+                np.savez_compressed(file, **found)
+            partial.replace(path)
+        return found
 
-def _read_answers(path: Path) -> dict[str, np.ndarray] | None:
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}

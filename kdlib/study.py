@@ -5,37 +5,41 @@ study.train()                                   # what is missing
 evidence = study.evidence("cnn_to_vit")         # every model's answers to every probe
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 from torch import Tensor
 
 from kdlib import probes
-from kdlib.bias.tables import Evidence, measure_table
-from kdlib.data import PROJECT, Dataset, DataSpec, Split, augment, cache_folder, epoch_plan
-from kdlib.methods import METHODS, hyperparameters
+from kdlib.bias.evidence import Evidence
+from kdlib.bias.tables import measure_table
+from kdlib.data import (
+    PROJECT,
+    DataError,
+    Dataset,
+    DataSpec,
+    Split,
+    augment,
+    cache_folder,
+    data_root,
+    epoch_plan,
+)
+from kdlib.inside import traits
 from kdlib.models import ModelSpec
 from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
-from kdlib.roles import CONTROLS, roles
+from kdlib.probes.external import EXTERNAL
+from kdlib.profile import TEACHERS, make, read_profile
+from kdlib.roles import roles
 from kdlib.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
 
-PROFILES = Path(__file__).with_name("profiles")
 NOTEBOOKS = PROJECT / "notebooks"
-KEYS = (
-    *("title", "data", "seeds", "training", "students", "teachers", "directions", "hyper"),
-    *("probes", "test_images"),
-)
-TEACHERS = ("teacher", "same_family", "matched")  # the networks that may teach in a direction
-PLAN = (*TEACHERS, "student", "methods", "controls")
 TEACHER_SEEDS = 500  # teachers start from other weights than students, also where they are the same network
 
 
@@ -49,104 +53,6 @@ class Member:
     spec: RunSpec
 
 
-def profile_names() -> list[str]:
-    return sorted(path.stem for path in PROFILES.glob("*.yml"))
-
-
-def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
-    """A profile's content: one of :func:`profile_names`, or the path of a YAML file.
-
-    Args:
-        overrides: ``{"training.epochs": 1}`` or ``["training.epochs=1"]``; values are read as YAML.
-
-    Raises:
-        UnknownName: for a profile or a key that doesn't exist.
-        ValueError: for an override that isn't ``key=value``.
-    """
-    path = Path(name)
-    if path.suffix not in (".yml", ".yaml"):
-        path = PROFILES / f"{check('profile', name, profile_names())}.yml"
-    # Through JSON: YAML's anchors share one object, and an override is meant for one place.
-    profile = json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    if not isinstance(overrides, dict):
-        pairs = [text.partition("=") for text in overrides]
-        for key, equals, value in pairs:
-            if not equals:
-                raise ValueError(f"override {key + value!r} is not of the form key=value")
-        overrides = {key: yaml.safe_load(value) for key, _, value in pairs}
-    for key, value in overrides.items():
-        *parents, last = key.split(".")
-        place = profile
-        for part in parents:
-            place = place.setdefault(part, {})
-        place[last] = value
-    _validate(profile)
-    return profile
-
-
-def _validate(profile: dict) -> None:
-    """Find what would otherwise fail late, or be ignored."""
-    _check_keys(profile, KEYS, "a profile")
-    used = set()
-    for direction, plan in profile["directions"].items():
-        _check_keys(plan, PLAN, f"directions.{direction}")
-        for key in [key for key in plan if key in (*TEACHERS, "student")]:
-            group = "students" if key == "student" else "teachers"
-            used.add((group, check(f"network in the profile's {group}", plan[key], profile[group])))
-        for method in plan["methods"]:
-            check("method", method, METHODS)
-        for control in plan.get("controls", []):
-            needed = CONTROLS[check("control", control, CONTROLS)].teacher
-            if needed and needed not in plan:
-                raise ValueError(
-                    f"control {control} needs directions.{direction}.{needed}: one of the profile's teachers"
-                )
-    for group in ("students", "teachers"):
-        for name, network in profile[group].items():
-            _check_keys(network, ("model", "training"), f"{group}.{name}")
-            if (group, name) not in used:
-                raise ValueError(
-                    f"{group}.{name} is in no direction of the profile; use it in one or drop it"
-                )
-            _make(ModelSpec, network["model"], f"{group}.{name}.model")
-            _make(Training, profile["training"] | network.get("training", {}), f"{group}.{name}.training")
-    _make(DataSpec, profile["data"], "data")
-    for method, overrides in profile.get("hyper", {}).items():
-        hyperparameters(method, overrides)
-    for probe in profile["probes"]:
-        check("probe", probe, PROBES)
-    if not profile["seeds"]:
-        raise ValueError("the profile has no seeds; give at least one, and three or more for intervals")
-
-
-def _check_keys(values: dict, valid: Iterable[str], where: str) -> None:
-    for key in values:
-        check(f"key in {where}", key, valid)
-
-
-def _make(kind: type, values: dict, where: str):
-    """A dataclass from a profile's mapping.
-
-    Raises:
-        UnknownName: for a key that the dataclass doesn't have.
-        ValueError: for a value of another type.
-    """
-    kinds = {field.name: field.type for field in fields(kind)}
-    _check_keys(values, kinds, where)
-    values = dict(values)
-    for key, value in values.items():
-        if kinds[key] is float:
-            try:
-                values[key] = float(value)  # YAML reads 1e-3 as text
-                continue
-            except (TypeError, ValueError):
-                pass
-        if not isinstance(value, kinds[key]):
-            wanted = getattr(kinds[key], "__name__", kinds[key])
-            raise ValueError(f"{where}.{key} is {value!r}; it must be of type {wanted}")
-    return kind(**values)
-
-
 class Study:
     """The runs, stimuli and answers of a profile.
 
@@ -155,7 +61,7 @@ class Study:
         output: where everything goes, ``outputs`` beside the package if not given; profiles share
             ``<output>/runs``.
         data: the data root, as for :func:`kdlib.data.load`.
-        overrides: as for :func:`read_profile`.
+        overrides: as for :func:`kdlib.profile.read_profile`.
         should_stop, quiet: as for :class:`kdlib.runs.RunStore`.
     """
 
@@ -184,7 +90,7 @@ class Study:
 
     @cached_property
     def dataset(self) -> Dataset:
-        return self.store.dataset(_make(DataSpec, self.profile["data"], "data"))
+        return self.store.dataset(make(DataSpec, self.profile["data"], "data"))
 
     @cached_property
     def test(self) -> Split:
@@ -206,8 +112,11 @@ class Study:
         members = [Member(direction, "teacher", seed, teachers["teacher"])]
         for name in ("independent", *plan["methods"], *plan.get("controls", [])):
             role = roles()[name]
+            network = self._network("students", plan["student"])
+            epochs = max(1, round(role.epochs * network["training"].epochs))
+            network["training"] = replace(network["training"], epochs=epochs)
             spec = RunSpec(
-                **self._network("students", plan["student"]),
+                **network,
                 method=role.method,
                 hyper=self.profile.get("hyper", {}).get(role.method, {}) | role.hyper,
                 teacher=teachers[role.teacher] if role.teacher else None,
@@ -229,19 +138,20 @@ class Study:
         recipe = self.profile["training"] | network.get("training", {})
         return {
             "data": self.dataset.spec,
-            "student": _make(ModelSpec, network["model"], f"{group}.{name}.model"),
-            "training": _make(Training, recipe, f"{group}.{name}.training"),
+            "student": make(ModelSpec, network["model"], f"{group}.{name}.model"),
+            "training": make(Training, recipe, f"{group}.{name}.training"),
         }
 
     def train(self, direction: str | None = None) -> list[Run]:
         """Load or train every run; see :meth:`kdlib.runs.RunStore.get_all`."""
         return list(self.store.get_all(member.spec for member in self.members(direction)))
 
-    def runs(self, direction: str) -> dict[str, list[Run]]:
-        """The finished runs by role, one for each seed; trains what is missing."""
+    def runs(self, direction: str, names: Iterable[str] = ()) -> dict[str, list[Run]]:
+        """The finished runs by role, all or some only, one for each seed; trains what is missing."""
         found: dict[str, list[Run]] = {}
-        self.train(direction)
-        for member in self.members(direction):
+        wanted = [member for member in self.members(direction) if not names or member.role in names]
+        list(self.store.get_all(member.spec for member in wanted))
+        for member in wanted:
             found.setdefault(member.role, []).append(self.store.get(member.spec))
         return found
 
@@ -263,16 +173,36 @@ class Study:
 
     # ---------------------------------------------------------------------------------------- answers
 
-    @property
+    @cached_property
     def probes(self) -> list[str]:
-        """The profile's probes, each after the baseline that it is compared with."""
-        pairs = [(PROBES[name].baseline, name) for name in self.profile["probes"]]
-        return list(dict.fromkeys(name for pair in pairs for name in pair))
+        """The profile's probes, each after the baseline and before the control that it is compared with."""
+        levels = probes.series()
+        named = [name for entry in self.profile["probes"] for name in levels.get(entry, [entry])]
+        found = {}
+        for name in named:
+            found |= dict.fromkeys(filter(None, (PROBES[name].baseline, name, PROBES[name].control)))
+        return list(found)
 
     @cached_property
     def stimuli(self) -> dict[str, Stimuli]:
-        """The images of every probe, from the cache where it has them."""
-        return {name: self.make_stimuli(name) for name in self.probes}
+        """The images of every probe, from the cache where it has them, and those published by others."""
+        return {name: self.make_stimuli(name) for name in self.probes} | self._external[0]
+
+    @property
+    def missing(self) -> list[str]:
+        """For the stimuli by others that aren't there: what is missing and how to get it."""
+        return self._external[1]
+
+    @cached_property
+    def _external(self) -> tuple[dict[str, Stimuli], list[str]]:
+        found, missing, root = {}, [], data_root(self.store.data_root)
+        for name in self.profile.get("external", []):
+            source = EXTERNAL[name]
+            try:
+                found |= source.load(root / source.folder, self.dataset.classes)
+            except DataError as error:
+                missing.append(str(error))
+        return found, missing
 
     def make_stimuli(self, probe: str) -> Stimuli:
         """The images of one probe, from the cache where it has them."""
@@ -280,17 +210,41 @@ class Study:
         return probes.stimuli(probe, self.test.images, self.test.labels, cache=cache)
 
     def evidence(self, direction: str) -> Evidence:
-        """What every model of a direction answers to every probe."""
-        return self._ask(direction, self.runs(direction), self.stimuli)
+        """What every model of a direction answers to every probe, and what is seen inside it."""
+        inside = bool(self.profile.get("inside_images"))
+        return self._ask(direction, self.runs(direction), self.stimuli, inside)
 
-    def _ask(self, direction: str, runs: dict[str, list[Run]], stimuli: dict[str, Stimuli]) -> Evidence:
-        predicted = {}
-        for role, seeds in runs.items():
-            answers = [self.store.predictions(run, stimuli) for run in seeds]
-            predicted[role] = {
-                probe: np.stack([answer[probe]["predicted"] for answer in answers]) for probe in stimuli
+    def references(self) -> dict[str, Evidence]:
+        """What the independent students alone answer, by direction: probes are accepted on them."""
+        alone = ("independent",)
+        return {name: self._ask(name, self.runs(name, alone), self.stimuli) for name in self.directions}
+
+    def _ask(
+        self, direction: str, runs: dict[str, list[Run]], stimuli: dict[str, Stimuli], inside: bool = False
+    ) -> Evidence:
+        answers = {
+            role: [self.store.predictions(run, stimuli) for run in seeds] for role, seeds in runs.items()
+        }
+        return Evidence(
+            direction,
+            stimuli,
+            {
+                role: {probe: _stack(answer[probe] for answer in seeds) for probe in stimuli}
+                for role, seeds in answers.items()
+            },
+            {
+                role: _stack(traits(self.store, run, self.few, self.probes) for run in seeds)
+                for role, seeds in runs.items()
             }
-        return Evidence(direction, stimuli, predicted, self.dataset.chance)
+            if inside
+            else {},
+            self.dataset.chance,
+        )
+
+    @cached_property
+    def few(self) -> Split:
+        """The test images on which networks are looked into."""
+        return self.dataset.test.subset(self.profile.get("inside_images"))
 
     # ----------------------------------------------------------------------------------------- tables
 
@@ -315,8 +269,8 @@ class Study:
     def probe_table(self) -> pd.DataFrame:
         """Every probe with its question, its baseline, its size and the name of its images."""
         rows = []
-        for name, stimuli in self.stimuli.items():
-            probe = PROBES[name]
+        for name in self.probes:
+            stimuli, probe = self.stimuli[name], PROBES[name]
             rows.append(
                 {
                     "probe": name,
@@ -325,6 +279,7 @@ class Study:
                     "compared with": probe.baseline,
                     "images": len(stimuli.labels),
                     "clipped values": stimuli.meta.get("clipped", 0.0),
+                    "seconds": stimuli.meta.get("seconds", 0.0) / len(stimuli.labels) * 10_000,
                     "sha256": stimuli.sha256[:12],
                 }
             )
@@ -381,6 +336,7 @@ class Study:
                         "seed": run.spec.seed,
                         **parts,
                         "epoch": parts.drop("evaluation").sum(),
+                        "epochs": len(run.timing),
                         "parameters": run.record["student_parameters"] + run.record["method_parameters"],
                         "device": run.record["environment"]["device"],
                     }
@@ -393,6 +349,12 @@ class Study:
                 table["role"] != "teacher"
             ),
         )
+
+
+def _stack(runs: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """One row a run."""
+    runs = list(runs)
+    return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
 
 
 # --------------------------------------------------------------------------------- notebooks, report

@@ -9,7 +9,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -163,7 +163,7 @@ def _teacher_stage(
         for batch in batches(train, training, seed, epoch, clock):
             with clock("stage"):
                 batch = replace(batch, images=method.views(batch))
-                with torch.no_grad():
+                with torch.no_grad(), _half_precision(batch.images):
                     taught = teacher(batch.images, method.reads)
                 found = method.stage(batch, taught)
                 optimiser.zero_grad()
@@ -187,9 +187,9 @@ def train_step(
     """One update; returns the loss, its terms and the training accuracy, detached and on the device."""
     with clock("method"):
         batch = replace(batch, images=method.views(batch))
-    with clock("teacher"), torch.no_grad():
+    with clock("teacher"), torch.no_grad(), _half_precision(batch.images):
         taught = teacher(batch.images, method.reads) if method.reads else None
-    with clock("student"):
+    with clock("student"), _half_precision(batch.images):
         learned = student(batch.images, method.reads_student)
     with clock("method"):
         terms = method(batch, learned, taught)
@@ -210,6 +210,11 @@ def train_step(
     hits = (learned.logits[::views].argmax(1) == batch.labels).float().mean()
     row = {"loss": loss, **terms, **noted, "train_accuracy": hits}
     return {name: value.detach() for name, value in row.items()}
+
+
+def _half_precision(images: Tensor) -> AbstractContextManager:
+    """bfloat16 for the networks' forwards on CUDA; losses, and all that is measured later, stay float32."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Known answers and invariances of the measures and their interval."""
+"""Known answers and invariances of the measures."""
 
 import numpy as np
 import pytest
@@ -8,16 +8,27 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from kdlib.bias import (
+    LARGE,
     SMALLEST_EFFECTS,
     accuracy,
+    agreement,
+    agreement_kappa,
     crossed_interval,
     cue_decisions,
     cue_rate,
+    cue_sensitivity,
+    error_consistency,
+    error_consistency_limit,
+    expected_calibration_error,
     learned,
+    negative_log_likelihood,
+    ratio,
     raw_ratio,
     retention,
+    same_error,
     shape_bias,
-    transfer,
+    two_way_shape,
+    wilson_lower,
 )
 
 CHANCE = 0.1
@@ -45,111 +56,6 @@ def cue_following(seeds: int = 3, images: int = 400, seed: int = 2):
     anything = generator.integers(0, 10, (seeds, images))
     predicted = np.choose(generator.integers(0, 3, (seeds, images)), [shape, texture, anything])
     return predicted, shape, texture
-
-
-# The interval
-
-
-def test_pure_seed_effects_give_the_t_interval_of_the_seed_means():
-    means = rng().normal(0.1, 0.2, 5)
-    interval = crossed_interval(np.repeat(means[:, None], 300, axis=1))
-    expected = stats.ttest_1samp(means, 0)
-    reference = expected.confidence_interval(0.95)
-    assert (interval.df, interval.seeds, interval.images) == (4, 5, 300)
-    np.testing.assert_allclose(
-        [interval.estimate, interval.p, interval.low, interval.high],
-        [means.mean(), expected.pvalue, reference.low, reference.high],
-        rtol=1e-10,
-    )
-
-
-def test_pure_image_effects_give_the_t_interval_of_the_images():
-    images = rng().normal(0.1, 1, 50)
-    interval = crossed_interval(np.tile(images, (4, 1)), level=0.9)
-    expected = stats.ttest_1samp(images, 0)
-    reference = expected.confidence_interval(0.9)
-    np.testing.assert_allclose(
-        [interval.df, interval.p, interval.low, interval.high],
-        [49, expected.pvalue, reference.low, reference.high],
-        rtol=1e-10,
-    )
-
-
-def test_additive_effects_add_their_variances():
-    seeds, images = rng().normal(size=(4, 1)), rng().normal(size=80)
-    interval = crossed_interval(seeds + images)
-    var_seeds, var_images = seeds.var(ddof=1) / 4, images.var(ddof=1) / 80
-    variance = var_seeds + var_images
-    df = variance**2 / (var_seeds**2 / 3 + var_images**2 / 79)
-    half_width = stats.t.ppf(0.975, df) * np.sqrt(variance)
-    np.testing.assert_allclose([interval.df, interval.high - interval.estimate], [df, half_width], rtol=1e-10)
-
-
-def test_independent_entries_give_at_least_the_standard_error_of_all_of_them():
-    values = rng().normal(size=(40, 50))
-    interval = crossed_interval(values)
-    error = (interval.high - interval.estimate) / stats.t.ppf(0.975, interval.df)
-    assert error == pytest.approx(stats.sem(values, axis=None), rel=0.2)
-    assert interval.df >= 39
-
-
-@pytest.mark.parametrize("seed_sd", [0.01, 0.02])
-def test_interval_covers_the_truth_95_times_in_100(seed_sd):
-    generator, truth, repeats = rng(), 0.1, 1000
-    covered = 0
-    for _ in range(repeats):
-        seeds = generator.normal(0, seed_sd, (3, 1))
-        images = generator.normal(0, 0.3, 200)
-        interval = crossed_interval(truth + seeds + images + generator.normal(0, 0.3, (3, 200)))
-        covered += interval.low <= truth <= interval.high
-    assert 0.93 <= covered / repeats <= 0.97
-
-
-def test_interval_scales_with_the_units():
-    values = rng().normal(0.2, 1, (3, 20))
-    one, tiny = crossed_interval(values), crossed_interval(values * 1e-120)
-    np.testing.assert_allclose([tiny.low * 1e120, tiny.df, tiny.p], [one.low, one.df, one.p])
-
-
-@pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.1, 0.0)])
-def test_no_variance_gives_no_width(value, p):
-    interval = crossed_interval(np.full((3, 7), value))
-    assert interval.low == interval.estimate == interval.high == value
-    assert interval.p == p
-
-
-def test_p_is_the_level_at_which_the_interval_reaches_zero():
-    values = rng().normal(0.2, 1, (4, 30))
-    interval = crossed_interval(values, level=1 - crossed_interval(values).p)
-    assert interval.low == pytest.approx(0, abs=1e-9)
-
-
-@settings(deadline=None)
-@given(arrays(np.float64, (3, 8), elements=st.floats(-1, 1)), st.randoms(use_true_random=False))
-def test_order_of_seeds_and_images_does_not_matter(values, random):
-    rows, columns = random.sample(range(3), 3), random.sample(range(8), 8)
-    one, other = crossed_interval(values), crossed_interval(values[rows][:, columns])
-    np.testing.assert_allclose([one.low, one.high], [other.low, other.high], atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (np.zeros((1, 9)), r"got 1 seed.*at least 2: train more seeds.*no interval"),
-        (np.zeros((3, 1)), r"got 1 image.*at least 2: evaluate more images"),
-        (np.array([[0, 1.0], [np.nan, 1]]), r"row\(s\) \[1\].*did not learn"),
-        (np.zeros(9), r"shape \(9,\)"),
-    ],
-)
-def test_interval_refuses_in_one_line_that_says_what_to_do(values, message):
-    with pytest.raises(ValueError, match=message) as error:
-        crossed_interval(values)
-    assert "\n" not in str(error.value)
-
-
-def test_level_in_percent_is_refused():
-    with pytest.raises(ValueError, match=r"write 95% as 0\.95"):
-        crossed_interval(np.zeros((2, 2)), level=95)
 
 
 # Accuracy, raw ratio, retention
@@ -211,6 +117,18 @@ def test_learned_needs_the_lower_wilson_bound_above_chance_plus_a_tenth():
     bounds = {hits: stats.binomtest(hits, 100).proportion_ci(method="wilson").low for hits in range(101)}
     clean = np.arange(100) < np.arange(101)[:, None]
     np.testing.assert_array_equal(learned(clean, CHANCE), [bound > 0.2 for bound in bounds.values()])
+
+
+def test_ratio_of_two_rows_and_nan_where_there_is_nothing_to_divide_by():
+    values = ratio([[1, 2, 3], [1, 2, 3]], [[4, 4, 4], [0, 0, 0]])
+    np.testing.assert_allclose(values[0], [0.25, 0.5, 0.75])
+    assert np.isnan(values[1]).all()
+
+
+def test_lower_bound_is_wilsons():
+    bounds = [stats.binomtest(hits, 50).proportion_ci(0.98, method="wilson").low for hits in range(51)]
+    found = wilson_lower(np.arange(50) < np.arange(51)[:, None], level=0.98)
+    np.testing.assert_allclose(found, bounds, atol=1e-12)
 
 
 # Shape bias
@@ -291,6 +209,146 @@ def test_order_of_the_images_only_reorders_the_influence():
     )
 
 
+# Cue sensitivity and the choice between two cues
+
+
+def test_cue_read_as_well_as_without_conflict_has_sensitivity_one_and_guessing_zero():
+    no_conflict = np.arange(100) < np.array([[80], [80], [25]])
+    decisions = np.arange(200) < np.array([[160], [20], [90]])  # .8, .1 and .45 of the conflict images
+    values = cue_sensitivity(decisions, no_conflict, CHANCE)
+    np.testing.assert_allclose(values.mean(axis=1)[:2], [1, 0], atol=1e-12)
+    assert values.shape == (3, 200)
+    assert np.isnan(values[2]).all()  # .25 of 100 images is not surely above .2
+
+
+def test_choice_between_two_cues_by_confidence():
+    values = two_way_shape(np.float16([[0.6, 0.2, 0.0, 0.3]]), np.float16([[0.3, 0.7, 0.0, 0.3]]))
+    np.testing.assert_array_equal(values, [[1, 0, 0.5, 0.5]])
+    assert np.isnan(two_way_shape([[np.nan]], [[0.5]])).all()
+
+
+# Agreement of two sets of answers
+
+
+def test_kappa_of_ten_images_by_hand():
+    first, second = np.array([[0, 0, 0, 0, 0, 1, 1, 1, 2, 2]]), np.array([[0, 0, 0, 0, 1, 1, 1, 0, 2, 1]])
+    # o = 7/10; shares .5 .3 .2 and .5 .4 .1, so e = .25 + .12 + .02
+    assert agreement_kappa(first, second).mean() == pytest.approx((0.7 - 0.39) / (1 - 0.39))
+
+
+def test_answers_that_know_only_the_shares_agree_by_chance():
+    first, second = rng().choice(3, p=[0.7, 0.2, 0.1], size=(2, 3, 100_000))
+    np.testing.assert_allclose(agreement_kappa(first, second).mean(axis=1), 0, atol=0.01)
+
+
+def test_equal_answers_have_kappa_one_without_variance():
+    answers = rng().integers(0, 10, (3, 50), dtype=np.uint8)
+    assert (agreement_kappa(answers, answers) == 1).all()
+
+
+def test_kappa_of_networks_that_only_ever_name_one_class_is_nan():
+    first, second = np.array([[4] * 6, [4] * 6]), np.array([[4] * 6, [4] * 5 + [5]])
+    np.testing.assert_array_equal(np.isnan(agreement_kappa(first, second)).all(axis=1), [True, False])
+
+
+@settings(deadline=None)
+@given(arrays(np.uint8, (2, 3, 30), elements=st.integers(0, 4)), st.permutations(range(5)))
+def test_kappa_is_symmetric_and_blind_to_the_names_of_classes(answers, names):
+    values = agreement_kappa(*answers)
+    np.testing.assert_allclose(agreement_kappa(*answers[::-1]), values, atol=1e-12)
+    np.testing.assert_allclose(agreement_kappa(*np.array(names)[answers]), values, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(HITS, HITS)
+def test_error_consistency_is_kappa_with_its_printed_influence(hits, other):
+    hits[:, 0], other[:, 0], hits[:, 1] = True, True, False
+    p, q = hits.mean(axis=1, keepdims=True), other.mean(axis=1, keepdims=True)
+    same, expected = hits == other, p * q + (1 - p) * (1 - q)
+    observed = same.mean(axis=1, keepdims=True)
+    value = (observed - expected) / (1 - expected)
+    drift = (2 * q - 1) * (hits - p) + (2 * p - 1) * (other - q)
+    influence = (same - observed) / (1 - expected) + (observed - 1) / (1 - expected) ** 2 * drift
+    np.testing.assert_allclose(error_consistency(hits, other), value + influence, atol=1e-9)
+
+
+def test_error_consistency_is_at_most_its_limit_and_reaches_it_with_nested_errors():
+    hits, other = np.arange(100) < np.array([[90], [50]]), np.arange(100) < np.array([[60], [50]])
+    limit = error_consistency_limit(hits, other)
+    np.testing.assert_allclose(error_consistency(hits, other).mean(axis=1), limit)
+    # by hand: e = .9 * .6 + .1 * .4 = .58, o = .7
+    np.testing.assert_allclose(limit, [(0.7 - 0.58) / 0.42, 1])
+    apart = error_consistency(hits, rng().permuted(other, axis=1)).mean(axis=1)
+    assert (apart < limit).all()
+
+
+def test_error_consistency_without_a_single_error_is_nan():
+    hits = np.ones((2, 9))
+    assert np.isnan(error_consistency(hits, hits)).all()
+    assert np.isnan(error_consistency_limit(hits, hits)).all()
+
+
+def test_agreement_counts_equal_answers_right_or_wrong():
+    np.testing.assert_array_equal(agreement([[0, 1, 2]], [[0, 2, 2]]), [[1, 0, 1]])
+
+
+def test_same_error_counts_only_images_that_both_get_wrong():
+    labels = np.zeros(100, dtype=int)
+    predicted = np.concatenate([np.zeros(40), np.ones(60)])[None].astype(int)
+    other = np.concatenate([np.zeros(60), np.ones(30), np.full(10, 2)])[None].astype(int)
+    assert same_error(predicted, other, labels).mean() == pytest.approx(30 / 40)
+
+
+def test_same_error_of_guessers_is_one_in_nine_and_needs_twenty_images():
+    predicted, other = rng().integers(0, 10, (2, 3, 100_000))
+    labels = np.zeros(100_000, dtype=int)
+    np.testing.assert_allclose(same_error(predicted, other, labels).mean(axis=1), 1 / 9, atol=0.01)
+    wrong = (np.arange(100) < np.array([[20], [19]])).astype(int)
+    rows = np.isnan(same_error(wrong, wrong, np.zeros(100, dtype=int))).all(axis=1)
+    np.testing.assert_array_equal(rows, [False, True])
+
+
+# Calibration
+
+
+def test_nll_is_minus_log_of_the_confidence_and_finite_where_float16_underflows():
+    values = negative_log_likelihood(np.array([[1, 0.5, 1e-12]], dtype=np.float16))
+    np.testing.assert_allclose(values, [[0, np.log(2), 24 * np.log(2)]])
+
+
+def test_calibration_error_of_equal_confidences_is_their_distance_from_accuracy():
+    confidence = np.full((2, 300), 0.75)
+    hits = np.stack([np.arange(300) % 2, np.ones(300)])
+    # half right: each bin of 20 loses the variance of its ten hits and ten misses
+    values = expected_calibration_error(confidence, hits)
+    np.testing.assert_allclose(values, [np.sqrt(0.25**2 - 10 / 19 / 2 / 20), 0.25])
+
+
+def test_debiasing_more_than_halves_the_error_of_a_calibrated_network():
+    generator = rng()
+    confidence = generator.uniform(0.4, 1, (20, 1000))
+    hits = generator.random((20, 1000)) < confidence
+    order = np.argsort(confidence, axis=1)
+    gaps = np.take_along_axis(confidence - hits, order, axis=1)[:, :990].reshape(20, 15, 66).mean(axis=2)
+    assert expected_calibration_error(confidence, hits).mean() < np.abs(gaps).mean() / 2
+
+
+def test_overconfidence_is_measured_in_points():
+    generator = rng()
+    confidence = generator.uniform(0.4, 1, (5, 10_000))
+    hits = generator.random((5, 10_000)) < confidence - 0.2
+    np.testing.assert_allclose(expected_calibration_error(confidence, hits), 0.2, atol=0.02)
+
+
+# Effects of interest
+
+
+def test_smallest_effects_are_those_that_were_fixed_before_the_runs():
+    fixed = {"accuracy": 0.02, "retention": 0.05, "shape_bias": 0.05, "cka": 0.05, "far_near": 0.05}
+    assert fixed.items() <= SMALLEST_EFFECTS.items()
+    assert LARGE * SMALLEST_EFFECTS["far_near"] == pytest.approx(0.15)
+
+
 # Influence against the jackknife: n value(all) - (n - 1) value(all but i) is D[i] up to terms of order 1/n
 
 
@@ -312,6 +370,27 @@ def test_influence_on_shape_bias_is_the_jackknife_to_first_order(image):
     np.testing.assert_allclose(values[:, image], pseudo, atol=0.02)
 
 
+@pytest.mark.parametrize("image", [0, 17, 399])
+def test_influence_on_kappa_is_the_jackknife_to_first_order(image):
+    first, *_ = cue_following()
+    second = np.where(random_hits(0.6), first, cue_following(seed=3)[0])
+    values = agreement_kappa(first, second)
+    without = agreement_kappa(np.delete(first, image, axis=1), np.delete(second, image, axis=1))
+    pseudo = 400 * values.mean(axis=1) - 399 * without.mean(axis=1)
+    np.testing.assert_allclose(values[:, image], pseudo, atol=0.02)
+
+
+@settings(deadline=None)
+@given(arrays(np.uint8, (2, 3, 40), elements=st.integers(0, 3)))
+def test_mean_of_kappa_is_the_value_of_the_run(answers):
+    first, second = answers
+    first[:, 0], second[:, 0] = 0, 1
+    shares = [(part[..., None] == np.arange(4)).mean(axis=1) for part in answers]
+    expected = (shares[0] * shares[1]).sum(axis=1)
+    run = ((first == second).mean(axis=1) - expected) / (1 - expected)
+    np.testing.assert_allclose(agreement_kappa(first, second).mean(axis=1), run, atol=1e-9)
+
+
 # Refusals of the measures
 
 
@@ -324,72 +403,12 @@ def test_influence_on_shape_bias_is_the_jackknife_to_first_order(image):
         (lambda: retention(np.full((2, 5), 7), np.ones((2, 5)), CHANCE), "matrix of 0 and 1"),
         (lambda: retention(np.ones((2, 5)), np.ones((2, 5)), 10), "0.1 for CIFAR-10"),
         (lambda: shape_bias([[0, 1]], [0, 1], [1, 1]), "conflict images only"),
+        (lambda: agreement([[0, 1]], [[0], [1]]), r"\(1, 2\) and \(2, 1\).*same order"),
+        (lambda: error_consistency([[0, 2]], [[0, 1]]), "hits .*matrix of 0 and 1"),
+        (lambda: cue_sensitivity(np.ones((2, 5)), np.ones((3, 5)), CHANCE), "2 seeds .* 3 .*both probes"),
+        (lambda: expected_calibration_error(np.ones((1, 29)), np.ones((1, 29))), "29 images.*15 bins"),
     ],
 )
 def test_measures_refuse_what_does_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-# Transfer
-
-
-def three_runs():
-    """Independent at .5, teacher at .8, on the same images; seeds differ little."""
-    return random_hits(0.5, images=2000).astype(float), random_hits(0.8, images=2000, seed=1).astype(float)
-
-
-def test_student_equal_to_its_teacher_transfers_everything():
-    independent, teacher = three_runs()
-    result = transfer(teacher, independent, teacher, SMALLEST_EFFECTS["accuracy"])
-    assert result.established
-    assert result.ratio == 1
-    assert result.toward == result.movement == result.gap
-
-
-def test_student_equal_to_the_independent_one_does_not_move():
-    independent, teacher = three_runs()
-    result = transfer(independent, independent, teacher, SMALLEST_EFFECTS["accuracy"])
-    assert result.established
-    assert result.movement.low == result.movement.estimate == result.movement.high == 0
-    assert (result.ratio, result.movement.p) == (0, 1)
-
-
-def test_teacher_equal_to_the_independent_one_leaves_transfer_undefined():
-    independent, student = three_runs()
-    result = transfer(student, independent, independent, SMALLEST_EFFECTS["accuracy"])
-    assert not result.established
-    assert result.ratio is None
-    assert np.isnan([result.toward.estimate, result.toward.low, result.toward.high, result.toward.p]).all()
-
-
-def test_gap_that_is_certain_but_too_small_to_matter_is_not_established():
-    independent = np.zeros((3, 100))
-    result = transfer(independent, independent, independent + 0.01, SMALLEST_EFFECTS["accuracy"])
-    assert result.gap.p == 0
-    assert not result.established
-    assert result.ratio is None
-
-
-@pytest.mark.parametrize("side", [1, -1])
-def test_moving_away_from_the_teacher_is_negative_on_either_side(side):
-    independent, teacher = three_runs()
-    student = independent - (teacher - independent) / 2
-    result = transfer(side * student, side * independent, side * teacher, SMALLEST_EFFECTS["accuracy"])
-    assert result.toward.low < result.toward.estimate < result.toward.high < 0
-    assert result.toward.p == result.movement.p
-    assert result.ratio == pytest.approx(-0.5)
-
-
-def test_transfer_refuses_a_seed_that_did_not_learn():
-    independent, teacher = three_runs()
-    student = teacher.copy()
-    student[2] = np.nan
-    with pytest.raises(ValueError, match=r"student is NaN in seed row\(s\) \[2\].*not evaluable"):
-        transfer(student, independent, teacher, 0.05)
-
-
-def test_transfer_refuses_unpaired_seeds():
-    independent, teacher = three_runs()
-    with pytest.raises(ValueError, match="own row"):
-        transfer(independent, independent, teacher[:1], 0.05)

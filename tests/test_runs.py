@@ -234,7 +234,7 @@ def test_runs_that_another_process_holds_come_last(store, make_spec):
 
 def test_predictions_are_kept_and_equal_the_networks_answers(store, make_spec, shapes, monkeypatch):
     run = store.get(make_spec("cnn"))
-    made = stimuli("gaussian_noise", shapes.test.images, shapes.test.labels)
+    made = stimuli("gaussian_noise_5", shapes.test.images, shapes.test.labels)
     found = store.predictions(run, {"gaussian_noise": made})["gaussian_noise"]
     with torch.no_grad():
         share = run.network()(made.images).logits.softmax(1)

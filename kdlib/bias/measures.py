@@ -1,25 +1,28 @@
 """What a network's answers say about its biases, each measure as a matrix D (k seeds, n images).
 
-The mean of a row is the measure of that run; the grand mean is the estimate. For a ratio, an entry is the
-run's value plus the image's influence on it: the first-order change of the value when that image gets more
-weight. So D_student - D_independent is the matrix of a difference, and one `crossed_interval` serves all.
+The mean of a row is the measure of that run; the grand mean is the estimate. For a ratio or a kappa, an
+entry is the run's value plus the image's influence on it: the first-order change of the value when that image
+gets more weight. So D_student - D_independent is the matrix of a difference, and one `crossed_interval`
+serves all.
 
 Shapes: predictions and hits are (k, n), labels (n,). Probe and clean hits are of the same images in the same
 order, and row s of every matrix comes from seed s.
 """
 
-from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import yaml
 from scipy import stats
 
-from kdlib.bias.statistics import Interval, crossed_interval
-
-# Fixed before the first run: a smaller difference would not matter, however many seeds confirm it.
-SMALLEST_EFFECTS = {"accuracy": 0.02, "retention": 0.05, "shape_bias": 0.05}
+_EFFECTS = yaml.safe_load(Path(__file__).with_name("effects.yml").read_text(encoding="utf-8"))
+SMALLEST_EFFECTS: dict[str, float] = _EFFECTS["smallest"]
+LARGE: float = _EFFECTS["large"]  # times the smallest effect
 
 LEARNED_MARGIN = 0.10  # clean accuracy above chance, below which a retention divides by noise
 SMALLEST_CUE_RATE = 0.25  # ten-way guessing names one of the two cues of an image with probability 0.20
+SMALLEST_BOTH_WRONG = 20  # images, below which the share of equal mistakes says nothing
+SMALLEST_CONFIDENCE = 2.0**-24  # the first float16 above 0: what the records can hold
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -42,21 +45,41 @@ def raw_ratio(probe_hits: np.ndarray, clean_hits: np.ndarray) -> np.ndarray:
     return probe.mean(axis=1) / np.where(clean_accuracy > 0, clean_accuracy, np.nan)
 
 
+def wilson_lower(hits: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """Lower end of Wilson's two-sided interval of the accuracy of each run, shape (k,).
+
+    Wilson's, because it holds for few images and for accuracies near 0 or 1, where estimate minus two
+    standard errors does not. Raises ValueError unless the hits are a matrix of 0 and 1.
+    """
+    hits = _hits(hits, "hits")
+    n, rate, z = hits.shape[1], hits.mean(axis=1), stats.norm.ppf((1 + level) / 2)
+    margin = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return (rate + z**2 / (2 * n) - margin) / (1 + z**2 / n)
+
+
 def learned(clean_hits: np.ndarray, chance: float) -> np.ndarray:
     """Which runs learned the task, boolean of shape (k,): is clean accuracy surely above chance + 0.10?
 
-    "Surely" is the lower end of Wilson's two-sided 95% interval over the n clean images. Wilson's, because it
-    holds for few images and for accuracies near 0 or 1, where estimate minus two standard errors does not.
-    `chance` is the accuracy of a guesser, 0.1 for ten balanced classes. Raises ValueError unless the hits
-    are a matrix of 0 and 1 and chance lies in [0, 1).
+    "Surely" is the lower end of a 95% interval over the n clean images (see `wilson_lower`). `chance` is the
+    accuracy of a guesser, 0.1 for ten balanced classes. Raises ValueError unless the hits are a matrix of 0
+    and 1 and chance lies in [0, 1).
     """
-    hits = _hits(clean_hits, "clean_hits")
     if not 0 <= chance < 1:
         raise ValueError(f"chance is {chance}; it must lie in [0, 1): write 1/classes, 0.1 for CIFAR-10")
-    n, rate, z = hits.shape[1], hits.mean(axis=1), stats.norm.ppf(0.975)
-    margin = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    lower = (rate + z**2 / (2 * n) - margin) / (1 + z**2 / n)
-    return lower > chance + LEARNED_MARGIN
+    return wilson_lower(clean_hits) > chance + LEARNED_MARGIN
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, defined: np.ndarray | bool = True) -> np.ndarray:
+    """D (k, n) of the ratio R of two row means, of matrices (k, n): R + (numerator - R denominator)/mean.
+
+    NaN rows where `defined` (k,) is False or the denominator's mean is not above 0. Raises ValueError if the
+    matrices differ in shape.
+    """
+    numerator, denominator = _pair(numerator, denominator, "numerator and denominator")
+    mean = denominator.mean(axis=1, keepdims=True)
+    mean = np.where((mean > 0) & np.reshape(defined, (-1, 1)), mean, np.nan)
+    value = numerator.mean(axis=1, keepdims=True) / mean
+    return value + (numerator - value * denominator) / mean
 
 
 def retention(probe_hits: np.ndarray, clean_hits: np.ndarray, chance: float) -> np.ndarray:
@@ -72,8 +95,7 @@ def retention(probe_hits: np.ndarray, clean_hits: np.ndarray, chance: float) -> 
     Raises ValueError if the matrices differ in shape or hold more than 0 and 1, or chance is not in [0, 1).
     """
     probe, clean = _hit_pair(probe_hits, clean_hits)
-    valid = learned(clean, chance)[:, None]
-    return _ratio_influence(probe - chance, clean - chance, valid)
+    return ratio(probe - chance, clean - chance, learned(clean, chance))
 
 
 def cue_decisions(
@@ -117,68 +139,135 @@ def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: 
     """
     shape, texture = cue_decisions(predicted, shape_labels, texture_labels)
     cue = (shape | texture).astype(np.float64)
-    valid = cue.mean(axis=1, keepdims=True) > SMALLEST_CUE_RATE
-    return _ratio_influence(shape.astype(np.float64), cue, valid)
+    return ratio(shape.astype(np.float64), cue, cue.mean(axis=1) > SMALLEST_CUE_RATE)
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """How far a student moved from an independent one, and whether the teacher was elsewhere at all."""
+def two_way_shape(confidence_shape: np.ndarray, confidence_texture: np.ndarray) -> np.ndarray:
+    """Which cue's class has more confidence, D (k, n): 1.0 the shape's, 0.0 the texture's, 0.5 a tie.
 
-    movement: Interval  # student - independent
-    gap: Interval  # teacher - independent
-    toward: Interval  # movement counted positive toward the teacher; NaN if the gap is exactly 0
-    established: bool  # the gap's interval excludes 0, and the gap is no less than the smallest effect
-    ratio: float | None  # movement/gap of the grand means: 0 none, 1 all; None unless established
-
-
-def transfer(
-    student: np.ndarray,
-    independent: np.ndarray,
-    teacher: np.ndarray,
-    smallest_effect: float,
-    level: float = 0.95,
-) -> Transfer:
-    """Movement of a student toward its teacher, from three matrices D (k, n) of one measure, paired by seed.
-
-    Repeat the row of a teacher that all seeds share. `toward` is in the units of the measure and has no
-    denominator, so it is what is tested; the ratio explodes as the gap goes to 0 and exists only where the
-    gap is established. Read `toward` only there too: independent enters both differences, so with no true
-    gap its sign follows the noise of the movement, and `toward` leans to the positive.
-
-    Raises ValueError if the shapes differ, a row is NaN, or there are fewer than two seeds or images.
+    Shape bias if the network had to choose between the two, so of all images; no preference is 0.5.
+    Confidences that both underflowed tie. NaN stays NaN. Raises ValueError if the shapes differ.
     """
-    shapes = np.shape(student), np.shape(independent), np.shape(teacher)
-    if len(set(shapes)) > 1 or len(shapes[0]) != 2:
+    shape, texture = _pair(confidence_shape, confidence_texture, "confidence_shape and confidence_texture")
+    return (1 + np.sign(shape.astype(np.float64) - texture)) / 2
+
+
+def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance: float) -> np.ndarray:
+    """How well one cue is read under conflict, D (k, n) of (#decisions/n - c)/(no-conflict accuracy - c).
+
+    1: as well as without a conflict; 0: as by guessing. It says which cue moved, which shape bias can't.
+
+    Args:
+        decisions: boolean (k, n), answers that follow the cue, from `cue_decisions`.
+        no_conflict_hits: (k, m), of stimuli whose two cues agree. What their m images add to the error is
+            ignored; how the accuracy differs between seeds is not. A run that did not learn them is NaN.
+        chance: accuracy of a guesser.
+
+    Raises ValueError if hits or decisions are not 0 and 1, the seeds differ, or chance is not in [0, 1).
+    """
+    decisions, hits = _hits(decisions, "decisions"), _hits(no_conflict_hits, "no_conflict_hits")
+    if len(decisions) != len(hits):
         raise ValueError(
-            f"student, independent, teacher have shapes {shapes}; all must be the same (seeds, images): "
-            "give each seed its own row"
+            f"{len(decisions)} seeds of decisions and {len(hits)} of no_conflict_hits; they must be the same "
+            "seeds: ask every network both probes"
         )
-    for name, values in (("student", student), ("independent", independent), ("teacher", teacher)):
-        if np.isnan(values).any():
-            rows = np.flatnonzero(np.isnan(values).any(axis=1)).tolist()
-            raise ValueError(
-                f"{name} is NaN in seed row(s) {rows} (did not learn, or read neither cue); transfer needs "
-                "every seed: report it as not evaluable"
-            )
-
-    movement = crossed_interval(np.subtract(student, independent), level)
-    gap = crossed_interval(np.subtract(teacher, independent), level)
-    # A gap of exactly 0 has no direction: NaN, since 0 ± 0 would read as "surely no movement".
-    sign = float(np.sign(gap.estimate)) or np.nan
-    low, high = sorted((sign * movement.low, sign * movement.high))
-    estimate, p = sign * movement.estimate, abs(sign) * movement.p
-    toward = replace(movement, estimate=estimate, low=low, high=high, p=p)
-    established = (gap.low > 0 or gap.high < 0) and abs(gap.estimate) >= smallest_effect
-    ratio = movement.estimate / gap.estimate if established else None
-    return Transfer(movement, gap, toward, established, ratio)
+    ceiling = np.where(learned(hits, chance), hits.mean(axis=1), np.nan)[:, None]
+    return (decisions - chance) / (ceiling - chance)
 
 
-def _ratio_influence(numerator: np.ndarray, denominator: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """D of the ratio of two row means, each (k, n); NaN rows where valid (k, 1) is False."""
-    scale = np.where(valid, denominator.mean(axis=1, keepdims=True), np.nan)
-    value = numerator.mean(axis=1, keepdims=True) / scale
-    return value + (numerator - value * denominator) / scale
+def agreement_kappa(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Agreement of two answers beyond chance (Cohen 1960), D (k, n) of (o - e)/(1 - e).
+
+    o is the share of equal answers among predicted classes (k, n), e the sum over classes of the product of
+    both shares a_c and b_c. 1: always equal; 0: as often as two who know only how often each class is named.
+
+        D[s, i] = (o_i - e)/(1 - e) + (o - 1)/(1 - e)^2 (b_first + a_second - 2 e)
+
+    where the second term is due to e, which the images move too. The row of a run is NaN if both always name
+    one class (e = 1). Raises ValueError if the shapes differ.
+    """
+    first, second = _pair(first, second, "first and second")
+    same = (first == second).astype(np.float64)
+    classes = np.arange(int(max(first.max(), second.max())) + 1)
+    first_share, second_share = ((answers[..., None] == classes).mean(axis=1) for answers in (first, second))
+    expected = (first_share * second_share).sum(axis=1, keepdims=True)
+    room = np.where(expected < 1, 1 - expected, np.nan)
+    observed = same.mean(axis=1, keepdims=True)
+    drift = np.take_along_axis(second_share, first, 1) + np.take_along_axis(first_share, second, 1)
+    moved = (observed - 1) / room**2 * (drift - 2 * expected)
+    return (same - expected) / room + moved
+
+
+def error_consistency(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
+    """Do two networks fail on the same images, beyond what their accuracies imply? (Geirhos et al. 2020)
+
+    D (k, n) of the `agreement_kappa` of their hits (k, n). 1: on exactly the same; 0: as independent
+    networks; NaN if both are always right, or both always wrong. Show `error_consistency_limit` beside it.
+    Raises ValueError if the matrices differ in shape or hold more than 0 and 1.
+    """
+    hits, other = _hit_pair(hits, other_hits, ("hits", "other_hits"))
+    return agreement_kappa(hits.astype(np.intp), other.astype(np.intp))
+
+
+def error_consistency_limit(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
+    """The largest `error_consistency` that two accuracies p and q allow, (k,): 1 only if they are equal.
+
+        (1 - |p - q| - e)/(1 - e),   e = p q + (1 - p)(1 - q)
+
+    NaN where e = 1. Raises ValueError as `error_consistency` does.
+    """
+    p, q = (part.mean(axis=1) for part in _hit_pair(hits, other_hits, ("hits", "other_hits")))
+    room = p + q - 2 * p * q  # 1 - e
+    return 1 - np.abs(p - q) / np.where(room > 0, room, np.nan)
+
+
+def agreement(predicted: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """1.0 where two networks give the same answer, right or wrong, else 0.0: (k, n), from classes (k, n).
+
+    Raises ValueError if the shapes differ.
+    """
+    predicted, other = _pair(predicted, other, "predicted and other")
+    return (predicted == other).astype(np.float64)
+
+
+def same_error(predicted: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Equal answers among images (n,) that both networks get wrong, D (k, n); about 1/9 for ten-way guessers.
+
+    Unlike agreement, it doesn't rise with both accuracies. The row of a run is NaN with fewer than 20 such
+    images. Raises ValueError if the shapes do not fit.
+    """
+    both_wrong = (1 - accuracy(predicted, labels)) * (1 - accuracy(other, labels))
+    enough = both_wrong.sum(axis=1) >= SMALLEST_BOTH_WRONG
+    return ratio(agreement(predicted, other) * both_wrong, both_wrong, enough)
+
+
+def negative_log_likelihood(confidence_label: np.ndarray) -> np.ndarray:
+    """-log of the confidence (k, n) in the right class, D (k, n) in nats.
+
+    At most 16.6: a confidence that float16 records as 0 counts as the smallest that they hold, 6e-8.
+    """
+    return -np.log(np.maximum(np.asarray(confidence_label, dtype=np.float64), SMALLEST_CONFIDENCE))
+
+
+def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: int = 15) -> np.ndarray:
+    """How far confidence in the answer is from accuracy, (k,): mean over bins of |confidence - hits|.
+
+    Bins hold equally many of the n images, sorted by confidence. Each bin's squared gap is reduced by its
+    sampling variance (Kumar et al. 2019), and not below 0: else a calibrated network would seem the worse the
+    fewer images there are. Some of that bias stays. Temperature and label smoothing change it mechanically.
+
+    Raises ValueError if the shapes of confidence and hits (k, n) differ, or n is less than 2 a bin.
+    """
+    confidence, hits = _pair(confidence, _hits(hits, "hits"), "confidence and hits")
+    if hits.shape[1] < 2 * bins:
+        raise ValueError(
+            f"{hits.shape[1]} images don't fill {bins} bins with 2 each; evaluate more or use fewer bins"
+        )
+    order = np.argsort(confidence, axis=1, kind="stable")
+    parts = np.array_split(np.take_along_axis(confidence - hits, order, axis=1), bins, axis=1)
+    sizes = [part.shape[1] for part in parts]
+    squares = [part.mean(axis=1) ** 2 - part.var(axis=1, ddof=1) / part.shape[1] for part in parts]
+    return np.average(np.sqrt(np.maximum(squares, 0)), axis=0, weights=sizes)
 
 
 def _equals(predicted: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
@@ -201,11 +290,17 @@ def _hits(hits: np.ndarray, name: str) -> np.ndarray:
     return hits
 
 
-def _hit_pair(probe_hits: np.ndarray, clean_hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    probe, clean = _hits(probe_hits, "probe_hits"), _hits(clean_hits, "clean_hits")
-    if probe.shape != clean.shape:
+def _pair(first: np.ndarray, second: np.ndarray, names: str) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.asarray(first), np.asarray(second)
+    if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(
-            f"probe_hits {probe.shape} and clean_hits {clean.shape} differ in shape; they must be of the "
-            "same seeds and images: take the clean images that the probe was built from"
+            f"{names} have shapes {first.shape} and {second.shape}; both must be (seeds, images), of the "
+            "same seeds and images: stack one row a seed, over images in the same order"
         )
-    return probe, clean
+    return first, second
+
+
+def _hit_pair(
+    first: np.ndarray, second: np.ndarray, names: tuple[str, str] = ("probe_hits", "clean_hits")
+) -> tuple[np.ndarray, np.ndarray]:
+    return _pair(_hits(first, names[0]), _hits(second, names[1]), " and ".join(names))

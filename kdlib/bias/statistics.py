@@ -9,6 +9,7 @@ repeats of the whole: the two are crossed. With D[s, i] the influence of image i
 and the variance of the grand mean follows in closed form from the mean squares of a two-way table.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ class Interval:
     p: float  # two-sided, for "the mean is 0"
     df: float  # degrees of freedom of the t distribution behind low, high and p
     seeds: int
-    images: int
+    images: int  # 1 where only seeds were taken as random
 
 
 def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
@@ -52,46 +53,122 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
         raise ValueError(
             f"influence has shape {values.shape}; it must be (seeds, images): stack one row a seed"
         )
+    k, n = values.shape
+    if k > 1 and n < 2:
+        raise ValueError(
+            f"got {n} image(s) for {k} seeds, an interval needs at least 2: evaluate more images"
+        )
+    return _interval(values, level)
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Student's t interval of the mean of `values` (k,), one a seed: for new seeds, on these images.
+
+    For what has no influence of single images, such as CKA or the slope of a profile. Where images have one,
+    `crossed_interval`: images that all seeds share vary too. Raises ValueError as that does.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"values have shape {values.shape}; they must be (seeds,): one number a seed")
+    return _interval(values[:, None], level)
+
+
+def interval_of(influence: np.ndarray, level: float = 0.95) -> Interval:
+    """`crossed_interval`, or `mean_interval` of one column (k, 1): a measure without influence of images."""
+    values = np.asarray(influence)
+    one_column = values.ndim == 2 and values.shape[1] == 1
+    return mean_interval(values[:, 0], level) if one_column else crossed_interval(values, level)
+
+
+def _interval(values: np.ndarray, level: float) -> Interval:
+    k, n = values.shape
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1: write 95% as 0.95")
-    k, n = values.shape
     if k < 2:
         raise ValueError(
             f"got {k} seed(s), an interval needs at least 2: train more seeds; "
             "without them the estimate can be shown, but no interval"
         )
-    if n < 2:
-        raise ValueError(
-            f"got {n} image(s) for {k} seeds, an interval needs at least 2: evaluate more images"
-        )
     if not np.isfinite(values).all():
         rows = np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist()
         raise ValueError(
-            f"influence is NaN or infinite in seed row(s) {rows}, it must be finite: "
+            f"NaN or infinite values in seed row(s) {rows}, all must be finite: "
             "report the measure as not available where a run did not learn"
         )
-
-    # Measured from one of its entries, a constant matrix has variance 0, not the square of a rounding error.
     origin = values[0, 0]
-    centred = values - origin
-    mean = centred.mean()
-    seed_effect = centred.mean(axis=1, keepdims=True) - mean
-    image_effect = centred.mean(axis=0, keepdims=True) - mean
-    residual = centred - mean - seed_effect - image_effect
-    ms_seed = n * np.sum(seed_effect**2) / (k - 1)
-    ms_image = k * np.sum(image_effect**2) / (n - 1)
-    ms_residual = np.sum(residual**2) / ((k - 1) * (n - 1))
-
-    estimate = float(origin + mean)
-    ms_total = ms_seed + ms_image - ms_residual
-    peak = max(ms_total, ms_seed, ms_image)
-    if peak == 0:
-        return Interval(estimate, estimate, estimate, float(estimate == 0), float(k - 1), k, n)
-    # Shares of the largest: the squares of very small mean squares would underflow to 0/0.
-    shares = np.array([ms_seed, ms_image, ms_residual]) / peak
-    spread = np.sum(shares**2 / [k - 1, n - 1, (k - 1) * (n - 1)])
-    df = max(k - 1.0, float((ms_total / peak) ** 2 / spread))
-    error = float(np.sqrt(peak / (k * n)))
+    estimate = float(origin + (values - origin).mean())
+    error, df = standard_error(mean_products(values)[0, 0], k, n)
+    if error == 0:
+        return Interval(estimate, estimate, estimate, float(estimate == 0), df, k, n)
     half_width = float(stats.t.ppf((1 + level) / 2, df)) * error
     p = float(2 * stats.t.sf(abs(estimate) / error, df))
     return Interval(estimate, estimate - half_width, estimate + half_width, p, df, k, n)
+
+
+def mean_products(*matrices: np.ndarray) -> np.ndarray:
+    """Mean squares, and off the diagonal mean products, of m matrices (k, n): shape (m, m, 3).
+
+    The last axis is seeds, images, residual. One column (n = 1) has neither images nor a residual: 0.
+    """
+    values = np.stack(matrices)
+    _, k, n = values.shape
+    # Measured from one of its entries, a constant matrix has variance 0, not the square of a rounding error.
+    values = values - values[:, :1, :1]
+    mean = values.mean(axis=(1, 2), keepdims=True)
+    seeds = values.mean(axis=2, keepdims=True) - mean
+    images = values.mean(axis=1, keepdims=True) - mean
+    residual = values - mean - seeds - images
+    sums = [np.einsum("aki,bki->ab", effect, effect) for effect in (seeds, images, residual)]
+    return np.stack(sums, axis=-1) * [n, k, 1] / _freedom(k, n)
+
+
+def standard_error(squares: np.ndarray, k: int, n: int) -> tuple[float, float]:
+    """Standard error of a grand mean and its degrees of freedom, from the three mean squares."""
+    seeds, images, residual = squares
+    total = seeds + images - residual
+    peak = max(total, seeds, images)
+    if peak <= 0:
+        return 0.0, k - 1.0
+    # Shares of the largest: the squares of very small mean squares would underflow to 0/0.
+    spread = np.sum((squares / peak) ** 2 / _freedom(k, n))
+    return float(np.sqrt(peak / (k * n))), max(k - 1.0, float((total / peak) ** 2 / spread))
+
+
+def _freedom(k: int, n: int) -> np.ndarray:
+    return np.maximum([k - 1, n - 1, (k - 1) * (n - 1)], 1)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's (1979) adjusted p of one family of tests: reject below a, and any false rejection has chance a.
+
+    The i-th smallest of m is multiplied by m - i + 1, is no less than the one before it, and at most 1. NaN,
+    a test that could not be done, stays NaN and does not count. Raises ValueError outside [0, 1].
+    """
+    p = np.asarray(p, dtype=np.float64)
+    if p.ndim != 1 or ((p < 0) | (p > 1)).any():
+        raise ValueError(
+            f"p is {p.tolist()}; pass a list of probabilities in [0, 1], NaN where there is none"
+        )
+    order = np.argsort(p)  # NaN last
+    factors = np.count_nonzero(~np.isnan(p)) - np.arange(len(p))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
+    return adjusted
+
+
+def effect_word(wide: tuple[float, float], narrow: tuple[float, float], p: float, smallest: float) -> str:
+    """The words that a difference may be told in.
+
+    Args:
+        wide: low and high end of the 95% interval.
+        narrow: of the 90% interval, whose lying within ±`smallest` is a 5% test of equivalence.
+        p: adjusted for the family of the comparison.
+        smallest: effect of interest, in the units of the measure.
+    """
+    low, high = wide
+    if p < 0.05:
+        verb = "raises" if low + high > 0 else "lowers"
+        return verb if low > smallest or high < -smallest else f"{verb} slightly"
+    if -smallest < narrow[0] and narrow[1] < smallest:
+        return f"no meaningful difference (within ±{smallest:g})"
+    return "inconclusive"

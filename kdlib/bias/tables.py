@@ -1,111 +1,50 @@
-"""Tidy tables of one direction: every measure of every model with its interval, and every movement.
+"""Tidy tables of one direction: every measure of every model with its interval, and every movement."""
 
-A model's role is "teacher" or one of :func:`kdlib.roles.roles`; rows of the predictions are seeds.
-"""
-
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from kdlib.bias.measures import (
-    SMALLEST_EFFECTS,
-    accuracy,
-    cue_decisions,
-    cue_rate,
-    raw_ratio,
-    retention,
-    shape_bias,
-    transfer,
-)
-from kdlib.bias.statistics import crossed_interval
-from kdlib.probes import PROBES, Stimuli
-from kdlib.roles import REFERENCES
+from kdlib.bias import measures as m
+from kdlib.bias.evidence import INSIDE, MEASURES, Case, Evidence
+from kdlib.bias.measures import SMALLEST_EFFECTS
+from kdlib.bias.statistics import interval_of, mean_interval
+from kdlib.bias.transfer import profile_cosine, profile_slopes, transfer
+from kdlib.roles import direction_title, roles, title_of
 
-SHARES = ("accuracy", "shape_bias", "cue_rate", "shape_share", "texture_share")  # lie in [0, 1]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the models of one direction answered, and what they were asked."""
-
-    direction: str
-    stimuli: dict[str, Stimuli]
-    predicted: dict[str, dict[str, np.ndarray]]  # role -> probe -> (seeds, images) classes
-    chance: float
-
-    @cached_property
-    def methods(self) -> list[str]:
-        return [role for role in self.predicted if role not in REFERENCES]
-
-    @cached_property
-    def questions(self) -> list[tuple[str, str]]:
-        """All (measure, probe) pairs that have an influence matrix."""
-        pairs = []
-        for probe, stimuli in self.stimuli.items():
-            pairs.append(("accuracy", probe))
-            baseline = PROBES[probe].baseline
-            if baseline in self.stimuli and baseline != probe:
-                pairs.append(("retention", probe))
-            if stimuli.texture_labels is not None:
-                pairs += [
-                    (name, probe) for name in ("shape_bias", "cue_rate", "shape_share", "texture_share")
-                ]
-        return pairs
-
-    def hits(self, role: str, probe: str) -> np.ndarray:
-        return accuracy(self.predicted[role][probe], self.stimuli[probe].labels.numpy())
-
-    def baseline_hits(self, role: str, probe: str) -> np.ndarray:
-        """Hits on the same images as the probe's, without its change."""
-        stimuli, baseline = self.stimuli[probe], self.stimuli[PROBES[probe].baseline]
-        place = {image: column for column, image in enumerate(baseline.ids.tolist())}
-        columns = [place[image] for image in stimuli.ids.tolist()]
-        return self.hits(role, PROBES[probe].baseline)[:, columns]
-
-    def influence(self, role: str, measure: str, probe: str) -> np.ndarray:
-        """The measure's matrix D (seeds, images); a NaN row is a run for which it isn't defined."""
-        if measure == "accuracy":
-            return self.hits(role, probe)
-        if measure == "retention":
-            return retention(self.hits(role, probe), self.baseline_hits(role, probe), self.chance)
-        stimuli = self.stimuli[probe]
-        cues = self.predicted[role][probe], stimuli.labels.numpy(), stimuli.texture_labels.numpy()
-        if measure == "shape_bias":
-            return shape_bias(*cues)
-        if measure == "cue_rate":
-            return cue_rate(*cues)
-        return cue_decisions(*cues)[measure == "texture_share"].astype(np.float64)
+GAINS = {"accuracy": "accuracy", "error_consistency": "error consistency with the teacher"}
+NO_INTERVAL = {"low": np.nan, "high": np.nan}
 
 
 def measure_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each role, measure and probe: estimate, low, high, seeds, images, and the value per seed.
 
+    ``heading`` tells the rows that figures show, a series as its mean, from those of its single levels.
     ``raw_ratio``, the original study's measure, has no interval. With one seed, or a run for which a measure
     is not defined, low and high are NaN.
     """
     rows = []
-    for role in evidence.predicted:
+    for role in evidence.answers:
         for measure, probe in evidence.questions:
             rows.append(_row(evidence, role, measure, probe, evidence.influence(role, measure, probe)))
-            if measure == "retention":
-                ratio = raw_ratio(evidence.hits(role, probe), evidence.baseline_hits(role, probe))
-                rows.append(_row(evidence, role, "raw_ratio", probe, ratio[:, None]))
+            if measure == "retention" and probe not in evidence.series:
+                case = Case(evidence, role, probe)
+                ratio = m.raw_ratio(case.hits, case.hits_before)
+                rows.append(_row(evidence, role, "raw_ratio", probe, ratio[:, None]) | NO_INTERVAL)
     return pd.DataFrame(rows)
 
 
 def transfer_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each method, measure and probe: movement, gap, and movement toward the teacher.
 
-    For the measures that have a smallest effect of interest. ``narrow_low`` and ``narrow_high`` are the
-    movement's 90% interval, for equivalence. Where nothing can be computed (one seed, or a run that did not
-    learn), the numbers are NaN and ``reason`` says why.
+    For the measures that have a smallest effect of interest, on the evidence's headings. ``narrow_low`` and
+    ``narrow_high`` are the movement's 90% interval, for equivalence. Where nothing can be computed (one seed,
+    or a run that did not learn), the numbers are NaN and ``reason`` says why.
     """
     rows = []
     for method in evidence.methods:
         for measure, probe in evidence.questions:
-            if measure in SMALLEST_EFFECTS:
+            if measure in SMALLEST_EFFECTS and probe in (*evidence.headings, INSIDE):
                 row = {"direction": evidence.direction, "method": method, "measure": measure, "probe": probe}
                 rows.append(row | _movement(evidence, method, measure, probe))
     return pd.DataFrame(rows)
@@ -127,12 +66,12 @@ def side(row: pd.Series) -> str:
 def _movement(evidence: Evidence, method: str, measure: str, probe: str) -> dict:
     spans = [f"{name}{end}" for name in ("movement", "gap", "toward") for end in ("", "_low", "_high")]
     empty = dict.fromkeys([*spans, "narrow_low", "narrow_high", "p", "ratio", "seeds_up"], np.nan)
-    roles = (method, "independent", "teacher")
-    student, independent, teacher = (evidence.influence(role, measure, probe) for role in roles)
+    compared = (method, "independent", "teacher")
+    student, independent, teacher = (evidence.influence(role, measure, probe) for role in compared)
     row = empty | {"seeds": len(student), "established": False, "reason": ""}
     try:
         found = transfer(student, independent, teacher, SMALLEST_EFFECTS[measure])
-        narrow = crossed_interval(student - independent, level=0.90)
+        narrow = interval_of(student - independent, level=0.90)
     except ValueError as error:
         return row | {"reason": str(error).partition(";")[0].partition(", an interval")[0]}
     for name in ("movement", "gap", "toward"):
@@ -155,17 +94,153 @@ def _row(evidence: Evidence, role: str, measure: str, probe: str, influence: np.
         "role": role,
         "measure": measure,
         "probe": probe,
+        "heading": probe in (*evidence.headings, INSIDE),
         "estimate": seeds.mean(),
-        "low": np.nan,
-        "high": np.nan,
         "seeds": len(seeds),
         "images": influence.shape[1],
         "per_seed": " ".join(f"{value:.4f}" for value in seeds),
     }
-    if len(seeds) > 1 and influence.shape[1] > 1 and np.isfinite(influence).all():
-        interval = crossed_interval(influence)
-        low, high = interval.low, interval.high
-        if measure in SHARES:  # what lies outside is impossible; cutting it off costs no coverage
-            low, high = max(low, 0.0), min(high, 1.0)
-        row |= {"low": low, "high": high}
-    return row
+    if len(seeds) < 2 or not np.isfinite(influence).all():
+        return row | NO_INTERVAL
+    interval = interval_of(influence)
+    low, high = interval.low, interval.high
+    if measure in MEASURES and MEASURES[measure].share:
+        low, high = max(low, 0.0), min(high, 1.0)  # what lies outside is impossible: no coverage is lost
+    return row | {"low": low, "high": high}
+
+
+def class_table(evidence: Evidence, classes: Sequence[str]) -> pd.DataFrame:
+    """Shape bias under cue conflict by the shape's class, over all seeds: role, class, shape_bias."""
+    rows = []
+    for role in evidence.answers:
+        case = Case(evidence, role, "cue_conflict")
+        shape, texture = m.cue_decisions(*case.cues)
+        for label, name in enumerate(classes):
+            chosen = case.labels == label
+            named = shape[:, chosen].sum() + texture[:, chosen].sum()
+            bias = shape[:, chosen].sum() / named if named else np.nan
+            rows.append({"role": role, "class": name, "shape_bias": bias})
+    return pd.DataFrame(rows)
+
+
+def schedule_table(evidence: Evidence) -> pd.DataFrame:
+    """Retentions beside clean accuracy, means over seeds, and what accuracy alone doesn't explain.
+
+    Columns: role, probe, clean, retention, schedule (the independent student at some number of epochs), and
+    residual, low, high: retention above the straight line through those of the same seed, with its interval
+    over seeds. "Effective robustness" in the sense of Taori et al. (2020). NaN with fewer than three
+    schedules or two seeds.
+    """
+    schedules = ["independent", *(role for role in evidence.methods if roles()[role].epochs != 1)]
+    probes = [
+        name for measure, name in evidence.questions if measure == "retention" and name in evidence.headings
+    ]
+    clean = {role: evidence.influence(role, "accuracy", "clean").mean(axis=1) for role in evidence.answers}
+    rows = []
+    for probe in probes:
+        kept = {role: evidence.influence(role, "retention", probe).mean(axis=1) for role in evidence.answers}
+        for role in evidence.answers:
+            row = {"role": role, "probe": probe, "clean": clean[role].mean(), "retention": kept[role].mean()}
+            row |= {"schedule": role in schedules, "residual": np.nan} | NO_INTERVAL
+            residual = kept[role] - _line(clean, kept, schedules, clean[role])
+            if np.isfinite(residual).all() and len(residual) > 1:
+                interval = mean_interval(residual)
+                row |= {"residual": interval.estimate, "low": interval.low, "high": interval.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _line(clean: dict, kept: dict, schedules: list[str], at: np.ndarray) -> np.ndarray:
+    """For each seed, the line through the schedules' points, read at that seed's accuracy."""
+    points = np.array([[clean[role], kept[role]] for role in schedules])  # (schedules, 2, seeds)
+    if len(schedules) < 3 or not np.isfinite(points).all():
+        return np.full(len(at), np.nan)
+    fits = [np.polyfit(points[:, 0, seed], points[:, 1, seed], 1) for seed in range(len(at))]
+    return np.array([np.polyval(fit, value) for fit, value in zip(fits, at, strict=True)])
+
+
+def gain_table(evidence: Evidence, cost: pd.DataFrame) -> pd.DataFrame:
+    """What each student gains over the independent one and what its training costs.
+
+    Columns: role, cost (of a whole run, in runs of the independent student), gain, estimate, low, high.
+    The gains are differences on clean images.
+    """
+    seconds = (cost.epoch * cost.epochs).groupby(cost.role).mean()
+    rows = []
+    for role in evidence.methods:
+        for measure, gain in GAINS.items():
+            pair = [evidence.influence(name, measure, "clean") for name in (role, "independent")]
+            difference = pair[0] - pair[1]
+            row = {"role": role, "cost": seconds[role] / seconds["independent"], "gain": gain}
+            row |= {"estimate": difference.mean()} | NO_INTERVAL
+            if len(difference) > 1 and np.isfinite(difference).all():
+                interval = interval_of(difference)
+                row |= {"low": interval.low, "high": interval.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def slope_table(evidence: Evidence) -> pd.DataFrame:
+    """Over all retentions: slope of each student's movements on the teacher's gaps, interval, and cosine.
+
+    Columns: direction, role, slope, low, high, cosine; NaN as :func:`transfer_table`.
+    """
+    probes = [
+        name for measure, name in evidence.questions if measure == "retention" and name in evidence.headings
+    ]
+    kept = {
+        role: [evidence.influence(role, "retention", probe) for probe in probes] for role in evidence.answers
+    }
+    rows = []
+    for role in evidence.methods:
+        row = (
+            {"direction": evidence.direction, "role": role, "slope": np.nan}
+            | NO_INTERVAL
+            | {"cosine": np.nan}
+        )
+        matrices = kept[role], kept["independent"], kept["teacher"]
+        try:
+            slope = mean_interval(profile_slopes(*matrices))
+            row |= {"slope": slope.estimate, "low": slope.low, "high": slope.high}
+            row["cosine"] = profile_cosine(*matrices)
+        except ValueError:  # one seed, or a run that did not learn
+            pass
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def consistency_table(evidence: Evidence) -> pd.DataFrame:
+    """Errors like the teacher's on clean images, means over seeds, one row a role.
+
+    Columns: role, consistency, largest (what the two accuracies allow), agreement, same_error. The first rows
+    are for scale: two teachers, and two independent students, of different seeds.
+    """
+    rows = []
+    for role in ("teacher", "independent"):
+        hits = Case(evidence, role, "clean").hits
+        rows.append(_consistency(f"two {role}s", hits, np.roll(hits, 1, axis=0)) if len(hits) > 1 else {})
+    teacher = Case(evidence, "teacher", "clean")
+    for role in ("independent", *evidence.methods):
+        case = Case(evidence, role, "clean")
+        row = _consistency(title_of(role), case.hits, teacher.hits)
+        for measure in ("agreement", "same_error"):
+            row[measure] = evidence.influence(role, measure, "clean").mean()
+        rows.append(row)
+    return pd.DataFrame([row for row in rows if row])
+
+
+def _consistency(name: str, hits: np.ndarray, other: np.ndarray) -> dict:
+    limit = m.error_consistency_limit(hits, other)
+    return {"network": name, "consistency": m.error_consistency(hits, other).mean(), "largest": limit.mean()}
+
+
+def severity_table(references: dict[str, Evidence]) -> pd.DataFrame:
+    """The independent students' accuracy at each level of a series: series, level, network, accuracy."""
+    rows = []
+    for direction, evidence in references.items():
+        network = "independent " + direction_title(direction).rpartition(" ")[2]
+        for name, levels in evidence.series.items():
+            for level, probe in enumerate(levels, start=1):
+                accuracy = evidence.influence("independent", "accuracy", probe).mean()
+                rows.append({"series": name, "level": level, "network": network, "accuracy": accuracy})
+    return pd.DataFrame(rows, columns=["series", "level", "network", "accuracy"])

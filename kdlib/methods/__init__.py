@@ -12,7 +12,7 @@ from kdlib.methods.dkd import DKD
 from kdlib.methods.fitnet import FitNet
 from kdlib.methods.independent import Independent
 from kdlib.methods.label_smoothing import LabelSmoothing
-from kdlib.methods.lm import LogitMatching
+from kdlib.methods.lm import LogitMatching, ShuffledLogitMatching
 from kdlib.methods.lskd import LSKD
 from kdlib.methods.ofa import OFA
 from kdlib.methods.sskd import SSKD
@@ -34,6 +34,7 @@ METHODS: dict[str, type[Method]] = {
     "sskd": SSKD,
     "capd": CAPD,
     "label_smoothing": LabelSmoothing,
+    "lm_shuffled": ShuffledLogitMatching,
 }
 
 __all__ = ["METHODS", "Batch", "Method", "hyperparameters"]

@@ -8,8 +8,9 @@ Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015 (arXiv
     L = w_label CE(z_s, y) + w_logits T² KL(softmax(z_t / T) || softmax(z_s / T)),    z_s, z_t: (B, C)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -46,3 +47,30 @@ class LogitMatching(Method):
             "label": self.label_weight * F.cross_entropy(student.logits, batch.labels),
             "logits": self.logits_weight * soft_divergence(student.logits, teacher.logits, self.temperature),
         }
+
+
+def shuffle_wrong(logits: Tensor, labels: Tensor) -> Tensor:
+    """Each wrong class gets the logit of the next wrong one, the right class keeps its own.
+
+    Args:
+        logits: (B, C).
+        labels: (B,).
+    """
+    wrong = (labels[:, None] + torch.arange(1, logits.shape[1], device=logits.device)) % logits.shape[1]
+    return logits.scatter(1, wrong, logits.gather(1, wrong.roll(-1, dims=1)))
+
+
+@dataclass(eq=False)
+class ShuffledLogitMatching(LogitMatching):
+    """The control for what a teacher's wrong classes tell.
+
+    Every image keeps its teacher's certainty, and the right class its probability; which class the image is
+    mistaken for is false. What LM changes and this does too is not due to the likeness of classes.
+    """
+
+    title = "LM, shuffled classes"
+    matches = "softened class probabilities, wrong classes exchanged"
+
+    def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
+        shuffled = shuffle_wrong(teacher.logits, batch.labels)
+        return super().forward(batch, student, replace(teacher, logits=shuffled))

@@ -1,4 +1,4 @@
-"""What every probe returns, and the way between uint8 images and [0, 1]."""
+"""What every probe returns, and what several of them do to images: floats, patches, a neutral paint."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Stimuli:
     images: Tensor  # uint8 (N, 3, H, W)
     labels: Tensor  # int64 (N,), the class of the shape where shape and texture disagree
     ids: Tensor  # int64 (N,), index of the source image in the test set that was given
-    texture_labels: Tensor | None = None  # int64 (N,), cue conflict only
+    texture_labels: Tensor | None = None  # int64 (N,), the second cue's class where there are two
     meta: dict[str, float] = field(default_factory=dict)  # e.g. share of clipped values
 
     @property
@@ -39,6 +39,31 @@ def to_uint8(values: Tensor) -> tuple[Tensor, float]:
     """Clamp to [0, 1] and round to uint8; also the share of values that the clamp changed."""
     clipped = ((values < 0) | (values > 1)).float().mean().item()
     return (values.clamp(0, 1) * 255).round().to(torch.uint8), clipped
+
+
+def mean_colour(images: Tensor) -> Tensor:
+    """The colour of uint8 (N, C, H, W) on average, uint8 (C, 1, 1): paint that tells of no class."""
+    return images.double().mean(dim=(0, 2, 3)).round().to(torch.uint8).view(-1, 1, 1)
+
+
+def must_divide(name: str, value: int, images: Tensor) -> None:
+    """Raise ValueError unless ``value`` divides both sides of (N, C, H, W)."""
+    height, width = images.shape[2:]
+    if height % value or width % value:
+        raise ValueError(f"{name} {value} doesn't divide images of {height}x{width}; choose one that does.")
+
+
+def cut(images: Tensor, rows: int, columns: int) -> Tensor:
+    """(N, C, H, W) to patches of ``rows`` x ``columns`` px in reading order, (N, P, C, rows, columns)."""
+    patches = images.unfold(2, rows, rows).unfold(3, columns, columns)
+    return patches.permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+
+
+def join(patches: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of :func:`cut`."""
+    rows, columns = patches.shape[3:]
+    grid = patches.unflatten(1, (height // rows, width // columns))
+    return grid.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
 def clean(images: Tensor, labels: Tensor, generator: torch.Generator) -> Stimuli:

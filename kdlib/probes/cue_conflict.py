@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlib.names import check
 from kdlib.probes.base import LUMA, Stimuli, to_uint8, to_unit
 
 FILTER_SEED = 0  # the filters belong to the probe's definition, so no seed of a study changes them
@@ -48,6 +49,13 @@ def pair_ids(labels: Tensor, per_pair: int, generator: torch.Generator) -> tuple
     content = torch.stack([contents[shape].pop() for shape, _ in pairs], dim=1)
     texture = torch.stack([textures[texture].pop() for _, texture in pairs], dim=1)
     return content.flatten(), texture.flatten()
+
+
+def match_classes(labels: Tensor, content: Tensor, texture: Tensor) -> Tensor:
+    """The ids of :func:`pair_ids` for texture, rearranged so that each has the class of its content."""
+    matched = torch.empty_like(texture)
+    matched[labels[content].argsort(stable=True)] = texture[labels[texture].argsort(stable=True)]
+    return matched
 
 
 def random_filters() -> list[Tensor]:
@@ -104,21 +112,28 @@ def recolour(content: Tensor, texture: Tensor) -> Tensor:
 
 
 def transfer(
-    content: Tensor, texture: Tensor, content_weight: float, steps: int, learning_rate: float
+    content: Tensor,
+    texture: Tensor,
+    content_weight: float,
+    steps: int,
+    learning_rate: float,
+    start: Tensor | None = None,
 ) -> Tensor:
-    """Descend from the recoloured content to images with the texture's Gram matrices, keeping the contours.
+    """Descend to images with the Gram matrices of the texture and the contours of the recoloured content.
 
     Each image has a loss and Adam moments of its own, so its neighbours in the batch don't matter to it.
 
     Args:
         content: (N, 3, H, W) in [0, 1].
         texture: (N, 3, h, w) in [0, 1].
+        start: (N, 3, H, W) in [0, 1], by default the recoloured content.
     """
-    filters, start = random_filters(), recolour(content, texture)
-    target_gram, target_contours = gram(texture, filters), contours(start)
+    filters, recoloured = random_filters(), recolour(content, texture)
+    target_gram, target_contours = gram(texture, filters), contours(recoloured)
     gram_scale = target_gram.square().sum(dim=(1, 2))
     contour_scale = target_contours.square().sum(dim=1) + 1e-3  # a flat content has no contours
-    made, first, second = start, torch.zeros_like(start), torch.zeros_like(start)
+    made = recoloured if start is None else start
+    first, second = torch.zeros_like(made), torch.zeros_like(made)
     for step in range(1, steps + 1):
         made = made.detach().requires_grad_()
         texture_loss = (gram(made, filters) - target_gram).square().sum(dim=(1, 2)) / gram_scale
@@ -142,33 +157,50 @@ def cue_conflict(
     learning_rate: float = 0.03,
     crop: float = 0.625,
     batch: int = 45,
+    start: str = "content",
+    same_class: bool = False,
 ) -> Stimuli:
     """Images with the shape of one class (``labels``, ``ids``), the texture of another (``texture_labels``).
+
+    The pairs are drawn first, so from one state of the generator these controls are of the same images:
+    ``steps=0`` conflicts in colour only; ``start="noise", content_weight=0`` is texture alone, with the
+    texture's class and image as ``labels`` and ``ids``; ``same_class`` has no conflict. The last two have no
+    ``texture_labels``.
 
     Args:
         images: uint8 (N, 3, H, W); the classes are those in ``labels``.
         per_pair: stimuli for each ordered pair of classes, fewer where the images don't suffice;
             ``meta["per_pair"]`` holds the number that came out.
         content_weight: lambda, the weight of the contours: a severity (0.3, 1, 3).
-        steps: of Adam; 0 gives the control that conflicts in colour only.
+        steps: of Adam.
         crop: share of the side of a texture image used, about its centre (less background).
         batch: images optimised at a time; it changes no image.
+        start: "content" (recoloured), or "noise", uniform in [0, 1].
+        same_class: each content gets a texture of its own class, from another image.
 
     ``meta["clipped"]`` is the share of values that end at 0 or 1.
 
     Raises:
+        UnknownName: another word for ``start``.
         ValueError: too few classes, or too few images in one of them.
     """
+    check("start", start, ("content", "noise"))
     content, texture = pair_ids(labels, per_pair, generator)
+    if same_class:
+        texture = match_classes(labels, content, texture)
+    noise = torch.rand(len(content), *images.shape[1:], generator=generator) if start == "noise" else None
     height, width = (round(crop * side) for side in images.shape[2:])
     top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
     cropped = images[:, :, top : top + height, left : left + width]
-    made = torch.cat(
-        [
-            transfer(to_unit(images[c]), to_unit(cropped[t]), content_weight, steps, learning_rate)
-            for c, t in zip(content.split(batch), texture.split(batch), strict=True)
-        ]
-    )
+    made = []
+    for rows in torch.arange(len(content)).split(batch):
+        pair = to_unit(images[content[rows]]), to_unit(cropped[texture[rows]])
+        begin = None if noise is None else noise[rows]
+        made.append(transfer(*pair, content_weight, steps, learning_rate, begin))
+    made = torch.cat(made)
     pairs = len(labels.unique()) * (len(labels.unique()) - 1)
     meta = {"per_pair": len(content) / pairs, "clipped": ((made <= 0) | (made >= 1)).float().mean().item()}
-    return Stimuli(to_uint8(made)[0], labels[content], content, labels[texture], meta)
+    pure_texture = start == "noise" and content_weight == 0
+    shown = texture if pure_texture else content
+    texture_labels = None if pure_texture or same_class else labels[texture]
+    return Stimuli(to_uint8(made)[0], labels[shown], shown, texture_labels, meta)

@@ -1,4 +1,4 @@
-"""Noise over the whole image or on a square, and the grey square that is the square's control.
+"""Noise over the whole image or on a square, the grey square that is the square's control, and lost patches.
 
 All standard deviations are on the [0, 1] scale; ``meta["clipped"]`` is the share of all values of the images
 that fell outside [0, 1].
@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from kdlib.names import check
-from kdlib.probes.base import Stimuli, in_place_of, to_uint8, to_unit
+from kdlib.probes.base import (
+    Stimuli,
+    cut,
+    in_place_of,
+    join,
+    mean_colour,
+    must_divide,
+    to_uint8,
+    to_unit,
+)
 
 
 def gaussian_noise(images: Tensor, labels: Tensor, generator: torch.Generator, sigma: float) -> Stimuli:
@@ -72,3 +81,27 @@ def grey_box(
     boxed = images.clone()
     boxed[square(images, generator, size, place)] = 128
     return in_place_of(boxed, labels)
+
+
+def patch_drop(
+    images: Tensor, labels: Tensor, generator: torch.Generator, share: float, size: int = 4, offset: int = 0
+) -> Stimuli:
+    """Paint randomly drawn patches of every image in the mean colour of the images (Naseer et al. 2021).
+
+    Args:
+        images: uint8 (N, C, H, W).
+        share: of the patches, rounded to a whole number of them; 0 changes no bit. With the same draws a
+            larger share drops the same patches and more.
+        size: px, the side of a patch.
+        offset: px, as in :func:`kdlib.probes.scramble.scramble`: no ViT token is dropped whole.
+
+    Raises:
+        ValueError: H or W is not divisible by ``size``.
+    """
+    must_divide("size", size, images)
+    patches = cut(images.roll((offset, offset), dims=(2, 3)), size, size)
+    draws = torch.rand(patches.shape[:2], generator=generator)
+    rank = draws.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    dropped = rank < round(share * patches.shape[1])
+    kept = torch.where(dropped[:, :, None, None, None], mean_colour(images), patches)
+    return in_place_of(join(kept, *images.shape[2:]).roll((-offset, -offset), dims=(2, 3)), labels)

@@ -1,9 +1,9 @@
-"""Patch scramble: the parts of an image stay, their arrangement goes."""
+"""Scrambles: the arrangement of an image's patches goes and their inside stays, or the other way round."""
 
 import torch
 from torch import Tensor
 
-from kdlib.probes.base import Stimuli, in_place_of
+from kdlib.probes.base import Stimuli, cut, in_place_of, join, mean_colour, must_divide
 
 
 def cycle_sources(images: int, patches: int, generator: torch.Generator) -> Tensor:
@@ -43,24 +43,37 @@ def scramble(
     Raises:
         ValueError: H or W is not divisible by ``grid``, or the gutter covers whole patches.
     """
-    n, channels, height, width = images.shape
-    if height % grid or width % grid:
-        raise ValueError(f"grid {grid} doesn't divide images of {height}x{width}; choose one that does.")
+    must_divide("grid", grid, images)
+    height, width = images.shape[2:]
     rows, columns = height // grid, width // grid
     if 2 * gutter >= min(rows, columns):
         raise ValueError(f"gutter {gutter} covers patches of {rows}x{columns}; choose a coarser grid.")
 
-    rolled = images.roll((offset, offset), dims=(2, 3))
-    patches = rolled.reshape(n, channels, grid, rows, grid, columns).permute(0, 2, 4, 1, 3, 5)
-    patches = patches.reshape(n, grid**2, channels, rows, columns)
+    patches = cut(images.roll((offset, offset), dims=(2, 3)), rows, columns)
     if gutter:
-        mean_colour = images.double().mean(dim=(0, 2, 3)).round().to(torch.uint8)
-        painted = mean_colour.view(channels, 1, 1).expand_as(patches).clone()
+        painted = mean_colour(images).expand_as(patches).clone()
         inside = (..., slice(gutter, rows - gutter), slice(gutter, columns - gutter))
         painted[inside] = patches[inside]
         patches = painted
     if shuffle:
-        source = cycle_sources(n, grid**2, generator)
-        patches = patches.gather(1, source.view(n, -1, 1, 1, 1).expand_as(patches))
-    whole = patches.reshape(n, grid, grid, channels, rows, columns).permute(0, 3, 1, 4, 2, 5)
-    return in_place_of(whole.reshape(images.shape).roll((-offset, -offset), dims=(2, 3)), labels)
+        source = cycle_sources(len(images), grid**2, generator)
+        patches = patches.gather(1, source.view(*source.shape, 1, 1, 1).expand_as(patches))
+    return in_place_of(join(patches, height, width).roll((-offset, -offset), dims=(2, 3)), labels)
+
+
+def pixel_shuffle(images: Tensor, labels: Tensor, generator: torch.Generator, size: int) -> Stimuli:
+    """Move every pixel to another place of its ``size`` x ``size`` px patch; the patches stay where they are.
+
+    Args:
+        images: uint8 (N, C, H, W). Each patch of each image gets a cycle of its own.
+        size: px, a divisor of H and W; 1 leaves the images as they are.
+
+    Raises:
+        ValueError: H or W is not divisible by ``size``.
+    """
+    must_divide("size", size, images)
+    pixels = cut(images, size, size).flatten(3)
+    n, patches, _, places = pixels.shape
+    source = cycle_sources(n * patches, places, generator).view(n, patches, 1, places)
+    shuffled = pixels.gather(3, source.expand_as(pixels)).unflatten(3, (size, size))
+    return in_place_of(join(shuffled, *images.shape[2:]), labels)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kdlib.methods.lm import soft_divergence
+from kdlib.methods.lm import shuffle_wrong, soft_divergence
 
 
 def test_soft_divergence_of_a_known_pair():
@@ -19,3 +19,16 @@ def test_soft_divergence_tends_to_the_squared_distance_of_centred_logits():
     distance = (student - student.mean(1, True)) - (teacher - teacher.mean(1, True))
     expected = distance.square().sum(1).mean() / 20
     assert soft_divergence(student, teacher, 1000.0).item() == pytest.approx(expected.item(), rel=1e-2)
+
+
+def test_shuffling_moves_every_wrong_class_and_no_right_one():
+    logits, labels = torch.tensor([[0.0, 1.0, 2.0, 3.0]] * 2), torch.tensor([1, 3])
+    expected = torch.tensor([[2.0, 1.0, 3.0, 0.0], [1.0, 2.0, 0.0, 3.0]])
+    torch.testing.assert_close(shuffle_wrong(logits, labels), expected)
+
+
+def test_shuffling_keeps_certainty():
+    logits, labels = torch.randn(6, 10), torch.arange(6)
+    shuffled = shuffle_wrong(logits, labels)
+    assert torch.equal(shuffled.sort(1).values, logits.sort(1).values)
+    assert torch.equal(shuffled[range(6), labels], logits[range(6), labels])

@@ -1,0 +1,236 @@
+"""What happens inside a network: how far evidence interacts, where units look, what features have in common.
+
+Images are uint8 (N, 3, H, W) and go to the network's device batch by batch, in evaluation mode; whatever the
+batch, the numbers are the same up to rounding. Distances are Euclidean, in px of the images given. Measures
+with a value for each image have an interval over seeds and images, the others over seeds alone.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdlib.models import Network
+from kdlib.train import predict_logits
+
+
+@torch.inference_mode()
+def interactions(
+    network: Network, images: Tensor, labels: Tensor, size: int = 8, batch_size: int = 500
+) -> dict[str, np.ndarray]:
+    """How much the evidence in two patches depends on each other, by their distance: the range of locality.
+
+    The margin M is the label's logit minus the mean of the others: logits, since a softmax makes everything
+    interact. With d the loss of margin when patches take the images' mean colour, patches i and j interact by
+
+        I_ij = |d_ij - d_i - d_j|
+
+    the interaction of two players in a game (Grabisch and Roubens 1999). A network that adds up local
+    evidence has none between patches that no receptive field joins.
+
+    Args:
+        labels: int64 (N,).
+        size: px, side of the patches: g x g of them, and 1 + g² + g² (g² - 1)/2 forwards an image.
+
+    Returns:
+        float64 (N,) each, 0 and up: "near", mean I over patches that share an edge; "far", over those two or
+        more apart (diagonal neighbours are neither); "weighted", sum of I times distance in px over all
+        pairs; "mass", sum of I. Far/near is a ratio of means over images, 0 for local evidence and about 1
+        without any locality, and so is the range, weighted/mass: 17.1 px if all pairs of 4 x 4 patches of
+        8 px interact alike.
+
+    Raises:
+        ValueError: the patches don't tile the images, or fewer than 3 a side, of which none are far apart.
+    """
+    height, width = images.shape[2:]
+    rows, columns = height // size, width // size
+    if height % size or width % size or min(rows, columns) < 3:
+        raise ValueError(
+            f"size {size} doesn't cut images of {height}x{width} into 3x3 patches or more; choose another."
+        )
+    one = torch.eye(rows * columns, dtype=torch.bool)
+    first, second = torch.triu_indices(len(one), len(one), offset=1)
+    hidden = torch.cat([torch.zeros_like(one[:1]), one, one[first] | one[second]])
+    masks = hidden.view(-1, 1, rows, columns).repeat_interleave(size, 2).repeat_interleave(size, 3)
+    fill = images.double().mean(dim=(0, 2, 3)).round().to(torch.uint8).view(3, 1, 1)
+
+    answers = []
+    for part in images.split(max(1, batch_size // len(masks))):
+        shown = torch.where(masks, fill, part[:, None]).flatten(0, 1)
+        answers.append(predict_logits(network, shown, batch_size).double().cpu())
+    margin = _margin(torch.cat(answers), labels.repeat_interleave(len(masks))).view(len(images), -1)
+    alone, together = (margin[:, :1] - margin[:, 1:]).split([len(one), len(first)], dim=1)
+    strength = (together - alone[:, first] - alone[:, second]).abs().numpy()
+
+    apart = _distances(rows, columns)[first, second].numpy()
+    return {
+        "near": strength[:, apart == 1].mean(1),
+        "far": strength[:, apart >= 2].mean(1),
+        "weighted": strength @ (apart * size),
+        "mass": strength.sum(1),
+    }
+
+
+def receptive_maps(network: Network, images: Tensor, batch_size: int = 100) -> np.ndarray:
+    """How strongly each pixel moves the central unit of each stage (Luo et al. 2016), float64 (4, H, W).
+
+    The mean over images of the summed over colours |d(sum over channels of the unit)/d(pixel)|, pixels in
+    [0, 1]. The unit is (h // 2, w // 2) of the stage's h x w grid. A ViT's stages come before its last norm,
+    behind which the sum over channels would hardly depend on the image.
+    """
+    total = 0
+    for part in _batches(network, images, batch_size):
+        pixels = (part.float() / 255).requires_grad_()
+        stages = network(pixels, ["stages"]).stages
+        centres = [stage[:, :, stage.shape[2] // 2, stage.shape[3] // 2].sum() for stage in stages]
+        gradients = [torch.autograd.grad(centre, pixels, retain_graph=True)[0] for centre in centres]
+        total = total + torch.stack(gradients).abs().sum(dim=(1, 2)).double()
+    return (total / len(images)).cpu().numpy()
+
+
+def receptive_field(maps: np.ndarray) -> pd.DataFrame:
+    """Size of the fields of :func:`receptive_maps`, one row a stage.
+
+    Columns: "stage" from 1; "rms", px, the root mean square distance from the field's own centre of mass;
+    "share_50" and "share_90", the least share of the image's area that holds 50% and 90% of the field. A
+    uniform field over 32 x 32 px has 13.1 px, 0.50 and 0.90. The centre of mass, since where a unit lies
+    differs: with padded strides it isn't the middle of its cell. NaN for a stage that no pixel moves.
+    """
+    with np.errstate(invalid="ignore"):
+        weights = maps / maps.sum(axis=(1, 2), keepdims=True)
+    rms = np.sqrt(_variance(weights.sum(axis=1)) + _variance(weights.sum(axis=2)))
+    held = np.sort(weights.reshape(len(maps), -1))[:, ::-1].cumsum(axis=1)
+    table = pd.DataFrame({"stage": np.arange(1, len(maps) + 1), "rms": rms})
+    for percent in (50, 90):
+        share = ((held < percent / 100).sum(axis=1) + 1) / held.shape[1]
+        table[f"share_{percent}"] = np.where(np.isnan(rms), np.nan, share)
+    return table
+
+
+@torch.inference_mode()
+def attention_distance(network: Network, images: Tensor, batch_size: int = 250) -> pd.DataFrame:
+    """How far a ViT's attention reaches (Dosovitskiy et al. 2021), one row a block and head, both from 1.
+
+    Class and other prefix tokens are dropped, as queries and as keys, and the rest of each row is brought
+    back to a sum of 1. Means over queries and images:
+
+    - "distance": px between centres of query and key, weighted by attention; 0 where each token reads itself.
+    - "relative": distance over that of uniform attention, which is 16.5 px for 8 x 8 tokens of 4 px. An
+      untrained network has about 1: compare with it too.
+    - "entropy": of a query's attention over log N, from 0 (one token) to 1 (uniform).
+
+    Raises ValueError if the network has no queries, keys and values.
+    """
+    sums = 0
+    for part in _batches(network, images, batch_size):
+        output = network(part, ["qkv"])
+        pitch = images.shape[-1] / output.grid[1]
+        apart = pitch * _distances(*output.grid).to(part.device)
+        sums = sums + torch.stack(
+            [_reach(attention, apart, network.num_prefix_tokens) for attention in output.attention]
+        )
+    distance, entropy = (sums / len(images)).cpu().numpy().transpose(1, 0, 2)
+    blocks, heads = (range(1, count + 1) for count in distance.shape)
+    index = pd.MultiIndex.from_product([blocks, heads], names=["block", "head"])
+    columns = {"distance": distance, "relative": distance / apart.mean().item(), "entropy": entropy}
+    return pd.DataFrame({name: array.ravel() for name, array in columns.items()}, index).reset_index()
+
+
+@torch.inference_mode()
+def features(network: Network, images: Tensor, batch_size: int = 500) -> list[np.ndarray]:
+    """The four stages, each averaged over its positions, and the embedding: five of float32 (N, D_k)."""
+    outputs = (network(part, ["stages"]) for part in _batches(network, images, batch_size))
+    found = [[*(stage.mean(dim=(2, 3)) for stage in out.stages), out.embedding] for out in outputs]
+    return [torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True)]
+
+
+def cka(first: np.ndarray, second: np.ndarray, batch_size: int = 250) -> float:
+    """Likeness of two representations (n, D) and (n, E) of the same n inputs: unbiased minibatch linear CKA.
+
+    With HSIC summed over batches (Nguyen et al. 2021) and unbiased in each (Song et al. 2012),
+
+        CKA = HSIC(first, second) / √(HSIC(first, first) HSIC(second, second))
+
+    1 for copies up to rotation, shift and scale; 0 for independent features, where an estimate may lie
+    slightly below. An incomplete last batch is left out.
+
+    Raises ValueError if the numbers of inputs differ, or don't fill one batch.
+    """
+    if len(first) != len(second) or len(first) < batch_size:
+        raise ValueError(
+            f"got features of {len(first)} and {len(second)} inputs; both must be of the same inputs, "
+            f"at least one batch of {batch_size}: pass more, or a smaller batch_size"
+        )
+    one, other = (_centred_gram(values, batch_size) for values in (first, second))
+    return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
+
+
+def invariance(clean: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """How much of its embedding an image keeps when it is changed, (n,), from embeddings (n, D) of both.
+
+    With m the mean of the clean embeddings, the cosine between x - m and its own changed version minus m,
+    less the mean cosine with the changed versions of all other images: one drawn at random would only add
+    noise. Null 0: the change leaves nothing of the image; about 1: it does nothing, and images differ.
+
+    Raises ValueError if the shapes differ or there is no other image.
+    """
+    if clean.shape != changed.shape or len(clean) < 2:
+        raise ValueError(
+            f"got embeddings of shapes {clean.shape} and {changed.shape}; both must be the same (n, D), n at "
+            "least 2: embed the same images with and without the change"
+        )
+    mean = clean.mean(axis=0, dtype=np.float64)
+    before, after = (F.normalize(torch.from_numpy(values - mean), dim=1) for values in (clean, changed))
+    own = (before * after).sum(1)
+    return (own - (before @ after.sum(0) - own) / (len(own) - 1)).numpy()
+
+
+def _batches(network: Network, images: Tensor, size: int) -> Iterator[Tensor]:
+    network.eval()
+    device = next(network.parameters()).device
+    return (part.to(device) for part in images.split(size))
+
+
+def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,): the label's logit minus the mean of the others."""
+    right = logits.gather(1, labels[:, None])[:, 0]
+    return right - (logits.sum(1) - right) / (logits.shape[1] - 1)
+
+
+def _distances(rows: int, columns: int) -> Tensor:
+    """float64 (N, N): between the centres of the cells of a grid, row by row, in cells."""
+    cells = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).double()
+    return torch.cdist(cells, cells, compute_mode="donot_use_mm_for_euclid_dist")  # exact: 1 is 1
+
+
+def _variance(weights: np.ndarray) -> np.ndarray:
+    """Of the position along the last axis, which the weights sum to 1 over."""
+    position = np.arange(weights.shape[-1])
+    mean = weights @ position
+    return (weights * (position - mean[:, None]) ** 2).sum(axis=1)
+
+
+def _reach(attention: Tensor, apart: Tensor, prefix: int) -> Tensor:
+    """Distance and entropy of attention (B, heads, P+N, P+N), summed over images: float64 (2, heads)."""
+    maps = attention[..., prefix:, prefix:].double()
+    maps = maps / maps.sum(-1, keepdim=True)
+    distance, entropy = (maps * apart).sum(-1), torch.special.entr(maps).sum(-1) / math.log(len(apart))
+    return torch.stack([distance, entropy]).mean(-1).sum(1)
+
+
+def _centred_gram(values: np.ndarray, size: int) -> np.ndarray:
+    """(batches, size, size): inner products without their diagonal, centred for an unbiased HSIC.
+
+    Between two such matrices the sum of products is size (size - 3) times Song's unbiased HSIC.
+    """
+    batches = len(values) // size
+    values = np.asarray(values[: batches * size], dtype=np.float64).reshape(batches, size, -1)
+    others = ~np.eye(size, dtype=bool)
+    gram = others * (values @ values.transpose(0, 2, 1))
+    rows = gram.sum(axis=2, keepdims=True) / (size - 2)
+    rows = rows - rows.sum(axis=1, keepdims=True) / (2 * (size - 1))
+    return others * (gram - rows - rows.transpose(0, 2, 1))

@@ -1,0 +1,95 @@
+"""A chapter's figures and tables: kept as files, and shown with numbered captions."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML, Image, Markdown, display
+from matplotlib.figure import Figure
+
+from kdlib.figures.probes import probe_gallery
+from kdlib.figures.style import set_style
+from kdlib.probes import PROBES, Stimuli
+from kdlib.roles import title_of
+
+
+class Page:
+    """A chapter's figures and tables, under ``<folder>/figures`` and ``<folder>/tables``."""
+
+    def __init__(self, folder: Path, chapter: int):
+        self.folder, self.chapter = folder, chapter
+        self.counts = {"Figure": 0, "Table": 0}
+        set_style()
+
+    def _caption(self, kind: str, text: str) -> None:
+        self.counts[kind] += 1
+        display(Markdown(f"**{kind} {self.chapter}.{self.counts[kind]}.** {text}"))
+
+    def figure(self, figure: Figure, name: str, caption: str) -> None:
+        """Save as ``<chapter>_<name>.png`` and ``.svg``, and show with its caption."""
+        folder = self.folder / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.chapter:02}_{name}.png"
+        figure.savefig(path, dpi=160)
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        plt.close(figure)
+        width = round(figure.get_size_inches()[0] * 100)
+        display(Image(path, width=width, metadata={"alt": caption}))
+        self._caption("Figure", caption)
+
+    def table(self, table: pd.DataFrame, name: str, caption: str, show: pd.DataFrame | None = None) -> None:
+        """Save as ``<chapter>_<name>.csv``; show it, or ``show`` in its place, with its caption."""
+        self.save(table, name)
+        self._caption("Table", caption)
+        display(HTML(_table_html(table if show is None else show, f"t{self.chapter}{self.counts['Table']}")))
+
+    def save(self, table: pd.DataFrame, name: str) -> None:
+        """Keep a table as ``<chapter>_<name>.csv`` without showing it."""
+        folder = self.folder / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(folder / f"{self.chapter:02}_{name}.csv", index=False)
+
+    def gallery(self, stimuli: dict[str, Stimuli], family: str, caption: str) -> None:
+        """The pictures of one family's probes, as far as they are among the stimuli."""
+        shown = {name: made for name, made in stimuli.items() if PROBES[name].family == family}
+        if not shown:
+            display(Markdown(f"*This profile has no probe of the family {family}.*"))
+            return
+        self.figure(probe_gallery(shown, stimuli["clean"]), f"probe_{family}", caption)
+
+
+def _table_html(table: pd.DataFrame, name: str) -> str:
+    """Numbers to the right, text to the left; the same table gives the same HTML."""
+    table = table.reset_index(drop=True)
+    texts = list(table.select_dtypes(exclude="number").columns)
+    head = {"selector": "th", "props": "text-align: left"}
+    style = table.style.hide(axis="index").set_uuid(name).set_table_styles([head])
+    style = style.format(precision=3, na_rep="—")
+    # Prose in a narrow column would run down the page.
+    prose = [name for name in texts if table[name].astype(str).str.len().max() > 40]
+    short = [name for name in texts if name not in prose]
+    style = style.set_properties(subset=texts, **{"text-align": "left"})
+    style = style.set_properties(subset=short, **{"white-space": "nowrap"})
+    return style.set_properties(subset=prose, **{"min-width": "15em"}).to_html()
+
+
+def wide_table(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """A measure as "estimate [low, high]", roles down and probes across."""
+    rows = table[table.measure == measure]
+    cells = [with_interval(*values) for values in zip(rows.estimate, rows.low, rows.high, strict=True)]
+    rows = rows.assign(cell=cells, role=rows.role.map(title_of))
+    wide = rows.pivot(index="role", columns="probe", values="cell")
+    return wide.loc[rows.role.unique(), rows.probe.unique()].reset_index().rename_axis(columns=None)
+
+
+def with_interval(estimate: float, low: float, high: float) -> str:
+    """Like "0.53 [0.50, 0.56]", without the brackets where there is no interval."""
+    if pd.isna(estimate):
+        return "—"
+    return f"{estimate:.2f}" if pd.isna(low) else f"{estimate:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def calibration_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Roles down, calibration error and negative log-likelihood across, with intervals."""
+    columns = [wide_table(table, name).set_axis(["role", name], axis=1) for name in ("ece", "nll")]
+    return columns[0].merge(columns[1], on="role", sort=False)

@@ -1,0 +1,174 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdlib import claims
+from kdlib.claims import Records, judge
+
+from .common import make_evidence
+
+NOISES = ("gaussian_noise_1", "gaussian_noise_2")
+SCRAMBLED = ("scramble_2_gutter", "scramble_4_gutter")
+INTACT = ("intact_2_gutter", "intact_4_gutter")
+PROBES = ("clean", "cue_conflict", "no_conflict", *NOISES, *INTACT, *SCRAMBLED)
+TO_VIT = ("lm", "crd", "cskd", "vlfkd", "lm_same_family", "crd_same_family", "label_smoothing")
+TO_CNN = ("lm", "crd", "sskd", "capd", "lm_same_family", "crd_same_family", "label_smoothing", "rotations")
+
+
+def records(
+    to_vit: dict | None = None, to_cnn: dict | None = None, accepted=PROBES, inside=None, cost=None, **more
+):
+    """A study in which nothing differs but the teachers, and what is given: role -> probe -> rate."""
+    plain = dict.fromkeys(PROBES, 0.4) | dict.fromkeys(("clean", "no_conflict", *INTACT), 0.7)
+    teacher = plain | dict.fromkeys(("cue_conflict", *NOISES, *SCRAMBLED), 0.65)
+    evidence = {}
+    for direction, roles, changes in (
+        ("cnn_to_vit", TO_VIT, to_vit or {}),
+        ("vit_to_cnn", TO_CNN, to_cnn or {}),
+    ):
+        rates = {"teacher": teacher, "independent": plain} | dict.fromkeys(roles, plain)
+        rates = {role: rate | changes.get(role, {}) for role, rate in rates.items()}
+        looked = dict.fromkeys(rates, (0.8, 0.3)) | {"teacher": (0.2, 0.6)} | (inside or {})
+        looked = {role: looked[role] for role in rates}
+        evidence[direction] = make_evidence(rates, direction=direction, inside=looked, **more)
+    rows = [
+        {"role": role, "seed": seed, "epoch": (cost or {}).get(role, 1.5) + 0.01 * seed, "epochs": 5}
+        for role in ("independent", *TO_VIT)
+        for seed in range(3)
+    ]
+    looks = [
+        {"role": role, "seed": seed, "measure": measure, "place": 1, "value": value + 0.001 * seed}
+        for role in ("teacher", "independent", *TO_VIT)
+        for seed in range(3)
+        for measure, value in (("rms", 10.0), ("attention", 0.9))
+    ]
+    costs, inside_table = pd.DataFrame(rows), pd.DataFrame(looks)
+    directions = ("cnn_to_vit", "vit_to_cnn")
+    return Records(
+        evidence, dict.fromkeys(directions, costs), dict.fromkeys(directions, inside_table), set(accepted)
+    )
+
+
+def verdict(name: str, **given) -> claims.Verdict:
+    return judge(records(**given))[name]
+
+
+def test_every_claim_has_a_rule_a_judge_and_the_originals_numbers():
+    names = list(claims.read_claims().claim)
+    assert names == list(claims.JUDGES) == list(claims.CORRECTED)
+    table = claims.claims_table(judge(records()))
+    assert list(table.claim) == names and table.notna().all(axis=None)
+    numbers = table.set_index("claim")["its own numbers"]
+    assert numbers["C1a"] == "seconds an epoch, one run each: CSKD 756, LM 816, VLFKD 1604, CRD 1748"
+    assert numbers["C1c"].startswith("texture: +0.02, away from a teacher at -0.")
+    assert "CRD did not learn (14.7%)" in numbers["C3a"] and "CAPD 10.0%" in numbers["C4"]
+
+
+def test_where_nothing_moved_nothing_is_supported():
+    words = {name: found.word for name, found in judge(records(spread=0.001)).items()}
+    assert words["C1b"] == words["C3a"] == words["C3b"] == words["C4"] == "contradicted"
+    assert words["C2"] == "supported"  # it claims that nothing is inherited
+    assert words["C5"] == "inconclusive"
+
+
+def test_cskd_is_cheapest_only_if_every_ratio_is_surely_below_one():
+    assert verdict("C1a", cost={"cskd": 1.1}).word == "supported"
+    assert verdict("C1a", cost={"lm": 1.1}).word == "contradicted"
+    assert verdict("C1a").word == "inconclusive"
+    ratio = verdict("C1a", cost={"cskd": 0.75}).comparisons.set_index("comparison").loc["CSKD / LM"]
+    assert ratio.low < ratio.estimate < ratio.high and ratio.estimate == pytest.approx(0.5, abs=0.01)
+
+
+def test_cskd_is_best_only_against_all_others_on_both_probes():
+    better = dict.fromkeys(("cue_conflict", *NOISES), 0.6)
+    found = verdict("C1b", to_vit={"cskd": better})
+    assert found.word == "supported" and len(found.comparisons) == 8
+    assert verdict("C1b", to_vit={"cskd": better, "lm": better}).word == "inconclusive"
+    beyond = dict.fromkeys(("cue_conflict", *NOISES), 0.65)
+    assert verdict("C1b", to_vit={"cskd": better, "lm": beyond}).word == "contradicted"
+
+
+def test_being_better_is_transfer_only_toward_a_teacher_that_differs():
+    better = dict.fromkeys(("cue_conflict", *NOISES), 0.6)
+    assert verdict("C1c", to_vit={"cskd": better}).word == "supported"
+    worse = dict.fromkeys(("cue_conflict", *NOISES), 0.2)
+    away = verdict("C1c", to_vit={"cskd": better, "teacher": worse})
+    assert away.word == "contradicted"
+    alike = verdict("C1c", to_vit={"cskd": better, "teacher": dict.fromkeys(("cue_conflict", *NOISES), 0.4)})
+    assert alike.word == "contradicted" and alike.because.startswith("no transfer to speak of")
+
+
+def test_locality_is_inherited_only_with_a_second_sign_of_it():
+    halfway = {"lm": (0.5, 0.3)}
+    assert verdict("C2", inside=halfway).word == "inconclusive"
+    given = records(inside=halfway)
+    look = given.inside["cnn_to_vit"]
+    look.loc[(look.role == "lm") & (look.measure == "attention"), "value"] -= 0.3
+    found = judge(given)["C2"]
+    assert found.word == "contradicted" and "LM, share of the distance +0.5" in found.because
+    same = verdict("C2", inside={"teacher": (0.8, 0.3)})
+    assert same.word == "not evaluable" and "not established to differ" in same.because
+
+
+def test_shape_bias_is_instilled_only_beyond_the_controls():
+    students = {"crd": {"cue_conflict": 0.62}, "sskd": {"cue_conflict": 0.62}}
+    found = verdict("C3a", to_cnn=students)
+    assert found.word == "supported" and "far above it" in found.because
+    copied = students | {"rotations": {"cue_conflict": 0.62}}
+    found = verdict("C3a", to_cnn=copied)
+    assert found.word == "inconclusive" and found.because.endswith("a control may do as much")
+    falling = {"crd": {"cue_conflict": 0.2}, "sskd": {"cue_conflict": 0.2}}
+    assert verdict("C3a", to_cnn=falling).word == "contradicted"
+
+
+def test_what_was_bought_with_accuracy_is_told():
+    weak = {role: {"cue_conflict": 0.62, "clean": 0.55} for role in ("crd", "sskd")}
+    assert "bought with accuracy: CRD, SSKD" in verdict("C3a", to_cnn=weak).because
+
+
+def test_invariance_needs_behaviour_and_representation():
+    moved = {role: dict.fromkeys(SCRAMBLED, 0.6) for role in ("crd", "sskd")}
+    assert verdict("C3b", to_cnn=moved).word == "inconclusive"
+    inside = {"crd": (0.8, 0.55), "sskd": (0.8, 0.55), "teacher": (0.2, 0.6)}
+    assert verdict("C3b", to_cnn=moved, inside=inside).word == "supported"
+
+
+@pytest.mark.parametrize(
+    ("clean", "word"),
+    [(0.1, "supported"), (0.3, "supported"), (0.55, "learns slowly"), (0.69, "contradicted")],
+)
+def test_capd_is_judged_by_accuracy(clean, word):
+    found = verdict("C4", to_cnn={"capd": {"clean": clean}})
+    assert found.word == word and "CAPD" in found.because
+
+
+def test_teachers_are_compared_only_at_equal_accuracy():
+    found = verdict("C5", to_cnn={"teacher": {"clean": 0.9}})
+    assert found.word == "not evaluable" and "the teachers' accuracies differ by +0.2" in found.because
+    near = dict.fromkeys(("cue_conflict", *NOISES, *SCRAMBLED), 0.6)
+    found = verdict("C5", to_cnn={"lm": near, "crd": near})
+    rows = found.comparisons.set_index("comparison")
+    assert rows.loc["LM, slope", "low"] > 0 and rows.loc["CRD, slope", "estimate"] == pytest.approx(
+        0.8, abs=0.1
+    )
+
+
+def test_what_lacks_a_precondition_is_not_evaluable():
+    assert verdict("C1b", accepted=("clean",)).because.startswith(
+        "not accepted as a probe on these images: cue"
+    )
+    assert verdict("C3a", seeds=1).because == "one seed gives no interval"
+    guesser = dict.fromkeys(PROBES, 0.1)
+    assert verdict("C1b", to_vit={"lm": guesser}).because == "LM did not learn in every seed"
+    given = records()
+    del given.evidence["vit_to_cnn"].answers["rotations"]
+    assert judge(given)["C3a"].because == "this study lacks Independent, rotations"
+    del given.evidence["vit_to_cnn"]
+    assert judge(given)["C4"].because == "this study has no CAPD"
+    assert judge(given)["C5"].because == "this study has no ViT → CNN"
+
+
+def test_a_family_is_corrected_together():
+    noise = np.random.default_rng(0).normal(0.02, 0.2, (3, 400))
+    alone, both = claims.compare({"a": noise}), claims.compare({"a": noise, "b": -noise})
+    assert both.holm.min() == pytest.approx(min(1, 2 * alone.p[0])) and both.p[0] == alone.p[0]

@@ -1,0 +1,216 @@
+"""Known answers and invariances of the interval, of Holm's correction, and of the words for a difference."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from kdlib.bias import crossed_interval, effect_word, holm, interval_of, mean_interval
+
+PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+# Crossed seeds and images
+
+
+def test_pure_seed_effects_give_the_t_interval_of_the_seed_means():
+    means = rng().normal(0.1, 0.2, 5)
+    interval = crossed_interval(np.repeat(means[:, None], 300, axis=1))
+    expected = stats.ttest_1samp(means, 0)
+    reference = expected.confidence_interval(0.95)
+    assert (interval.df, interval.seeds, interval.images) == (4, 5, 300)
+    np.testing.assert_allclose(
+        [interval.estimate, interval.p, interval.low, interval.high],
+        [means.mean(), expected.pvalue, reference.low, reference.high],
+        rtol=1e-10,
+    )
+
+
+def test_pure_image_effects_give_the_t_interval_of_the_images():
+    images = rng().normal(0.1, 1, 50)
+    interval = crossed_interval(np.tile(images, (4, 1)), level=0.9)
+    expected = stats.ttest_1samp(images, 0)
+    reference = expected.confidence_interval(0.9)
+    np.testing.assert_allclose(
+        [interval.df, interval.p, interval.low, interval.high],
+        [49, expected.pvalue, reference.low, reference.high],
+        rtol=1e-10,
+    )
+
+
+def test_additive_effects_add_their_variances():
+    seeds, images = rng().normal(size=(4, 1)), rng().normal(size=80)
+    interval = crossed_interval(seeds + images)
+    var_seeds, var_images = seeds.var(ddof=1) / 4, images.var(ddof=1) / 80
+    variance = var_seeds + var_images
+    df = variance**2 / (var_seeds**2 / 3 + var_images**2 / 79)
+    half_width = stats.t.ppf(0.975, df) * np.sqrt(variance)
+    np.testing.assert_allclose([interval.df, interval.high - interval.estimate], [df, half_width], rtol=1e-10)
+
+
+def test_independent_entries_give_at_least_the_standard_error_of_all_of_them():
+    values = rng().normal(size=(40, 50))
+    interval = crossed_interval(values)
+    error = (interval.high - interval.estimate) / stats.t.ppf(0.975, interval.df)
+    assert error == pytest.approx(stats.sem(values, axis=None), rel=0.2)
+    assert interval.df >= 39
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seed_sd", [0.0, 0.02])
+def test_interval_covers_the_truth_95_times_in_100(seeds, seed_sd):
+    generator, truth, repeats = rng(), 0.1, 400
+    covered = 0
+    for _ in range(repeats):
+        means = truth + generator.normal(0, seed_sd, (seeds, 1)) + generator.normal(0, 0.3, 1000)
+        interval = crossed_interval(means + generator.normal(0, 0.3, (seeds, 1000)))
+        covered += interval.low <= truth <= interval.high
+    assert 0.92 <= covered / repeats <= 0.98
+
+
+def test_interval_scales_with_the_units():
+    values = rng().normal(0.2, 1, (3, 20))
+    one, tiny = crossed_interval(values), crossed_interval(values * 1e-120)
+    np.testing.assert_allclose([tiny.low * 1e120, tiny.df, tiny.p], [one.low, one.df, one.p])
+
+
+@pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.1, 0.0)])
+def test_no_variance_gives_no_width(value, p):
+    interval = crossed_interval(np.full((3, 7), value))
+    assert interval.low == interval.estimate == interval.high == value
+    assert interval.p == p
+
+
+def test_p_is_the_level_at_which_the_interval_reaches_zero():
+    values = rng().normal(0.2, 1, (4, 30))
+    interval = crossed_interval(values, level=1 - crossed_interval(values).p)
+    assert interval.low == pytest.approx(0, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(arrays(np.float64, (3, 8), elements=st.floats(-1, 1)), st.randoms(use_true_random=False))
+def test_order_of_seeds_and_images_does_not_matter(values, random):
+    rows, columns = random.sample(range(3), 3), random.sample(range(8), 8)
+    one, other = crossed_interval(values), crossed_interval(values[rows][:, columns])
+    np.testing.assert_allclose([one.low, one.high], [other.low, other.high], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((1, 9)), r"got 1 seed.*at least 2: train more seeds.*no interval"),
+        (np.zeros((3, 1)), r"got 1 image.*at least 2: evaluate more images"),
+        (np.array([[0, 1.0], [np.nan, 1]]), r"row\(s\) \[1\].*did not learn"),
+        (np.zeros(9), r"shape \(9,\)"),
+    ],
+)
+def test_interval_refuses_in_one_line_that_says_what_to_do(values, message):
+    with pytest.raises(ValueError, match=message) as error:
+        crossed_interval(values)
+    assert "\n" not in str(error.value)
+
+
+def test_level_in_percent_is_refused():
+    with pytest.raises(ValueError, match=r"write 95% as 0\.95"):
+        crossed_interval(np.zeros((2, 2)), level=95)
+
+
+# Seeds alone
+
+
+def test_mean_interval_is_the_t_interval():
+    values = rng().normal(0.1, 0.2, 4)
+    interval, expected = mean_interval(values, level=0.9), stats.ttest_1samp(values, 0)
+    reference = expected.confidence_interval(0.9)
+    np.testing.assert_allclose(
+        [interval.estimate, interval.low, interval.high, interval.p, interval.df],
+        [values.mean(), reference.low, reference.high, expected.pvalue, 3],
+        rtol=1e-10,
+    )
+    assert (interval.seeds, interval.images) == (4, 1)
+
+
+def test_equal_seeds_give_no_width():
+    interval = mean_interval([0.1] * 3)
+    assert interval.low == interval.estimate == interval.high == 0.1
+
+
+def test_one_column_is_taken_for_a_measure_without_images():
+    values = rng().normal(size=(3, 7))
+    assert interval_of(values) == crossed_interval(values)
+    assert interval_of(values[:, :1]) == mean_interval(values[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0.1], "got 1 seed.*at least 2: train more seeds"),
+        ([0.1, np.nan, 0.2], r"row\(s\) \[1\].*did not learn"),
+        (np.zeros((3, 1)), r"shape \(3, 1\).*one number a seed"),
+    ],
+)
+def test_mean_interval_refuses_as_the_crossed_one_does(values, message):
+    with pytest.raises(ValueError, match=message):
+        mean_interval(values)
+
+
+# Holm
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+
+
+def test_one_test_alone_needs_no_correction():
+    assert holm([0.3]) == 0.3
+
+
+def test_a_test_that_could_not_be_done_does_not_count():
+    np.testing.assert_array_equal(holm([0.02, np.nan, 0.01]), [0.02, np.nan, 0.02])
+    assert np.isnan(holm([np.nan, np.nan])).all()
+
+
+@given(PROBABILITIES)
+def test_holm_lies_between_each_p_and_bonferroni_and_keeps_their_order(p):
+    adjusted = holm(p)
+    assert (adjusted >= p).all()
+    assert (adjusted <= np.minimum(np.multiply(p, len(p)), 1)).all()
+    assert (np.diff(adjusted[np.argsort(p)]) >= 0).all()
+
+
+@given(PROBABILITIES, st.randoms(use_true_random=False))
+def test_holm_does_not_depend_on_the_order_of_the_tests(p, random):
+    order = random.sample(range(len(p)), len(p))
+    np.testing.assert_array_equal(holm(np.array(p)[order]), holm(p)[order])
+
+
+@pytest.mark.parametrize("p", [[0.1, 1.2], [-0.1], 0.5])
+def test_holm_refuses_what_is_no_list_of_probabilities(p):
+    with pytest.raises(ValueError, match=r"probabilities in \[0, 1\]"):
+        holm(p)
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "p", "word"),
+    [
+        ((0.06, 0.10), (0.065, 0.095), 0.001, "raises"),
+        ((-0.10, -0.06), (-0.095, -0.065), 0.001, "lowers"),
+        ((0.04, 0.10), (0.045, 0.095), 0.001, "raises slightly"),
+        ((-0.03, -0.01), (-0.028, -0.012), 0.001, "lowers slightly"),
+        ((-0.03, 0.04), (-0.025, 0.035), 0.8, "no meaningful difference (within ±0.05)"),
+        ((-0.05, 0.06), (-0.04, 0.05), 0.8, "inconclusive"),
+        ((0.01, 0.20), (0.02, 0.19), 0.06, "inconclusive"),  # sure alone, not within its family
+        ((np.nan, np.nan), (np.nan, np.nan), np.nan, "inconclusive"),
+    ],
+)
+def test_words_follow_from_intervals_and_the_corrected_p(wide, narrow, p, word):
+    assert effect_word(wide, narrow, p, smallest=0.05) == word

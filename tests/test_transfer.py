@@ -1,0 +1,216 @@
+"""Known answers of the movement toward a teacher, of its ratio to the gap, and of its slope over probes."""
+
+import numpy as np
+import pytest
+
+from kdlib.bias import (
+    SMALLEST_EFFECTS,
+    crossed_interval,
+    mean_interval,
+    profile_cosine,
+    profile_slopes,
+    ratio_interval,
+    transfer,
+)
+
+GAPS = np.array([0.1, -0.1, 0.05, 0.2, -0.15, 0.1, 0.0, 0.08])  # of eight probes
+
+
+def random_hits(rate: float, seeds: int = 3, images: int = 400, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((seeds, images)) < rate
+
+
+def three_runs():
+    """Independent at .5, teacher at .8, on the same images; seeds differ little."""
+    return random_hits(0.5, images=2000).astype(float), random_hits(0.8, images=2000, seed=1).astype(float)
+
+
+def test_student_equal_to_its_teacher_transfers_everything():
+    independent, teacher = three_runs()
+    result = transfer(teacher, independent, teacher, SMALLEST_EFFECTS["accuracy"])
+    assert result.established
+    assert result.ratio == 1
+    np.testing.assert_allclose([result.ratio_low, result.ratio_high], 1, atol=1e-6)
+    assert result.toward == result.movement == result.gap
+
+
+def test_student_equal_to_the_independent_one_does_not_move():
+    independent, teacher = three_runs()
+    result = transfer(independent, independent, teacher, SMALLEST_EFFECTS["accuracy"])
+    assert result.established
+    assert result.movement.low == result.movement.estimate == result.movement.high == 0
+    assert (result.ratio, result.movement.p) == (0, 1)
+
+
+def test_teacher_equal_to_the_independent_one_leaves_transfer_undefined():
+    independent, student = three_runs()
+    result = transfer(student, independent, independent, SMALLEST_EFFECTS["accuracy"])
+    assert not result.established
+    assert result.ratio is result.ratio_low is result.ratio_high is None
+    assert np.isnan([result.toward.estimate, result.toward.low, result.toward.high, result.toward.p]).all()
+
+
+def test_gap_that_is_certain_but_too_small_to_matter_is_not_established():
+    independent = np.zeros((3, 100))
+    result = transfer(independent, independent, independent + 0.01, SMALLEST_EFFECTS["accuracy"])
+    assert result.gap.p == 0
+    assert not result.established
+    assert result.ratio is None
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_moving_away_from_the_teacher_is_negative_on_either_side(side):
+    independent, teacher = three_runs()
+    student = independent - (teacher - independent) / 2
+    result = transfer(side * student, side * independent, side * teacher, SMALLEST_EFFECTS["accuracy"])
+    assert result.toward.low < result.toward.estimate < result.toward.high < 0
+    assert result.toward.p == result.movement.p
+    assert result.ratio == pytest.approx(-0.5)
+
+
+def test_transfer_refuses_a_seed_that_did_not_learn():
+    independent, teacher = three_runs()
+    student = teacher.copy()
+    student[2] = np.nan
+    with pytest.raises(ValueError, match=r"student is NaN in seed row\(s\) \[2\].*not evaluable"):
+        transfer(student, independent, teacher, 0.05)
+
+
+def test_transfer_refuses_unpaired_seeds():
+    independent, teacher = three_runs()
+    with pytest.raises(ValueError, match="own row"):
+        transfer(independent, independent, teacher[:1], 0.05)
+
+
+def test_a_measure_without_images_transfers_with_seeds_alone():
+    independent, student, teacher = np.array([[[0.1], [0.12], [0.09]], [[0.3], [0.35], [0.3]], [[0.5]] * 3])
+    result = transfer(student, independent, teacher, 0.05)
+    assert result.movement == mean_interval((student - independent)[:, 0])
+    assert result.established
+    assert result.ratio_low < result.ratio < result.ratio_high
+
+
+# The ratio's interval
+
+
+def test_ends_of_the_ratio_are_where_a_difference_becomes_sure():
+    independent, teacher = three_runs()
+    movement, gap = random_hits(0.6, images=2000, seed=2) - independent, teacher - independent
+    low, high = ratio_interval(movement, gap)
+    assert low < movement.mean() / gap.mean() < high
+    for end in (low, high):
+        assert crossed_interval(movement - end * gap).p == pytest.approx(0.05, abs=1e-6)
+
+
+def test_transfer_shows_the_ratio_with_its_interval():
+    independent, teacher = three_runs()
+    student = random_hits(0.6, images=2000, seed=2)
+    result = transfer(student, independent, teacher, 0.02, level=0.9)
+    expected = ratio_interval(student - independent, teacher - independent, level=0.9)
+    assert (result.ratio_low, result.ratio_high) == expected
+    assert result.ratio_low < result.ratio < result.ratio_high
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_large_gap_gives_the_delta_method_interval(side):
+    generator = np.random.default_rng(0)
+    movement, gap = generator.normal(50, 1, (3, 200)), side * generator.normal(100, 1, (3, 200))
+    value = movement.mean() / gap.mean()
+    difference = crossed_interval(movement - value * gap)
+    half_width = (difference.high - difference.low) / 2 / 100
+    np.testing.assert_allclose(
+        ratio_interval(movement, gap), [value - half_width, value + half_width], atol=half_width / 100
+    )
+
+
+def test_ratio_has_no_ends_where_the_gap_may_be_zero():
+    independent, student = three_runs()
+    noise = random_hits(0.5, images=2000, seed=3)
+    assert ratio_interval(student - independent, 0 * independent) == (-np.inf, np.inf)
+    assert ratio_interval(student - independent, noise - independent) == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize("share", [1, 0, -0.5])
+def test_ratio_without_error_is_a_point(share):
+    independent, teacher = three_runs()
+    gap = teacher - independent
+    np.testing.assert_allclose(ratio_interval(share * gap, gap), share, atol=1e-6)
+
+
+def test_swapping_movement_and_gap_inverts_the_ratio():
+    generator = np.random.default_rng(0)
+    movement, gap = generator.normal(1, 1, (4, 100)), generator.normal(2, 1, (4, 100))
+    low, high = ratio_interval(movement, gap)
+    np.testing.assert_allclose(ratio_interval(gap, movement), [1 / high, 1 / low], rtol=1e-6)
+
+
+# Slope and cosine over probes
+
+
+def profile(share: float, seeds: int = 3, seed_sd: float = 0.01, seed: int = 0):
+    """Student, independent and teacher on eight probes, (seeds, 1); the student moves a share of the gap."""
+    generator = np.random.default_rng(seed)
+    means = [share * GAPS, 0 * GAPS, GAPS]
+    return [list(mean[:, None, None] + generator.normal(0, seed_sd, (8, seeds, 1))) for mean in means]
+
+
+def test_student_equal_to_its_teacher_has_slope_and_cosine_one():
+    _, independent, teacher = profile(0.5)
+    np.testing.assert_allclose(profile_slopes(teacher, independent, teacher), 1)
+    assert profile_cosine(teacher, independent, teacher) == pytest.approx(1)
+
+
+def test_student_equal_to_the_independent_one_has_slope_zero_and_no_direction():
+    _, independent, teacher = profile(0.5)
+    np.testing.assert_allclose(profile_slopes(independent, independent, teacher), 0, atol=1e-12)
+    assert np.isnan(profile_cosine(independent, independent, teacher))
+
+
+def test_student_on_the_far_side_has_cosine_minus_one():
+    _, independent, teacher = profile(0.5)
+    student = [2 * i - t for i, t in zip(independent, teacher, strict=True)]
+    np.testing.assert_allclose(profile_slopes(student, independent, teacher), -1)
+    assert profile_cosine(student, independent, teacher) == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cosine_is_bounded(seed):
+    assert -1 <= profile_cosine(*profile(0.5, seed_sd=0.2, seed=seed)) <= 1
+
+
+def test_probes_may_have_different_numbers_of_images():
+    widths = range(2, 10)
+    matrices = [
+        [np.repeat(values, n, axis=1) for values, n in zip(part, widths, strict=True)]
+        for part in profile(0.5)
+    ]
+    np.testing.assert_allclose(profile_slopes(*matrices), profile_slopes(*profile(0.5)))
+
+
+def test_slope_is_undefined_where_the_teacher_is_nowhere_else():
+    student, independent, _ = profile(0.5)
+    assert np.isnan(profile_slopes(student, independent, independent)).all()
+
+
+def test_noise_of_the_shared_independent_student_does_not_pass_for_transfer():
+    found, naive = [], []
+    for seed in range(500):
+        matrices = profile(0, seed_sd=0.05, seed=seed)
+        found.append(profile_slopes(*matrices).mean())
+        student, independent, teacher = np.mean(matrices, axis=(2, 3))
+        moves, gaps = student - independent, teacher - independent
+        naive.append(moves @ gaps / (gaps @ gaps))
+    assert np.median(naive) > 0.03
+    assert abs(np.median(found)) < 0.02
+
+
+def test_interval_of_the_slope_covers_the_truth_about_95_times_in_100():
+    intervals = [mean_interval(profile_slopes(*profile(0.5, seeds=5, seed=seed))) for seed in range(300)]
+    assert 0.92 <= np.mean([interval.low <= 0.5 <= interval.high for interval in intervals]) <= 0.98
+
+
+def test_slope_refuses_a_seed_that_did_not_learn():
+    student, independent, teacher = profile(0.5)
+    student[3][1] = np.nan
+    with pytest.raises(ValueError, match=r"student is NaN in seed row\(s\) \[1\]"):
+        profile_slopes(student, independent, teacher)
