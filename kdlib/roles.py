@@ -62,6 +62,9 @@ CONTROLS = {
         {"augmentation": "transformed"},
         question="CAPD's images without its teacher",
     ),
+    "capd_no_discriminator": Role(
+        "CAPD, no discriminator", "capd", hyper={"adversarial_weight": 0.0}, question="is it the adversary?"
+    ),
     "fewest_epochs": _for(0.2, "how biases change with accuracy alone"),
     "fewer_epochs": _for(0.6, "how biases change with accuracy alone"),
     "more_epochs": _for(2, "twice the steps without a teacher: more than most methods cost"),

@@ -27,11 +27,11 @@ SMALL_CNN = ModelSpec(
     "resnet18",
     options={
         **{"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128]},
-        **{"stem_type": "deep", "stem_width": 8, "output_stride": 8},
+        **{"stem_type": "deep", "stem_width": 16, "output_stride": 8},
     },
 )
-CNN_RECIPE = Training(epochs=3, batch_size=32, learning_rate=0.05, clip=5.0)
-VIT_RECIPE = Training(epochs=3, batch_size=32, optimiser="adamw", learning_rate=1e-3, weight_decay=0.05)
+CNN_RECIPE = Training(epochs=5, batch_size=32, learning_rate=0.05, clip=5.0)
+VIT_RECIPE = Training(epochs=5, batch_size=32, optimiser="adamw", learning_rate=1e-3, weight_decay=0.05)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,10 @@ YARDSTICKS = (
         1.0,
         model=ModelSpec(
             "vit_tiny_patch16_224",
-            options={"patch_size": 8, "embed_dim": 96, "depth": 2, "num_heads": 3, "pos_embed": "none"},
+            options={
+                **{"patch_size": 8, "embed_dim": 96, "depth": 2, "num_heads": 3, "init_values": 0.1},
+                "pos_embed": "none",
+            },
         ),
         training=VIT_RECIPE,
     ),

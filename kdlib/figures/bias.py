@@ -1,5 +1,7 @@
 """Biases and their movement."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -16,38 +18,45 @@ from kdlib.roles import CONTROLS, REFERENCES, direction_title, title_of
 def forest(
     table: pd.DataFrame,
     label: str,
-    reference: float,
-    limits: tuple[float, float] | None = None,
+    reference: float | None = None,
+    one_scale: bool = True,
 ) -> Figure:
     """Estimates with intervals: a panel for each probe, a line for each role.
+
+    The horizontal axes show all estimates; intervals may reach beyond them.
 
     Args:
         table: columns role, probe, estimate, low, high.
         label: of the horizontal axes.
         reference: where the dotted vertical line stands, e.g. chance.
-        limits: of the horizontal axes; by default all estimates, whose intervals may reach beyond.
+        one_scale: whether the panels share the horizontal axis.
     """
     names, probes = list(table.role.unique()), list(table.probe.unique())
     height = 0.17 * len(names) + 0.5
-    figure, axes = panels(len(probes), columns=4, height=height, sharex=True, sharey=True)
+    figure, axes = panels(len(probes), columns=4, height=height, sharex=one_scale, sharey=True)
     for axis, probe in zip(axes, probes, strict=True):
         part = table[table.probe == probe].set_index("role").reindex(names)
         for place, (role, row) in enumerate(part.iterrows()):
             style = style_of(role)
             axis.hlines(place, row.low, row.high, color=style["color"], linewidth=1.5)
             axis.plot(row.estimate, place, **style, markersize=4.5)
-        axis.axvline(reference, color="0.4", linestyle=":", linewidth=1)
+        if reference is not None:
+            axis.axvline(reference, color="0.4", linestyle=":", linewidth=1)
         # The independent student's interval runs through the panel: what every other is compared with.
         if "independent" in part.index:
             axis.axvspan(*part.loc["independent", ["low", "high"]], color="0.93", zorder=0)
-        axis.set(title=probe.replace("_", " "), yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
+        axis.set_title(textwrap.fill(probe.replace("_", " "), 20), fontsize="small")
+        axis.set(yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
         axis.set_yticklabels([title_of(role) for role in names])
         axis.tick_params(axis="y", length=0)
         say_if_empty(axis, part.estimate)
-    if limits is None and table.estimate.notna().any():
-        low, high = min(reference, table.estimate.min()), max(reference, table.estimate.max())
-        limits = low - 0.1 * (high - low), high + 0.1 * (high - low)
-    axes[0].set_xlim(limits)
+        shown = [
+            *(table if one_scale else part).estimate.dropna(),
+            *([] if reference is None else [reference]),
+        ]
+        if len(set(shown)) > 1:
+            margin = 0.1 * (max(shown) - min(shown))
+            axis.set_xlim(min(shown) - margin, max(shown) + margin)
     figure.supxlabel(label)
     return figure
 
@@ -238,10 +247,12 @@ def movement_planes(table: pd.DataFrame) -> Figure:
 def shape_bias_by_class(table: pd.DataFrame) -> Figure:
     """Share of shape among cue decisions for each class of the shape; lines at each network's mean.
 
+    Controls are left out.
+
     Args:
         table: columns role, class, shape_bias (NaN where no cue was named).
     """
-    names = list(table["class"].unique())
+    names, table = list(table["class"].unique()), table[~table.role.isin(list(CONTROLS))]
     figure, axis = plt.subplots(figsize=(4.4, 0.3 * len(names) + 1))
     for role in table.role.unique():
         part, style = table[table.role == role].set_index("class").loc[names], style_of(role)

@@ -9,14 +9,17 @@ from kdlib.figures.style import panels, style_of
 from kdlib.roles import title_of
 
 
+def _name(role: str) -> str:
+    return "Independent, untrained" if role == "untrained" else title_of(role)
+
+
 def _by_depth(table: pd.DataFrame, label: str) -> Figure:
     """Mean over seeds and heads of a value at each depth, a line for each network."""
     figure, axis = plt.subplots(figsize=(4.4, 3.2))
     for role in table.role.unique():
         line = table[table.role == role].groupby("place")["value"].mean()
         style = {"color": "0.8", "marker": "x"} if role == "untrained" else style_of(role)
-        name = "Independent, untrained" if role == "untrained" else title_of(role)
-        axis.plot(line.index, line, label=name, **style, markersize=4.5, linewidth=1)
+        axis.plot(line.index, line, label=_name(role), **style, markersize=4.5, linewidth=1)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set(ylabel=label)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="x-small")
@@ -39,15 +42,15 @@ def attention_reach(table: pd.DataFrame) -> Figure:
 
 
 def receptive_fields(maps: dict[str, np.ndarray]) -> Figure:
-    """Where each stage's central unit looks: a row for each network, (stages, H, W) scaled to their peaks."""
+    """Where each stage's central unit looks: role -> (stages, H, W), each scaled to its peak."""
     stages = max(len(fields) for fields in maps.values())
-    size = (1.05 * stages + 1.6, 1.05 * len(maps))
+    size = (0.75 * stages + 1.6, 0.75 * len(maps))
     figure, axes = plt.subplots(len(maps), stages, figsize=size, squeeze=False)
-    for row, (name, fields) in zip(axes, maps.items(), strict=True):
+    for row, (role, fields) in zip(axes, maps.items(), strict=True):
         for axis, field in zip(row, fields, strict=True):
             axis.imshow(np.sqrt(field / field.max()), cmap="magma", vmin=0, vmax=1)
             axis.set_axis_off()
-        row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
+        row[0].text(-0.15, 0.5, _name(role), transform=row[0].transAxes, ha="right", va="center")
     for stage, axis in enumerate(axes[0], start=1):
         axis.set_title(f"stage {stage}", fontsize="small")
     figure.subplots_adjust(wspace=0.06, hspace=0.06)

@@ -50,6 +50,7 @@ def panels(count: int, columns: int, height: float = 1.9, width: float = 2.1, **
 
 
 def say_if_empty(axis: plt.Axes, values: pd.Series) -> None:
+    """A panel without values says so: no network learned enough for the measure."""
     if values.isna().all():
-        text = "no network learned enough for this measure"
-        axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="0.4")
+        text = "not defined"
+        axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", fontsize="small", color="0.4")

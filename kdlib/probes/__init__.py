@@ -7,6 +7,7 @@ business, and the same for clean and probe images.
 import hashlib
 import json
 import os
+import time
 import warnings
 import zipfile
 import zlib
@@ -191,7 +192,8 @@ def stimuli(
     """The stimuli of a probe by its name, from the cache directory where it holds them.
 
     The file's name covers probe, parameters, seed, images and labels; delete the directory after changing a
-    probe's code. Floats differ a little between machines, so the uint8 images are what is kept.
+    probe's code. Floats differ a little between machines, so the uint8 images are what is kept, with the time
+    that making them took, ``meta["seconds"]``.
 
     Raises:
         UnknownName: no such probe.
@@ -209,7 +211,9 @@ def stimuli(
             return _read(path)
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             warnings.warn(f"{path} is damaged ({error}); making it anew.", stacklevel=2)
+    start = time.perf_counter()
     made = probe(images, labels, seed)
+    made.meta["seconds"] = time.perf_counter() - start
     _write(path, made)
     return made
 
