@@ -274,8 +274,8 @@ class RunStore:
 
         Returns:
             For each probe ``predicted`` (N,) int64, and float32 (N,) confidences: ``confidence`` of the
-            predicted class, ``confidence_label`` of the right one and, under cue conflict,
-            ``confidence_texture``.
+            predicted class, ``confidence_label`` of the right one, ``confidence_texture`` of the second cue's
+            where there are two, and ``squares``, the sum of the squares of all.
         """
         answers, network = {}, cache(lambda: run.network(self.device))  # built once, and only if needed
         for probe, made in stimuli.items():
@@ -322,7 +322,8 @@ def _ask(network: Network, stimuli: Stimuli) -> dict[str, np.ndarray]:
     if stimuli.texture_labels is not None:
         columns["confidence_texture"] = stimuli.texture_labels
     found = {name: share.gather(1, label[:, None])[:, 0] for name, label in columns.items()}
-    found = {name: array.half().numpy() for name, array in {"confidence": confidence, **found}.items()}
+    found |= {"confidence": confidence, "squares": share.square().sum(1)}
+    found = {name: array.half().numpy() for name, array in found.items()}
     return {"predicted": predicted.to(torch.int16).numpy(), **found}
 
 

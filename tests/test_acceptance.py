@@ -1,8 +1,11 @@
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 
-from kdlib import findings
-from kdlib.bias.acceptance import acceptance_table
-from kdlib.bias.tables import severity_table
+from kdlib import figures, findings
+from kdlib.bias.acceptance import acceptance_table, mark
+from kdlib.bias.tables import measure_table, severity_table, transfer_table
 
 from .common import make_evidence
 
@@ -37,6 +40,23 @@ def test_a_probe_that_fails_a_check_is_refused_with_the_reason(changes, probe, r
     table = table_of({"clean": 0.8, **NOISES} | changes)
     assert reason in table.loc[probe, "reason"] and not table.accepted[probe]
     assert f"{probe.replace('_', ' ')} (" in findings.acceptance_sentence(table.reset_index())
+
+
+def test_what_is_refused_is_shown_grey():
+    rates = {"clean": 0.8, "edges": 0.12, **NOISES}
+    references = {"vit_to_cnn": make_evidence({"independent": rates}, direction="vit_to_cnn")}
+    evidence = make_evidence(dict.fromkeys(("teacher", "independent", "lm"), rates), direction="vit_to_cnn")
+    table = mark(measure_table(evidence), acceptance_table(references))
+    assert set(table.probe[~table.accepted]) == {"edges"}
+    shown = table[table.heading & (table.measure == "retention")]
+    grey = to_rgba("0.88")
+    assert [axis.get_facecolor() == grey for axis in figures.forest(shown, "retention").axes] == [True, False]
+    (axis,) = figures.bias_profiles(shown).axes
+    assert [patch.get_y() for patch in axis.patches] == [-0.5]  # the first row
+    moved = mark(transfer_table(evidence), acceptance_table(references))
+    (axis,) = figures.effect_map(moved[moved.measure == "retention"]).axes
+    assert np.isnan(axis.images[0].get_array().filled(np.nan)[:, 0]).all()
+    plt.close("all")
 
 
 def test_one_network_that_reads_a_probe_is_enough():

@@ -74,6 +74,25 @@ def test_baseline_hits_follow_the_images_not_their_order(evidence):
         )
 
 
+def test_images_of_one_source_count_once(evidence):
+    """Forty shapes, each with ten textures: the estimate stays, the units are the shapes."""
+    conflict = evidence.stimuli["cue_conflict"]
+    sources = Stimuli(conflict.images, conflict.labels, torch.arange(IMAGES) // 10, conflict.texture_labels)
+    answers = {
+        role: {"clean": told["clean"], "geirhos": told["cue_conflict"]}
+        for role, told in evidence.answers.items()
+    }
+    stimuli = {"clean": evidence.stimuli["clean"], "geirhos": sources}
+    other = Evidence("cnn_to_vit", stimuli, answers, {}, 0.1)
+    grouped, alone = (
+        other.influence("crd", "shape_bias", "geirhos"),
+        evidence.influence("crd", "shape_bias", "cue_conflict"),
+    )
+    assert grouped.shape == (3, 40) and np.allclose(grouped.mean(axis=1), alone.mean(axis=1))
+    assert np.allclose(grouped[:, 0], alone[:, :10].mean(axis=1))
+    assert ("retention", "geirhos") not in other.questions
+
+
 def test_words_follow_the_interval(transfer):
     told = findings.effect_table(transfer).set_index(["method", "measure", "probe"])
     moved, still = told.loc[("CRD", "retention", "edges")], told.loc[("LM", "accuracy", "clean")]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kdlib.bias.evidence import Case, Evidence
 from kdlib.bias.measures import wilson_lower
-from kdlib.probes import PROBES
+from kdlib.probes import PROBES, series
 
 FLOOR_MARGIN = 0.05  # above chance, for the lower 99% bound of some network's accuracy
 CEILING_LOSS = 0.02  # that the hardest level costs some network at least
@@ -46,6 +46,13 @@ def acceptance_table(references: dict[str, Evidence]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     reasons = [_reason(row, shared.chance) for row in table.itertuples()]
     return table.assign(accepted=[not reason for reason in reasons], reason=reasons)
+
+
+def mark(table: pd.DataFrame, acceptance: pd.DataFrame) -> pd.DataFrame:
+    """Add ``accepted``: whether a row's probe, or every level of its series, is. Figures show others grey."""
+    refused = set(acceptance.probe[~acceptance.accepted])
+    refused |= {name for name, levels in series().items() if refused & set(levels)}
+    return table.assign(accepted=~table.probe.isin(refused))
 
 
 def _loss(case: Case) -> float:

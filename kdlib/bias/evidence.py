@@ -183,6 +183,11 @@ def _scrambled(case: Case) -> bool:
     return _changed(case) and PROBES[case.probe].family == "scramble" and PROBES[case.probe].level > 0
 
 
+def _finely_shuffled(case: Case) -> bool:
+    """Order inside 4-px patches against the order of such patches, cut across a ViT's tokens."""
+    return _changed(case) and case.probe == "pixel_shuffle_4" and "scramble_8_offset" in case.evidence.stimuli
+
+
 def _conflict(case: Case) -> bool:
     return case.two_cues and case.probe != "frequency_conflict"
 
@@ -212,6 +217,7 @@ MEASURES: dict[str, Measure] = {
     "accuracy": Measure(lambda c: c.hits, _asked, share=True),
     "retention": Measure(lambda c: c.retention, _changed),
     "excess": Measure(lambda c: c.retention - c.on(c.control).retention, _controlled),
+    "order_index": Measure(lambda c: c.retention - c.on("scramble_8_offset").retention, _finely_shuffled),
     "invariance": Measure(lambda c: m.agreement_kappa(c.before, c.predicted), _scrambled),
     "shape_bias": Measure(lambda c: m.shape_bias(*c.cues), _conflict, share=True),
     "cue_rate": Measure(lambda c: m.cue_rate(*c.cues), _conflict, share=True),
@@ -226,6 +232,7 @@ MEASURES: dict[str, Measure] = {
     "same_error": Measure(
         lambda c: m.same_error(c.predicted, c.teacher.predicted, c.labels), _clean, share=True),
     "nll": Measure(lambda c: m.negative_log_likelihood(c.part("confidence_label")), _clean),
+    "brier": Measure(lambda c: c.part("squares") - 2 * c.part("confidence_label") + 1, _clean),
     "ece": Measure(lambda c: m.expected_calibration_error(c.part("confidence"), c.hits)[:, None], _clean),
     "embedding_invariance": Measure(lambda c: c.inside[f"invariance {c.probe}"], _compared),
     "far_near": Measure(lambda c: m.ratio(c.inside["far"], c.inside["near"]), _seen_inside),

@@ -15,7 +15,7 @@ from kdlib.figures.bias import (
     shape_bias_plot,
 )
 from kdlib.figures.inside import attention_reach, likeness_maps, receptive_fields, receptive_sizes
-from kdlib.figures.page import Page, calibration_table, wide_table, with_interval
+from kdlib.figures.page import Page, measures_side_by_side, wide_table, with_interval
 from kdlib.figures.probes import image_grid, probe_gallery, severity_curves
 from kdlib.figures.style import set_style, style_of
 from kdlib.figures.training import cost_bars, cost_beside_benefit, learning_curves, loss_terms
@@ -25,7 +25,6 @@ __all__ = [
     "accuracy_lines",
     "attention_reach",
     "bias_profiles",
-    "calibration_table",
     "cost_bars",
     "cost_beside_benefit",
     "effect_map",
@@ -34,6 +33,7 @@ __all__ = [
     "learning_curves",
     "likeness_maps",
     "loss_terms",
+    "measures_side_by_side",
     "movement_planes",
     "original_ratios",
     "probe_gallery",

@@ -26,7 +26,7 @@ def forest(
     The horizontal axes show all estimates; intervals may reach beyond them.
 
     Args:
-        table: columns role, probe, estimate, low, high.
+        table: columns role, probe, estimate, low, high; grey where a column "accepted" is False.
         label: of the horizontal axes.
         reference: where the dotted vertical line stands, e.g. chance.
         one_scale: whether the panels share the horizontal axis.
@@ -42,6 +42,8 @@ def forest(
             axis.plot(row.estimate, place, **style, markersize=4.5)
         if reference is not None:
             axis.axvline(reference, color="0.4", linestyle=":", linewidth=1)
+        if not part.get("accepted", pd.Series(True)).all():
+            axis.set_facecolor("0.88")
         # The independent student's interval runs through the panel: what every other is compared with.
         if "independent" in part.index:
             axis.axvspan(*part.loc["independent", ["low", "high"]], color="0.93", zorder=0)
@@ -110,7 +112,7 @@ def effect_map(table: pd.DataFrame) -> Figure:
 
     A row for each role below the teacher's own distance, a column for each measure and probe. The number is
     the movement; bold where its interval leaves out zero; ▸ toward the teacher, ◂ away from it. A cell is
-    empty where nothing can be computed.
+    empty where nothing can be computed, and a column grey where "accepted" is False.
     """
     table = table.dropna(subset=["movement", "gap"])
     table = table.assign(column=[_question(row) for row in table.itertuples()])
@@ -120,8 +122,10 @@ def effect_map(table: pd.DataFrame) -> Figure:
     moves = scaled.pivot(index="method", columns="column", values="movement").reindex(names, columns=columns)
     gaps = scaled.drop_duplicates("column").set_index("column")["gap"].reindex(columns)
     shown = np.vstack([gaps, moves])
+    if "accepted" in table:
+        shown[:, ~table.drop_duplicates("column").accepted.to_numpy()] = np.nan  # grey, no colour
     figure, axis = plt.subplots(figsize=(0.5 * len(columns) + 2.2, 0.2 * len(names) + 2.2))
-    axis.imshow(shown, cmap="RdBu", vmin=-4, vmax=4, aspect="auto")
+    axis.imshow(shown, cmap=plt.get_cmap("RdBu").with_extremes(bad="0.88"), vmin=-4, vmax=4, aspect="auto")
     axis.axhline(0.5, color="black", linewidth=1)
     for place, row in enumerate(table.drop_duplicates("column").itertuples()):
         _write(axis, place, 0, f"{row.gap:+.2f}", shown[0, place], bold=False)
@@ -177,7 +181,8 @@ def bias_profiles(table: pd.DataFrame) -> Figure:
     """What each student keeps under every probe, between its teacher and the independent student.
 
     Args:
-        table: columns role, probe, estimate, low, high of one direction and measure.
+        table: columns role, probe, estimate, low, high of one direction and measure; a probe is on grey
+            where a column "accepted" is False.
     """
     students, probes = _students(table), list(table.probe.unique())
     figure, axes = panels(len(students), columns=5, height=0.14 * len(probes) + 0.4, sharex=True, sharey=True)
@@ -190,6 +195,9 @@ def bias_profiles(table: pd.DataFrame) -> Figure:
             if name == role:
                 axis.hlines(places, rows.low, rows.high, color=style["color"], linewidth=1.2)
         axis.axvline(0, color="0.6", linestyle=":", linewidth=0.8)
+        accepted = wide.loc[role].reindex(probes).get("accepted", pd.Series(True, probes))
+        for place in places[accepted.eq(False)]:
+            axis.axhspan(place - 0.5, place + 0.5, color="0.88", zorder=0)
         axis.set_title(title_of(role), fontsize="small")
         axis.set_yticks(places, [probe.replace("_", " ") for probe in probes], fontsize="x-small")
         axis.set_ylim(len(probes) - 0.5, -0.5)

@@ -1,5 +1,6 @@
 """A chapter's figures and tables: kept as files, and shown with numbered captions."""
 
+from functools import reduce
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -89,7 +90,7 @@ def with_interval(estimate: float, low: float, high: float) -> str:
     return f"{estimate:.2f}" if pd.isna(low) else f"{estimate:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def calibration_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Roles down, calibration error and negative log-likelihood across, with intervals."""
-    columns = [wide_table(table, name).set_axis(["role", name], axis=1) for name in ("ece", "nll")]
-    return columns[0].merge(columns[1], on="role", sort=False)
+def measures_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+    """Roles down, the measures of the table across, with intervals; all of one probe."""
+    columns = [wide_table(table, name).set_axis(["role", name], axis=1) for name in table.measure.unique()]
+    return reduce(lambda left, right: left.merge(right, on="role", sort=False), columns)
