@@ -68,12 +68,17 @@ def _fields(network: Network, images: Tensor) -> Arrays:
     return found
 
 
+def fields(store: RunStore, run: Run, images: Tensor) -> Arrays:
+    """Receptive fields (4, H, W), "maps", and of a ViT how far its attention reaches; kept with the run."""
+    return _kept(store, run, images, "fields", lambda network: _fields(network, images))
+
+
 def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
     """Role, seed and fields of every run, and of an untrained student."""
     images = study.few.images
     for role, runs in study.runs(direction).items():
         for run in runs:
-            yield role, run.spec.seed, _kept(study.store, run, images, "fields", lambda n: _fields(n, images))
+            yield role, run.spec.seed, fields(study.store, run, images)
     spec = study.runs(direction)["independent"][0].spec
     plain = Network(spec.student, len(study.dataset.classes), *study.dataset.statistics, seed=spec.seed)
     yield "untrained", spec.seed, _fields(plain.to(study.store.device), images)
@@ -103,9 +108,9 @@ def receptive_maps(study, direction: str) -> Arrays:
     """Receptive fields (4, H, W) of the first seed's references and methods, and of an untrained student."""
     wanted = ("teacher", "independent", "untrained", *study.directions[direction]["methods"])
     found = {}
-    for role, _, fields in _looked_into(study, direction):
+    for role, _, seen in _looked_into(study, direction):
         if role in wanted:
-            found.setdefault(role, fields["maps"])
+            found.setdefault(role, seen["maps"])
     return found
 
 

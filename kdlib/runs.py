@@ -181,10 +181,15 @@ class RunStore:
         with self._lock(spec):
             return self.load(spec) or self._train(spec)
 
-    def get_all(self, specs: Iterable[RunSpec]) -> Iterator[Run]:
+    def get_all(
+        self, specs: Iterable[RunSpec], then: Callable[[Run], None] = lambda run: None
+    ) -> Iterator[Run]:
         """All runs, teachers first, in the order in which they are ready.
 
         Runs that another process is training are left to it, so that several processes share one list.
+
+        Args:
+            then: called with each run while no other process can have it, e.g. to ask it something.
         """
         waiting = {spec.id: spec for member in specs for spec in member.lineage()}
         while waiting:
@@ -195,6 +200,7 @@ class RunStore:
                 try:
                     with self._lock(spec, timeout=0):
                         run = self.load(spec) or self._train(spec)
+                        then(run)
                 except Timeout:
                     continue
                 busy = False

@@ -7,7 +7,7 @@ evidence = study.evidence("cnn_to_vit")         # every model's answers to every
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from kdlib.data import (
     data_root,
     epoch_plan,
 )
-from kdlib.inside import traits
+from kdlib.inside import fields, traits
 from kdlib.models import ModelSpec
 from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
@@ -38,6 +38,7 @@ from kdlib.profile import TEACHERS, make, read_profile
 from kdlib.roles import roles
 from kdlib.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
+from kdlib.yardstick import yardstick_specs
 
 NOTEBOOKS = PROJECT / "notebooks"
 TEACHER_SEEDS = 500  # teachers start from other weights than students, also where they are the same network
@@ -142,9 +143,23 @@ class Study:
             "training": make(Training, recipe, f"{group}.{name}.training"),
         }
 
-    def train(self, direction: str | None = None) -> list[Run]:
-        """Load or train every run; see :meth:`kdlib.runs.RunStore.get_all`."""
-        return list(self.store.get_all(member.spec for member in self.members(direction)))
+    def train(self) -> list[Run]:
+        """Load or train every run, and keep its answers; see :meth:`kdlib.runs.RunStore.get_all`."""
+        specs = [member.spec for member in self.members()]
+        known = yardstick_specs(self.store, self.yardstick_images)
+        trained = list(self.store.get_all(specs, self._ask_all))
+        return trained + list(self.store.get_all(spec for seeds in known.values() for spec in seeds))
+
+    @property
+    def yardstick_images(self) -> int:
+        """How many training images the networks have whose biases are known."""
+        return self.profile.get("yardstick_images", 4000)
+
+    def _ask_all(self, run: Run) -> None:
+        self.store.predictions(run, self.stimuli)
+        if self.profile.get("inside_images"):
+            traits(self.store, run, self.few, self.probes)
+            fields(self.store, run, self.few.images)
 
     def runs(self, direction: str, names: Iterable[str] = ()) -> dict[str, list[Run]]:
         """The finished runs by role, all or some only, one for each seed; trains what is missing."""
@@ -289,10 +304,9 @@ class Study:
         """What teacher and student are and how they are trained, side by side."""
         columns = {}
         for member in self._direction_members(direction, self.seeds[0])[:2]:
-            network = {field.name: getattr(member.spec.student, field.name) for field in fields(ModelSpec)}
-            recipe = {field.name: getattr(member.spec.training, field.name) for field in fields(Training)}
+            both = asdict(member.spec.student) | asdict(member.spec.training)
             name = "teacher" if member.role == "teacher" else "every student"
-            columns[name] = {key: str(value) for key, value in (network | recipe).items()}
+            columns[name] = {key: str(value) for key, value in both.items()}
         return pd.DataFrame(columns).rename_axis("what").reset_index()
 
     def teacher_table(self, direction: str) -> pd.DataFrame:

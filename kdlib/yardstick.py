@@ -34,7 +34,7 @@ CNN_RECIPE = Training(epochs=5, batch_size=32, learning_rate=0.05, clip=5.0)
 VIT_RECIPE = Training(epochs=5, batch_size=32, optimiser="adamw", learning_rate=1e-3, weight_decay=0.05)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Yardstick:
     """A network and what must be found in it."""
 
@@ -82,19 +82,26 @@ YARDSTICKS = (
 )
 
 
+def yardstick_specs(store: RunStore, train_images: int) -> dict[Yardstick, list[RunSpec]]:
+    """The runs of each yardstick, one a seed."""
+    specs = {}
+    for yardstick in YARDSTICKS:
+        spec = DataSpec("shape_texture", train_images=train_images, options=yardstick.options)
+        data = store.dataset(spec).spec
+        specs[yardstick] = [
+            RunSpec(data, yardstick.model, training=yardstick.training, seed=seed) for seed in SEEDS
+        ]
+    return specs
+
+
 def yardstick_table(store: RunStore, train_images: int) -> pd.DataFrame:
     """Train what is missing and measure: network, accuracy, measure, expected, lowest, highest, holds.
 
     The lowest and highest are over seeds.
     """
     rows = []
-    for yardstick in YARDSTICKS:
-        spec = DataSpec("shape_texture", train_images=train_images, options=yardstick.options)
-        data = store.dataset(spec)
-        runs = [
-            store.get(RunSpec(data.spec, yardstick.model, training=yardstick.training, seed=seed))
-            for seed in SEEDS
-        ]
+    for yardstick, specs in yardstick_specs(store, train_images).items():
+        runs, data = [store.get(spec) for spec in specs], store.dataset(specs[0].data)
         found = [_MEASURES[yardstick.measure](store, run, data.test) for run in runs]
         clean = [_ask(store, run, "clean", Stimuli(data.test.images, data.test.labels, None)) for run in runs]
         hits = measures.accuracy(np.stack(clean), data.test.labels.numpy())

@@ -1,16 +1,21 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
+from kdlib import findings, inside
 from kdlib import study as studies
 from kdlib.__main__ import main
 from kdlib.bench import step_costs
+from kdlib.data import CIFAR10_CLASSES
+from kdlib.inside import inside_table, likeness_table
 from kdlib.profile import PROFILES, profile_names, read_profile
 from kdlib.study import NOTEBOOKS, TEACHER_SEEDS, Study
 
@@ -143,6 +148,44 @@ def test_evidence_has_every_answer(finished):
         assert evidence.inside[role]["near"].shape == (2, len(finished.few))
 
 
+def test_networks_are_looked_into_once(finished, monkeypatch):
+    table = inside_table(finished, "cnn_to_vit")
+    attention = table[table.measure == "attention"]
+    assert "untrained" in set(attention.role) and "teacher" not in set(attention.role)  # the teacher is a CNN
+    assert set(table[table.measure == "rms"].place) == {1, 2, 3, 4}
+    likeness = likeness_table(finished, "cnn_to_vit")
+    assert len(likeness) == 25 * 2 * (len(set(table.role)) - 2) and likeness.cka.max() <= 1
+    monkeypatch.setattr(inside, "_ckas", None)
+    pd.testing.assert_frame_equal(likeness_table(finished, "cnn_to_vit"), likeness)
+
+
+def test_a_shorter_control_is_the_independent_student_with_fewer_epochs(finished):
+    members = {member.role: member.spec for member in finished.members("vit_to_cnn") if not member.seed}
+    fewer, alone = members["fewer_epochs"], members["independent"]
+    assert fewer.training.epochs == 1 and alone.training.epochs == 2  # 0.6 times, rounded
+    assert replace(fewer, training=alone.training) == alone
+
+
+def test_stimuli_by_others_are_used_where_their_files_are(tmp_path):
+    for split in ("train", "test"):
+        for name in CIFAR10_CLASSES:
+            folder = tmp_path / "cifar10" / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(folder / "0.png")
+    (tmp_path / "CIFAR-10-C").mkdir()
+    np.save(tmp_path / "CIFAR-10-C" / "fog.npy", np.zeros((20, 32, 32, 3), np.uint8))
+    np.save(tmp_path / "CIFAR-10-C" / "labels.npy", np.tile([0, 1, 2, 3], 5).astype(np.uint8))
+    changes = {"data": {"name": "cifar10"}, "probes": ["clean"], "test_images": 10}
+    study = Study(
+        "quick", tmp_path, tmp_path, changes | {"external": ["geirhos", "cifar10_c"], "inside_images": 10}
+    )
+    assert list(study.stimuli) == ["clean", "fog_c1", "fog_c3", "fog_c5"]
+    (missing,) = study.missing
+    assert "texture-vs-shape" in missing and "clone https://github.com/rgeirhos" in missing
+    told = findings.external_sentence(study.missing, ["fog_c1"])
+    assert told.startswith("In use: fog_c1.") and "* Not here: " in told
+
+
 def test_a_control_differs_from_its_method_in_the_teacher_alone(finished):
     members = {member.role: member.spec for member in finished.members("vit_to_cnn") if not member.seed}
     for control, method, key in (
@@ -246,7 +289,7 @@ def test_train_command_finds_everything_done(finished, minimal, capsys):
     assert "runs are complete" in capsys.readouterr().out
 
 
-SMALL = ["--set=seeds=[0]"]  # 2 directions with a teacher and 3 students each
+SMALL = ["--set=seeds=[0]"]  # 2 directions with a teacher and 3 students each, and 10 yardsticks
 for direction in ("cnn_to_vit", "vit_to_cnn"):
     SMALL += [f"--set=directions.{direction}.methods=[lm, crd]", f"--set=directions.{direction}.controls=[]"]
 
@@ -256,14 +299,14 @@ def test_time_limit_stops_and_a_second_call_goes_on(minimal, tmp_path, capsys):
     assert main([*words, "--time-limit=0.0001"]) == 3
     assert "after epoch 1; the same command goes on from there" in capsys.readouterr().err
     assert main(words) == 0
-    assert "8 runs are complete" in capsys.readouterr().out
+    assert "18 runs are complete" in capsys.readouterr().out
 
 
 def test_two_jobs_share_the_runs(minimal, tmp_path, capsys):
     words = [*arguments(minimal, "train"), f"--output={tmp_path}", *SMALL, "--jobs=2"]
     assert main(words) == 0
     done = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
-    assert len(done) == 8
+    assert len(done) == 18
 
 
 @pytest.mark.parametrize("kind", ["methods", "probes", "profiles", "models"])
