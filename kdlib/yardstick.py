@@ -20,8 +20,9 @@ from kdlib.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
 
 SEEDS = (1000, 1001)  # of no subject of any study
-PER_PAIR = 10  # conflict images for each pair of classes
+PER_PAIR = 5  # conflict images for each pair of classes
 LOOKED_INTO = 60  # images whose patches are masked
+TEST_IMAGES = 500
 
 SMALL_CNN = ModelSpec(
     "resnet18",
@@ -86,7 +87,8 @@ def yardstick_specs(store: RunStore, train_images: int) -> dict[Yardstick, list[
     """The runs of each yardstick, one a seed."""
     specs = {}
     for yardstick in YARDSTICKS:
-        spec = DataSpec("shape_texture", train_images=train_images, options=yardstick.options)
+        options = yardstick.options | {"test_images": TEST_IMAGES}
+        spec = DataSpec("shape_texture", train_images=train_images, options=options)
         data = store.dataset(spec).spec
         specs[yardstick] = [
             RunSpec(data, yardstick.model, training=yardstick.training, seed=seed) for seed in SEEDS

@@ -23,7 +23,7 @@ LEARNS = {
     "sskd": ("transformed", 0.8),
     "capd": ("attention", 0.25),
     "label_smoothing": ("label", 0.9),
-    "lm_shuffled": ("logits", 0.7),
+    "lm_shuffled": ("logits", 0.85),
 }
 SMALL = {"crd": {"negatives": 32}}
 
