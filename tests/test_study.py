@@ -29,8 +29,6 @@ def minimal(tmp_path_factory) -> dict:
     """The quick profile, every method and control, with tiny networks and few images, as a file."""
     folder = tmp_path_factory.mktemp("study")
     profile = yaml.safe_load((PROFILES / "quick.yml").read_text())
-    for plan in profile["directions"].values():
-        plan["controls"] = [name for name in plan["controls"] if name not in ("lm_shuffled", "transformed")]
     profile["data"] |= {"train_images": 120, "options": {"test_images": 200}}
     fewer = [name for name in profile["probes"] if not name.startswith(("scramble_2", "grey", "pixel"))]
     profile |= {"probes": fewer, "test_images": 200, "inside_images": 4, "yardstick_images": 64}
