@@ -35,7 +35,7 @@ class Records:
 
     evidence: dict[str, Evidence]
     cost: dict[str, pd.DataFrame]  # Study.cost_table
-    inside: dict[str, pd.DataFrame]  # Study.inside_table
+    inside: dict[str, pd.DataFrame]  # kdlib.inside.inside_table
     accepted: set[str]  # probes
 
 
@@ -120,6 +120,13 @@ def _sure(table: pd.DataFrame) -> pd.Series:
     return table.holm < 0.05
 
 
+def _by_signs(table: pd.DataFrame) -> str:
+    """Supported if every difference is surely positive, contradicted if one is surely negative."""
+    if ((table.estimate > 0) & _sure(table)).all():
+        return "supported"
+    return "contradicted" if ((table.estimate < 0) & _sure(table)).any() else "inconclusive"
+
+
 # ------------------------------------------------------------------------------------------------ C1
 
 
@@ -155,10 +162,8 @@ def most_effective(records: Records) -> Verdict:
     alone = table[table.comparison.str.endswith(title_of("independent"))]
     smallest = SMALLEST_EFFECTS["retention"]
     same = ((alone.narrow_low > -smallest) & (alone.narrow_high < smallest)).all()
-    if ((table.estimate > 0) & _sure(table)).all():
-        return Verdict("supported", _tell(table), table)
-    worse = (table.estimate < 0) & _sure(table)
-    return Verdict("contradicted" if worse.any() or same else "inconclusive", _tell(table), table)
+    word = _by_signs(table)
+    return Verdict("contradicted" if same and word == "inconclusive" else word, _tell(table), table)
 
 
 def by_transfer(records: Records) -> Verdict:
@@ -170,10 +175,7 @@ def by_transfer(records: Records) -> Verdict:
         flat = [probe.replace("_", " ") for probe, move in moves.items() if not move.established]
         because = f"no transfer to speak of: the teacher is not established to differ on {', '.join(flat)}"
         return Verdict("contradicted", f"{because}; {_tell(table)}", table)
-    if ((table.estimate > 0) & _sure(table)).all():
-        return Verdict("supported", _tell(table), table)
-    away = ((table.estimate < 0) & _sure(table)).any()
-    return Verdict("contradicted" if away else "inconclusive", _tell(table), table)
+    return Verdict(_by_signs(table), _tell(table), table)
 
 
 def _toward(moves: dict) -> pd.DataFrame:
@@ -212,16 +214,15 @@ def locality(records: Records) -> Verdict:
         | {"low": move.ratio_low, "high": move.ratio_high}
         for role, move in moves.items()
     ]
-    table, told = pd.DataFrame(rows), []
+    table = pd.DataFrame(rows)
     none = {
         role: move.ratio_high < MILD or (narrow[role].low > -smallest and narrow[role].high < smallest)
         for role, move in moves.items()
     }
     gains = [
-        evidence.influence(role, "retention", probe) - evidence.influence("independent", "retention", probe)
+        _difference(evidence, role, "independent", "retention", probe)
         for role in CNN_METHODS
-        for measure, probe in evidence.questions
-        if measure == "retention" and probe in evidence.headings
+        for probe in evidence.retained
     ]
     largest = max((interval_of(gain) for gain in gains), key=lambda found: abs(found.estimate))
     told = f"{shown}; {_tell(table)}; the largest change of any retention is {largest.estimate:+.3f}"
@@ -334,11 +335,7 @@ def better_teachers(records: Records) -> Verdict:
             ]
             differences[f"{title_of(method)}, {name}"] = ours[0] - ours[1]
     table = compare(differences)
-    if ((table.estimate > 0) & _sure(table)).all():
-        return Verdict("supported", _tell(table), table)
-    return Verdict(
-        "contradicted" if ((table.estimate < 0) & _sure(table)).any() else "inconclusive", _tell(table), table
-    )
+    return Verdict(_by_signs(table), _tell(table), table)
 
 
 def _paired_headings(evidence: Evidence) -> list[str]:
@@ -363,15 +360,7 @@ def _slope(evidence: Evidence, role: str) -> np.ndarray:
     Raises:
         NotEvaluable: the teacher's distances are no larger than their noise.
     """
-    probes = [
-        probe
-        for measure, probe in evidence.questions
-        if measure == "retention" and probe in evidence.headings
-    ]
-    matrices = [
-        [evidence.influence(name, "retention", probe) for probe in probes]
-        for name in (role, "independent", "teacher")
-    ]
+    matrices = [evidence.profile(name) for name in (role, "independent", "teacher")]
     slopes = profile_slopes(*matrices)
     if not np.isfinite(slopes).all():
         raise NotEvaluable(f"{direction_title(evidence.direction)}: the teacher is nowhere surely different")

@@ -75,11 +75,11 @@ def fields(store: RunStore, run: Run, images: Tensor) -> Arrays:
 
 def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
     """Role, seed and fields of every run, and of an untrained student."""
-    images = study.few.images
-    for role, runs in study.runs(direction).items():
+    images, found = study.few.images, study.runs(direction)
+    for role, runs in found.items():
         for run in runs:
             yield role, run.spec.seed, fields(study.store, run, images)
-    spec = study.runs(direction)["independent"][0].spec
+    spec = found["independent"][0].spec
     plain = Network(spec.student, len(study.dataset.classes), *study.dataset.statistics, seed=spec.seed)
     yield "untrained", spec.seed, _fields(plain.to(study.store.device), images)
 

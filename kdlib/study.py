@@ -165,9 +165,9 @@ class Study:
         """The finished runs by role, all or some only, one for each seed; trains what is missing."""
         found: dict[str, list[Run]] = {}
         wanted = [member for member in self.members(direction) if not names or member.role in names]
-        list(self.store.get_all(member.spec for member in wanted))
+        ready = {run.spec.id: run for run in self.store.get_all(member.spec for member in wanted)}
         for member in wanted:
-            found.setdefault(member.role, []).append(self.store.get(member.spec))
+            found.setdefault(member.role, []).append(ready[member.spec.id])
         return found
 
     def status(self) -> pd.DataFrame:

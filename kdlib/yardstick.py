@@ -105,14 +105,15 @@ def yardstick_table(store: RunStore, train_images: int) -> pd.DataFrame:
     for yardstick, specs in yardstick_specs(store, train_images).items():
         runs, data = [store.get(spec) for spec in specs], store.dataset(specs[0].data)
         found = [_MEASURES[yardstick.measure](store, run, data.test) for run in runs]
-        clean = [_ask(store, run, "clean", Stimuli(data.test.images, data.test.labels, None)) for run in runs]
+        asked = PROBES["clean"](data.test.images, data.test.labels)
+        clean = [_ask(store, run, "clean", asked) for run in runs]
         hits = measures.accuracy(np.stack(clean), data.test.labels.numpy())
         rows.append(
             {
                 "network": yardstick.title,
                 "accuracy": hits.mean(),
                 "measure": yardstick.measure,
-                "expected": f"{max(yardstick.low, 0):g} to {yardstick.high:g}",
+                "expected": f"{yardstick.low:g} to {yardstick.high:g}",
                 "lowest": min(found),
                 "highest": max(found),
                 "holds": yardstick.low <= min(found) and max(found) <= yardstick.high,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from kdlib import findings, inside
+from kdlib import figures, findings, inside
 from kdlib import study as studies
 from kdlib.__main__ import main
 from kdlib.bench import step_costs
@@ -183,6 +183,8 @@ def test_stimuli_by_others_are_used_where_their_files_are(tmp_path):
     assert list(study.stimuli) == ["clean", "fog_c1", "fog_c3", "fog_c5"]
     (missing,) = study.missing
     assert "texture-vs-shape" in missing and "clone https://github.com/rgeirhos" in missing
+    figures.Page(tmp_path, chapter=1).gallery(study.stimuli, "clean", "Unchanged.")
+    assert (tmp_path / "figures" / "01_probe_clean.png").exists()
     told = findings.external_sentence(study.missing, ["fog_c1"])
     assert told.startswith("In use: fog_c1.") and "* Not here: " in told
 

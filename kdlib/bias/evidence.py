@@ -25,7 +25,7 @@ class Evidence:
     direction: str
     stimuli: dict[str, Stimuli]
     answers: dict[str, dict[str, dict[str, np.ndarray]]]  # role -> probe -> RunStore.predictions' (k, n)
-    inside: dict[str, dict[str, np.ndarray]]  # role -> name in RunStore.inside -> (k, m)
+    inside: dict[str, dict[str, np.ndarray]]  # role -> name in kdlib.inside.traits -> (k, m)
     chance: float
 
     @cached_property
@@ -51,6 +51,15 @@ class Evidence:
         """All (measure, probe) pairs that have an influence matrix; a series' name stands for its mean."""
         asked = [*self.stimuli, *self.series, INSIDE]
         return [(name, probe) for name in MEASURES for probe in asked if self._applies(name, probe)]
+
+    @cached_property
+    def retained(self) -> list[str]:
+        """The headings that have a retention: over them runs the profile of a network."""
+        return [name for measure, name in self.questions if measure == "retention" and name in self.headings]
+
+    def profile(self, role: str) -> list[np.ndarray]:
+        """A role's retentions, a matrix for each of ``retained``."""
+        return [self.influence(role, "retention", probe) for probe in self.retained]
 
     def _applies(self, measure: str, probe: str) -> bool:
         levels = self.series.get(probe, [probe])

@@ -132,12 +132,9 @@ def schedule_table(evidence: Evidence) -> pd.DataFrame:
     schedules or two seeds.
     """
     schedules = ["independent", *(role for role in evidence.methods if roles()[role].epochs != 1)]
-    probes = [
-        name for measure, name in evidence.questions if measure == "retention" and name in evidence.headings
-    ]
     clean = {role: evidence.influence(role, "accuracy", "clean").mean(axis=1) for role in evidence.answers}
     rows = []
-    for probe in probes:
+    for probe in evidence.retained:
         kept = {role: evidence.influence(role, "retention", probe).mean(axis=1) for role in evidence.answers}
         for role in evidence.answers:
             row = {"role": role, "probe": probe, "clean": clean[role].mean(), "retention": kept[role].mean()}
@@ -185,12 +182,7 @@ def slope_table(evidence: Evidence) -> pd.DataFrame:
 
     Columns: direction, role, slope, low, high, cosine; NaN as :func:`transfer_table`.
     """
-    probes = [
-        name for measure, name in evidence.questions if measure == "retention" and name in evidence.headings
-    ]
-    kept = {
-        role: [evidence.influence(role, "retention", probe) for probe in probes] for role in evidence.answers
-    }
+    kept = {role: evidence.profile(role) for role in evidence.answers}
     rows = []
     for role in evidence.methods:
         row = (

@@ -52,7 +52,8 @@ class Page:
 
     def gallery(self, stimuli: dict[str, Stimuli], family: str, caption: str) -> None:
         """The pictures of one family's probes, as far as they are among the stimuli."""
-        shown = {name: made for name, made in stimuli.items() if PROBES[name].family == family}
+        own = {name: made for name, made in stimuli.items() if name in PROBES}  # not those by others
+        shown = {name: made for name, made in own.items() if PROBES[name].family == family}
         if not shown:
             display(Markdown(f"*This profile has no probe of the family {family}.*"))
             return
