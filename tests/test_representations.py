@@ -126,10 +126,10 @@ def test_a_bag_of_local_features_has_no_far_interactions(local_bag):
 
 @pytest.mark.parametrize("name", ["cnn", "vit"])
 def test_interactions_belong_to_their_image_whatever_batch_and_order(make_network, shapes, name):
-    images, labels, order = shapes.test.images[:4], shapes.test.labels[:4], [2, 0, 3, 1]
+    images, labels, order = shapes.test.images[:6], shapes.test.labels[:6], [5, 2, 0, 3, 1, 4]
     network = make_network(name)
-    whole = interactions(network, images, labels, batch_size=600)
-    parts = interactions(network, images[order], labels[order], batch_size=100)
+    whole = interactions(network, images, labels)
+    parts = interactions(network, images[order], labels[order])
     for measure, values in whole.items():
         np.testing.assert_allclose(parts[measure], values[order], rtol=1e-3, atol=1e-6)
 

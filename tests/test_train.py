@@ -140,6 +140,26 @@ def test_unknown_optimiser_is_named(make_network):
         make_optimiser(make_network("vit"), METHODS["independent"](), training)
 
 
+def test_unknown_precision_is_named(make_network, shapes):
+    training = dataclasses.replace(RECIPES["cnn"], precision="float16")
+    with pytest.raises(ValueError, match="unknown precision 'float16'. Did you mean"):
+        train(make_network("cnn"), shapes, training=training)
+
+
+@pytest.mark.parametrize("name", ["cnn", "vit"])
+def test_bfloat16_trains_nearly_the_same_student(make_network, shapes, name):
+    def losses(precision):
+        student = make_network(name)
+        recipe = dataclasses.replace(RECIPES[name], precision=precision)
+        history = train(student, shapes, training=recipe).history
+        assert all(value.dtype != torch.bfloat16 for value in student.state_dict().values())
+        return [row["loss"] for row in history]
+
+    full, half = losses("float32"), losses("bfloat16")
+    assert half == pytest.approx(full, rel=0.02)
+    assert half != full
+
+
 def test_clock_adds_up_and_starts_anew():
     clock = Clock(torch.device("cpu"))
     for _ in range(3):

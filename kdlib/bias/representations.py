@@ -20,7 +20,7 @@ from kdlib.train import predict_logits
 
 @torch.inference_mode()
 def interactions(
-    network: Network, images: Tensor, labels: Tensor, size: int = 8, batch_size: int = 500
+    network: Network, images: Tensor, labels: Tensor, size: int = 8
 ) -> dict[str, np.ndarray]:
     """How much the evidence in two patches depends on each other, by their distance: the range of locality.
 
@@ -59,9 +59,9 @@ def interactions(
     fill = images.double().mean(dim=(0, 2, 3)).round().to(torch.uint8).view(3, 1, 1)
 
     answers = []
-    for part in images.split(max(1, batch_size // len(masks))):
+    for part in images.split(4):  # each is shown under all masks
         shown = torch.where(masks, fill, part[:, None]).flatten(0, 1)
-        answers.append(predict_logits(network, shown, batch_size).double().cpu())
+        answers.append(predict_logits(network, shown).double().cpu())
     margin = _margin(torch.cat(answers), labels.repeat_interleave(len(masks))).view(len(images), -1)
     alone, together = (margin[:, :1] - margin[:, 1:]).split([len(one), len(first)], dim=1)
     strength = (together - alone[:, first] - alone[:, second]).abs().numpy()
