@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -55,7 +56,15 @@ def _parser() -> argparse.ArgumentParser:
 
     study = with_study(command("study", run_study, "train, run all notebooks, write the report"))
     with_training(study)
+    study.add_argument(
+        "--from-results",
+        metavar="FOLDER",
+        help="make notebooks and report from published records: no training, no data, and the profile's name "
+        "is the folder's",
+    )
     with_training(with_study(command("train", train, "train what is missing; needs no Jupyter")))
+    publishing = with_study(command("publish", publish, "write the records that all figures follow from"))
+    publishing.add_argument("--to", help="the folder (results/<profile>, in the project's directory)")
     with_study(command("probes", build_probes, "make the probes' images, with the time they take"))
     with_study(command("report", report, "join the executed notebooks into one HTML file (and PDF)"))
     timing = with_study(command("bench", bench, "time a step of every method beside the independent student"))
@@ -118,19 +127,36 @@ def train(options: argparse.Namespace) -> int:
 def run_study(options: argparse.Namespace) -> int:
     from kdlib.study import run_notebooks
 
-    failed = train(options)
-    if failed:
+    if options.from_results:
+        options.profile = Path(options.from_results).name
+    elif failed := train(options):
         return failed
-    study = _study(options)
+    study = _study(options, results=options.from_results)
     run_notebooks(study)
-    return report(options)
+    return _report(study)
 
 
 def report(options: argparse.Namespace) -> int:
+    return _report(_study(options))
+
+
+def _report(study) -> int:
     from kdlib.study import make_report
 
-    for path in make_report(_study(options)):
+    for path in make_report(study):
         print(path)
+    return 0
+
+
+def publish(options: argparse.Namespace) -> int:
+    from kdlib.data import PROJECT
+    from kdlib.results import publish as write
+
+    study = _study(options)
+    left = [row for row in study.status().itertuples() if row.state != "done"]
+    if left:
+        raise ValueError(f"{len(left)} of the study's runs are not done; train them before it is published")
+    print(write(study, options.to or PROJECT / "results" / study.folder.name))
     return 0
 
 

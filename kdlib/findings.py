@@ -12,6 +12,7 @@ import pandas as pd
 from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.statistics import effect_word
 from kdlib.bias.tables import side
+from kdlib.data import Dataset
 from kdlib.roles import CONTROLS, REFERENCES, direction_title, title_of
 
 ORIGINAL = Path(__file__).with_name("original.csv")
@@ -213,6 +214,16 @@ def control_table(names: list[str]) -> pd.DataFrame:
     """What each of a direction's controls separates."""
     rows = [{"control": CONTROLS[name].title, "what it tells": CONTROLS[name].question} for name in names]
     return pd.DataFrame(rows)
+
+
+def pictures_sentence(data: Dataset, pictured: Dataset) -> str:
+    """What the galleries show."""
+    if data is pictured:
+        return f"The pictures below are of this study's own images: {data.source}."
+    return (
+        f"The records of this study hold answers to {data.source}, not its images: the pictures below are of "
+        f"the {pictured.source}, under the same probes."
+    )
 
 
 def external_sentence(missing: list[str], found: Iterable[str]) -> str:

@@ -38,6 +38,8 @@ from kdlib.models import ModelSpec, Network
 from kdlib.probes import Stimuli
 from kdlib.train import Progress, Training, fit, predict_logits
 
+KEPT = "kept.npz"  # what was kept of a published run: its answers and looks inside it, in one file
+
 
 class Stopped(RuntimeError):
     """Training stopped at a checkpoint, as asked; the same call goes on from there."""
@@ -110,8 +112,32 @@ class Run:
     def timing(self) -> pd.DataFrame:
         return pd.read_csv(self.path / "timing.csv")
 
+    @cached_property
+    def packed(self) -> dict[str, dict[str, np.ndarray]]:
+        """The arrays of a published run, by "<folder>/<name>"."""
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for key, array in (_read_arrays(self.path / KEPT) or {}).items():
+            place, _, name = key.rpartition("/")
+            found.setdefault(place, {})[name] = array
+        return found
+
+    def everything_kept(self) -> dict[str, dict[str, np.ndarray]]:
+        """Answers and looks inside, by "<folder>/<name>"."""
+        files = [path for folder in ("predictions", "inside") for path in (self.path / folder).glob("*.npz")]
+        loose = {f"{path.parent.name}/{path.stem}": _read_arrays(path) for path in sorted(files)}
+        return self.packed | {place: arrays for place, arrays in loose.items() if arrays}
+
     def network(self, device: torch.device | str = "cpu") -> Network:
-        """The trained student in evaluation mode."""
+        """The trained student in evaluation mode.
+
+        Raises:
+            FileNotFoundError: the run was published, or imported, without its weights.
+        """
+        if not (self.path / "weights.safetensors").exists():
+            raise FileNotFoundError(
+                f"run {self.path} came without weights, so nothing new can be asked of it; delete the "
+                "directory to train it here"
+            )
         # The weights hold the normalisation too.
         spec = replace(self.spec.student, pretrained=False)
         heads = METHODS[self.spec.method].heads
@@ -178,7 +204,7 @@ class RunStore:
             Stopped: if ``should_stop`` said so; what is done is kept in a checkpoint.
             OSError: if the disk is full; finished runs and the last checkpoint stay as they were.
         """
-        with self._lock(spec):
+        with self.lock(spec.id):
             return self.load(spec) or self._train(spec)
 
     def get_all(
@@ -198,7 +224,7 @@ class RunStore:
                 if spec.teacher and spec.teacher.id in waiting:
                     continue
                 try:
-                    with self._lock(spec, timeout=0):
+                    with self.lock(spec.id, timeout=0):
                         run = self.load(spec) or self._train(spec)
                         then(run)
                 except Timeout:
@@ -210,9 +236,10 @@ class RunStore:
                 time.sleep(1)
 
     @contextmanager
-    def _lock(self, spec: RunSpec, timeout: float = -1):
+    def lock(self, run_id: str, timeout: float = -1):
+        """Held by whoever trains, or puts in place, a run; the operating system frees it with the process."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / f"{spec.id}.lock", timeout=timeout):
+        with FileLock(self.root / f"{run_id}.lock", timeout=timeout):
             yield
 
     def _train(self, spec: RunSpec) -> Run:
@@ -271,8 +298,7 @@ class RunStore:
         pd.DataFrame(progress.history).to_csv(partial / "history.csv", index=False)
         pd.DataFrame(progress.timing).to_csv(partial / "timing.csv", index=False)
         save_file(_on_host(student.state_dict()), partial / "weights.safetensors")
-        manifest = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        write_manifest(partial)
         partial.rename(self.path(spec))
 
     def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, dict[str, np.ndarray]]:
@@ -299,7 +325,7 @@ class RunStore:
     ) -> dict[str, np.ndarray]:
         """Arrays that belong to a run, from ``<run>/<folder>/<name>.npz``, or computed and kept there."""
         path = run.path / folder / f"{name}.npz"
-        found = _read_arrays(path)
+        found = _read_arrays(path) or run.packed.get(f"{folder}/{name}")
         if found is None:
             found = compute()
             path.parent.mkdir(exist_ok=True)
@@ -390,6 +416,12 @@ def _damage(path: Path, spec: RunSpec) -> str | None:
     except (OSError, ValueError, AttributeError) as error:
         return str(error)
     return None
+
+
+def write_manifest(folder: Path) -> None:
+    """The digests of a run's files, beside them."""
+    manifest = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
 def _sha256(path: Path) -> str:

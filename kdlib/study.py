@@ -33,8 +33,10 @@ from kdlib.inside import fields, traits
 from kdlib.models import ModelSpec
 from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
+from kdlib.probes.base import digest
 from kdlib.probes.external import EXTERNAL
 from kdlib.profile import TEACHERS, make, read_profile
+from kdlib.results import Records
 from kdlib.roles import roles
 from kdlib.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
@@ -64,6 +66,8 @@ class Study:
         data: the data root, as for :func:`kdlib.data.load`.
         overrides: as for :func:`kdlib.profile.read_profile`.
         should_stop, quiet: as for :class:`kdlib.runs.RunStore`.
+        results: a folder of published records, as :func:`kdlib.results.publish` writes it: its runs are taken
+            over, and no images are needed.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Study:
         overrides: dict | Iterable[str] = (),
         should_stop: Callable[[], bool] = lambda: False,
         quiet: bool = False,
+        results: str | Path | None = None,
     ):
         self.profile = read_profile(profile, overrides)
         output = Path(output) if output else PROJECT / "outputs"
@@ -84,19 +89,42 @@ class Study:
             "output": str(output),
             "data": str(data) if data else None,
             "overrides": overrides if isinstance(overrides, dict) else list(overrides),
+            "results": str(results) if results else None,
         }
         self.store = RunStore(output / "runs", data, should_stop=should_stop, quiet=quiet)
+        self.records = Records(results) if results else None
+        if self.records:
+            self.records.place(self.store)
         self.seeds: list[int] = self.profile["seeds"]
         self.directions: dict[str, dict] = self.profile["directions"]
 
     @cached_property
     def dataset(self) -> Dataset:
+        if self.records:
+            return self.records.dataset
         return self.store.dataset(make(DataSpec, self.profile["data"], "data"))
 
     @cached_property
     def test(self) -> Split:
         """The test images that every network is asked about; no run depends on how many they are."""
         return self.dataset.test.subset(self.profile.get("test_images"))
+
+    @cached_property
+    def few(self) -> Split:
+        """The test images on which networks are looked into."""
+        return self.dataset.test.subset(self.profile.get("inside_images"))
+
+    @cached_property
+    def test_digest(self) -> str:
+        return self._digest(self.test)
+
+    @cached_property
+    def few_digest(self) -> str:
+        return self._digest(self.few)
+
+    def _digest(self, split: Split) -> str:
+        """12 digits that name the images, in whose name answers about them are kept."""
+        return self.records.digest(len(split)) if self.records else digest(split.images)[:12]
 
     # ------------------------------------------------------------------------------------------ runs
 
@@ -158,8 +186,15 @@ class Study:
     def _ask_all(self, run: Run) -> None:
         self.store.predictions(run, self.stimuli)
         if self.profile.get("inside_images"):
-            traits(self.store, run, self.few, self.probes)
-            fields(self.store, run, self.few.images)
+            traits(self, run)
+            fields(self, run)
+
+    def finished(self) -> list[Run]:
+        """Every run of the study, teachers and yardsticks too, that is complete on disk."""
+        specs = [spec for member in self.members() for spec in member.spec.lineage()]
+        for seeds in yardstick_specs(self.store, self.yardstick_images).values():
+            specs += seeds
+        return [run for spec in {spec.id: spec for spec in specs}.values() if (run := self.store.load(spec))]
 
     def runs(self, direction: str, names: Iterable[str] = ()) -> dict[str, list[Run]]:
         """The finished runs by role, all or some only, one for each seed; trains what is missing."""
@@ -211,7 +246,7 @@ class Study:
     @cached_property
     def _external(self) -> tuple[dict[str, Stimuli], list[str]]:
         found, missing, root = {}, [], data_root(self.store.data_root)
-        for name in self.profile.get("external", []):
+        for name in [] if self.records else self.profile.get("external", []):
             source = EXTERNAL[name]
             try:
                 found |= source.load(root / source.folder, self.dataset.classes)
@@ -220,9 +255,21 @@ class Study:
         return found, missing
 
     def make_stimuli(self, probe: str) -> Stimuli:
-        """The images of one probe, from the cache where it has them."""
-        cache = cache_folder(self.store.data_root) / "probes"
-        return probes.stimuli(probe, self.test.images, self.test.labels, cache=cache)
+        """The images of one probe, from the cache where it has them; of published records only the labels."""
+        if self.records:
+            return self.records.stimuli(probe)
+        return probes.stimuli(probe, self.test.images, self.test.labels, cache=self._probe_cache)
+
+    @property
+    def _probe_cache(self) -> Path:
+        return cache_folder(self.store.data_root) / "probes"
+
+    @cached_property
+    def pictures(self) -> tuple[Dataset, dict[str, Stimuli]]:
+        """The images that notebooks show: the study's own, or the procedural set's where it has none."""
+        if self.records:
+            return self.records.pictures(self.probes, self._probe_cache)
+        return self.dataset, self.stimuli
 
     def evidence(self, direction: str) -> Evidence:
         """What every model of a direction answers to every probe, and what is seen inside it."""
@@ -247,19 +294,11 @@ class Study:
                 role: {probe: _stack(answer[probe] for answer in seeds) for probe in stimuli}
                 for role, seeds in answers.items()
             },
-            {
-                role: _stack(traits(self.store, run, self.few, self.probes) for run in seeds)
-                for role, seeds in runs.items()
-            }
+            {role: _stack(traits(self, run) for run in seeds) for role, seeds in runs.items()}
             if inside
             else {},
             self.dataset.chance,
         )
-
-    @cached_property
-    def few(self) -> Split:
-        """The test images on which networks are looked into."""
-        return self.dataset.test.subset(self.profile.get("inside_images"))
 
     # ----------------------------------------------------------------------------------------- tables
 
@@ -278,8 +317,9 @@ class Study:
 
     def augmented(self, epoch: int, count: int = 8) -> Tensor:
         """The first training images as the first seed's runs see them in an epoch: (count, 3, H, W)."""
-        plan = epoch_plan(len(self.dataset.train), self.seeds[0], epoch)
-        return augment(self.dataset.train.images[:count], plan.crop[:count], plan.flip[:count])
+        train = self.pictures[0].train
+        plan = epoch_plan(len(train), self.seeds[0], epoch)
+        return augment(train.images[:count], plan.crop[:count], plan.flip[:count])
 
     def probe_table(self) -> pd.DataFrame:
         """Every probe with its question, its baseline, its size and the name of its images."""

@@ -135,7 +135,11 @@ def _shape_bias(store: RunStore, run: Run, test: Split) -> float:
 
 def _far_near(store: RunStore, run: Run, test: Split) -> float:
     few = test.subset(LOOKED_INTO)
-    found = representations.interactions(run.network(store.device), few.images, few.labels)
+    found = store.kept(
+        run,
+        "interactions",
+        lambda: representations.interactions(run.network(store.device), few.images, few.labels),
+    )
     return found["far"].mean() / found["near"].mean()
 
 

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -7,7 +6,6 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
 
 from kdlib import figures, findings, inside
@@ -16,39 +14,10 @@ from kdlib.__main__ import main
 from kdlib.bench import step_costs
 from kdlib.data import CIFAR10_CLASSES
 from kdlib.inside import inside_table, likeness_table
-from kdlib.profile import PROFILES, profile_names, read_profile
+from kdlib.profile import profile_names, read_profile
 from kdlib.study import NOTEBOOKS, TEACHER_SEEDS, Study
 
-TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
-TINY_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 PLAN = {"teacher": "cnn", "student": "vit", "methods": ["lm", "crd"]}
-
-
-@pytest.fixture(scope="session")
-def minimal(tmp_path_factory) -> dict:
-    """The quick profile, every method and control, with tiny networks and few images, as a file."""
-    folder = tmp_path_factory.mktemp("study")
-    profile = yaml.safe_load((PROFILES / "quick.yml").read_text())
-    profile["data"] |= {"train_images": 120, "options": {"test_images": 200}}
-    fewer = [name for name in profile["probes"] if not name.startswith(("scramble_2", "grey", "pixel"))]
-    profile |= {"probes": fewer, "test_images": 200, "inside_images": 4, "yardstick_images": 64}
-    profile["training"] = {"epochs": 2, "batch_size": 16}
-    profile["hyper"] = {"crd": {"negatives": 32}}
-    profile = json.loads(json.dumps(profile))  # without the anchors, which share one object
-    for group in ("students", "teachers"):
-        for name, network in profile[group].items():
-            network["model"]["options"] = TINY_CNN if name.startswith("cnn") else TINY_VIT
-            network["training"]["epochs"] = 2
-    path = folder / "minimal.yml"
-    path.write_text(yaml.safe_dump(profile))
-    return {"profile": str(path), "output": str(folder / "outputs"), "data": str(folder / "data")}
-
-
-@pytest.fixture(scope="session")
-def finished(minimal) -> Study:
-    study = Study(**minimal, quiet=True)
-    study.train()
-    return study
 
 
 # ------------------------------------------------------------------------------------------- profiles
