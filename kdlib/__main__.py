@@ -63,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         "is the folder's",
     )
     with_training(with_study(command("train", train, "train what is missing; needs no Jupyter")))
+    study.add_argument(
+        "--notebooks", nargs="+", default=[], metavar="NAME", help="only these, e.g. 04_bias_analysis"
+    )
     publishing = with_study(command("publish", publish, "write the records that all figures follow from"))
     publishing.add_argument("--to", help="the folder (results/<profile>, in the project's directory)")
     with_study(command("probes", build_probes, "make the probes' images, with the time they take"))
@@ -132,7 +135,7 @@ def run_study(options: argparse.Namespace) -> int:
     elif failed := train(options):
         return failed
     study = _study(options, results=options.from_results)
-    run_notebooks(study)
+    run_notebooks(study, options.notebooks)
     return _report(study)
 
 

@@ -5,6 +5,8 @@ study.train()                                   # what is missing
 evidence = study.evidence("cnn_to_vit")         # every model's answers to every probe
 """
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +17,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from kdlib import probes
+from kdlib import __version__, probes
 from kdlib.bias.evidence import Evidence
 from kdlib.bias.tables import measure_table
 from kdlib.data import (
@@ -97,6 +99,15 @@ class Study:
             self.records.place(self.store)
         self.seeds: list[int] = self.profile["seeds"]
         self.directions: dict[str, dict] = self.profile["directions"]
+
+    @property
+    def command(self) -> str:
+        """What makes the study on the command line."""
+        given = {"profile": self.parameters["profile"], "from-results": self.parameters["results"]}
+        sets = self.parameters["overrides"]
+        sets = [f"{key}={value}" for key, value in sets.items()] if isinstance(sets, dict) else sets
+        words = [f"--{key} {value}" for key, value in given.items() if value]
+        return " ".join(["python -m kdlib study", *words, *(f"--set '{text}'" for text in sets)])
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -442,5 +453,14 @@ def make_report(study: Study) -> list[Path]:
         f"{study.profile['title']} — {study.dataset.source}, fingerprint {study.dataset.spec.fingerprint}"
     )
     title = "Can inductive biases be distilled across architectures?"
-    page = write_report(notebooks, study.folder / "report.html", title, subtitle)
+    target = study.folder / "report.html"
+    page = write_report(notebooks, target, title, subtitle, study.command, version())
     return [path for path in (page, write_pdf(page)) if path]
+
+
+def version() -> str:
+    """Of the code: the package's, and the commit where there is a repository."""
+    git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--exclude=*"]
+    found = subprocess.run(git, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    commit = f", commit {found.stdout.strip()}" if found and not found.returncode else ""
+    return f"kdlib {__version__}{commit}"

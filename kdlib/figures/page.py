@@ -35,7 +35,7 @@ class Page:
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
         plt.close(figure)
         width = round(figure.get_size_inches()[0] * 100)
-        display(Image(path, width=width, metadata={"alt": caption}))
+        display(Image(path, width=width, metadata={"alt": caption, "name": path.stem}))
         self._caption("Figure", caption)
 
     def table(self, table: pd.DataFrame, name: str, caption: str, show: pd.DataFrame | None = None) -> None:
