@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     publishing = with_study(command("publish", publish, "write the records that all figures follow from"))
     publishing.add_argument("--to", help="the folder (results/<profile>, in the project's directory)")
+    pages = with_study(command("pages", pages_of, "bring notebooks/, figures/ and README up to date"))
+    pages.add_argument("--from-results", metavar="FOLDER", required=True, help="as for study")
     with_study(command("probes", build_probes, "make the probes' images, with the time they take"))
     with_study(command("report", report, "join the executed notebooks into one HTML file (and PDF)"))
     timing = with_study(command("bench", bench, "time a step of every method beside the independent student"))
@@ -137,6 +139,15 @@ def run_study(options: argparse.Namespace) -> int:
     study = _study(options, results=options.from_results)
     run_notebooks(study, options.notebooks)
     return _report(study)
+
+
+def pages_of(options: argparse.Namespace) -> int:
+    from kdlib.pages import refresh
+
+    options.profile = Path(options.from_results).name
+    for path in refresh(_study(options, results=options.from_results)):
+        print(path)
+    return 0
 
 
 def report(options: argparse.Namespace) -> int:

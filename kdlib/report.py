@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from copy import copy
 from html import escape
 from itertools import chain, count
@@ -261,15 +262,22 @@ def references() -> str:
     return ChapterExporter().markdown2html({"resources": {"metadata": {"path": ""}}}, REFERENCES.read_text())
 
 
+def figures_of(path: Path) -> Iterator[tuple[str, str]]:
+    """The file's name and the caption of every figure that an executed notebook shows."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            name = get_metadata(output, "name", "image/png") if "metadata" in output else None
+            if name:
+                yield name, get_metadata(output, "alt", "image/png")
+
+
 def how_to_make(notebooks: list[Path], command: str) -> str:
     """For each chapter its figures, the files that hold them, and the command that makes them."""
     rows = []
     for number, path in enumerate(notebooks, start=1):
-        outputs = (output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", []))
-        names = [get_metadata(output, "name", "image/png") for output in outputs if "metadata" in output]
         listed = ", ".join(
             f"{number}.{place} <code>{escape(name)}</code>"
-            for place, name in enumerate(filter(None, names), start=1)
+            for place, (name, _) in enumerate(figures_of(path), start=1)
         )
         made_by = f"{command} --notebooks {path.stem}"
         rows.append(f"<tr><td>{number}</td><td>{listed}</td><td><code>{escape(made_by)}</code></td></tr>")

@@ -44,6 +44,12 @@ class Page:
         self._caption("Table", caption)
         display(HTML(_table_html(table if show is None else show, f"t{self.chapter}{self.counts['Table']}")))
 
+    def text(self, text: str, name: str) -> None:
+        """Show markdown, and keep it as ``<name>.md``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{name}.md").write_text(text, encoding="utf-8")
+        display(Markdown(text))
+
     def save(self, table: pd.DataFrame, name: str) -> None:
         """Keep a table as ``<chapter>_<name>.csv`` without showing it."""
         folder = self.folder / "tables"
