@@ -6,7 +6,7 @@ from kdlib.bias.evidence import INSIDE
 from kdlib.bias.measures import SMALLEST_EFFECTS
 from kdlib.bias.tables import side
 from kdlib.claims import Verdict, read_claims
-from kdlib.findings import original_sentence, original_table
+from kdlib.original import original_sentence, original_table
 from kdlib.roles import CONTROLS, direction_title, title_of
 
 BIASES = {  # what the study is about, as (measure, probe)
