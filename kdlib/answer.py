@@ -7,6 +7,7 @@ from kdlib.bias.measures import SMALLEST_EFFECTS
 from kdlib.bias.tables import side
 from kdlib.claims import Verdict, read_claims
 from kdlib.original import original_sentence, original_table
+from kdlib.profile import read_profile
 from kdlib.roles import CONTROLS, direction_title, title_of
 
 BIASES = {  # what the study is about, as (measure, probe)
@@ -32,11 +33,19 @@ def setting_sentence(study) -> str:
         family: network["model"]["name"] + f" for {_epochs(profile, network)} epochs"
         for family, network in profile["students"].items()
     }
+    planned = read_profile(study.parameters["profile"])["directions"].values()
+    run = {role for plan in study.directions.values() for role in _roles(plan)}
+    left = [title_of(role) for plan in planned for role in _roles(plan) if role not in run]
+    told = f" Not run yet of this profile: {', '.join(dict.fromkeys(left))}." if left else ""
     return (
         f"{data.source}: {len(data.train):,} training images, answers to {len(study.test):,} test images and "
         f"what is made of them; students are {' and '.join(names.values())}; {len(study.seeds)} seeds, each "
-        f"with teachers of its own; {len({member.spec.id for member in study.members()})} runs in all."
+        f"with teachers of its own; {len({member.spec.id for member in study.members()})} runs in all.{told}"
     )
+
+
+def _roles(plan: dict) -> list[str]:
+    return [*plan["methods"], *plan.get("controls", [])]
 
 
 def _epochs(profile: dict, network: dict) -> int:

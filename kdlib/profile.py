@@ -45,13 +45,7 @@ def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
         path = PROFILES / f"{check('profile', name, profile_names())}.yml"
     # Through JSON: YAML's anchors share one object, and an override is meant for one place.
     profile = json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    if not isinstance(overrides, dict):
-        pairs = [text.partition("=") for text in overrides]
-        for key, equals, value in pairs:
-            if not equals:
-                raise ValueError(f"override {key + value!r} is not of the form key=value")
-        overrides = {key: yaml.safe_load(value) for key, _, value in pairs}
-    for key, value in overrides.items():
+    for key, value in read_overrides(overrides).items():
         *parents, last = key.split(".")
         place = profile
         for part in parents:
@@ -59,6 +53,21 @@ def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
         place[last] = value
     _validate(profile)
     return profile
+
+
+def read_overrides(overrides: dict | Iterable[str]) -> dict:
+    """``["training.epochs=1"]`` as ``{"training.epochs": 1}``; a mapping as it is.
+
+    Raises:
+        ValueError: for a text that isn't ``key=value``.
+    """
+    if isinstance(overrides, dict):
+        return overrides
+    pairs = [text.partition("=") for text in overrides]
+    for key, equals, value in pairs:
+        if not equals:
+            raise ValueError(f"override {key + value!r} is not of the form key=value")
+    return {key: yaml.safe_load(value) for key, _, value in pairs}
 
 
 def _validate(profile: dict) -> None:

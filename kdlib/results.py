@@ -1,6 +1,6 @@
 """Published records: what all figures and tables need, without weights and without images.
 
-    <folder>/study.json   the data set's source and fingerprint, digests of the images that were asked about
+    <folder>/study.json   the profile's overrides, the data's source and fingerprint, digests of all images
              labels.npz   labels and sources of those images, probe by probe
              runs/<id>/   every run's files but its weights; kept.npz: its answers, and looks inside it
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from kdlib.data import PROJECT, DataError, Dataset, DataSpec, Split, load
 from kdlib.inside import inside_table, likeness_table
 from kdlib.probes import PROBES, Stimuli, stimuli
+from kdlib.profile import read_overrides
 from kdlib.runs import KEPT, Run, RunStore, write_manifest
 from kdlib.yardstick import yardstick_table
 
@@ -115,7 +116,7 @@ def publish(study, folder: str | Path) -> Path:
     (folder / "runs").mkdir(parents=True)
     asked = {name: made for name, made in study.stimuli.items() if name in PROBES}
     about = {
-        "title": study.profile["title"],
+        "overrides": read_overrides(study.parameters["overrides"]),
         "data": asdict(study.dataset.spec),
         "source": study.dataset.source,
         "classes": study.dataset.classes,

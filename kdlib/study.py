@@ -37,7 +37,7 @@ from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
 from kdlib.probes.base import digest
 from kdlib.probes.external import EXTERNAL
-from kdlib.profile import TEACHERS, make, read_profile
+from kdlib.profile import TEACHERS, make, read_overrides, read_profile
 from kdlib.results import Records
 from kdlib.roles import roles
 from kdlib.runs import Run, RunSpec, RunStore
@@ -82,7 +82,9 @@ class Study:
         quiet: bool = False,
         results: str | Path | None = None,
     ):
-        self.profile = read_profile(profile, overrides)
+        self.records = Records(results) if results else None
+        published = self.records.about["overrides"] if self.records else {}
+        self.profile = read_profile(profile, published | read_overrides(overrides))
         output = Path(output) if output else PROJECT / "outputs"
         self.folder = output / Path(profile).stem
         # What another process, or a notebook, needs to make the same study.
@@ -94,7 +96,6 @@ class Study:
             "results": str(results) if results else None,
         }
         self.store = RunStore(output / "runs", data, should_stop=should_stop, quiet=quiet)
-        self.records = Records(results) if results else None
         if self.records:
             self.records.place(self.store)
         self.seeds: list[int] = self.profile["seeds"]
