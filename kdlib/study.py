@@ -5,7 +5,6 @@ study.train()                                   # what is missing
 evidence = study.evidence("cnn_to_vit")         # every model's answers to every probe
 """
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -40,7 +39,6 @@ from kdlib.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
 from kdlib.yardstick import yardstick_specs
 
-NOTEBOOKS = PROJECT / "notebooks"
 TEACHER_SEEDS = 500  # teachers start from other weights than students, also where they are the same network
 
 
@@ -146,9 +144,12 @@ class Study:
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.runs.RunStore.get_all`."""
         specs = [member.spec for member in self.members()]
+        return list(self.store.get_all([*specs, *self.yardsticks], self._ask_all))
+
+    @property
+    def yardsticks(self) -> list[RunSpec]:
         known = yardstick_specs(self.store, self.yardstick_images)
-        trained = list(self.store.get_all(specs, self._ask_all))
-        return trained + list(self.store.get_all(spec for seeds in known.values() for spec in seeds))
+        return [spec for seeds in known.values() for spec in seeds]
 
     @property
     def yardstick_images(self) -> int:
@@ -156,6 +157,8 @@ class Study:
         return self.profile.get("yardstick_images", 4000)
 
     def _ask_all(self, run: Run) -> None:
+        if run.spec.data != self.dataset.spec:  # a yardstick, which is asked other things
+            return
         self.store.predictions(run, self.stimuli)
         if self.profile.get("inside_images"):
             traits(self.store, run, self.few, self.probes)
@@ -169,22 +172,6 @@ class Study:
         for member in wanted:
             found.setdefault(member.role, []).append(ready[member.spec.id])
         return found
-
-    def status(self) -> pd.DataFrame:
-        """Every run, and how far it is."""
-        rows = []
-        for member in self.members():
-            done = self.store.path(member.spec).is_dir()
-            rows.append(
-                {
-                    "run": member.spec.id,
-                    "direction": member.direction,
-                    "role": member.role,
-                    "seed": member.seed,
-                    "state": "done" if done else "left",
-                }
-            )
-        return pd.DataFrame(rows)
 
     # ---------------------------------------------------------------------------------------- answers
 
@@ -221,6 +208,7 @@ class Study:
 
     def make_stimuli(self, probe: str) -> Stimuli:
         """The images of one probe, from the cache where it has them."""
+        self.store.stop_if_asked(f"before making {probe}")
         cache = cache_folder(self.store.data_root) / "probes"
         return probes.stimuli(probe, self.test.images, self.test.labels, cache=cache)
 
@@ -369,38 +357,3 @@ def _stack(runs: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """One row a run."""
     runs = list(runs)
     return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
-
-
-# --------------------------------------------------------------------------------- notebooks, report
-
-
-def run_notebooks(study: Study, names: Iterable[str] = ()) -> list[Path]:
-    """Execute the numbered notebooks with papermill; the executed copies go to ``<folder>/notebooks``."""
-    import papermill
-
-    sources = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
-    names = [check("notebook", name, [path.stem for path in sources]) for name in names]
-    target = study.folder / "notebooks"
-    target.mkdir(parents=True, exist_ok=True)
-    done = []
-    for source in sources:
-        if names and source.stem not in names:
-            continue
-        print(f"notebook {source.stem}", file=sys.stderr)
-        executed = target / source.name
-        papermill.execute_notebook(source, executed, study.parameters, progress_bar=False)
-        done.append(executed)
-    return done
-
-
-def make_report(study: Study) -> list[Path]:
-    """Join the executed notebooks into ``<folder>/report.html``, and a PDF where there is a browser."""
-    from kdlib.report import write_pdf, write_report
-
-    notebooks = [study.folder / "notebooks" / path.name for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
-    subtitle = (
-        f"{study.profile['title']} — {study.dataset.source}, fingerprint {study.dataset.spec.fingerprint}"
-    )
-    title = "Can inductive biases be distilled across architectures?"
-    page = write_report(notebooks, study.folder / "report.html", title, subtitle)
-    return [path for path in (page, write_pdf(page)) if path]

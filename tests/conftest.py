@@ -1,6 +1,8 @@
 """Small things that many tests use."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -63,3 +65,15 @@ def cifar10_root() -> Path:
     if not root or not any((Path(root) / name).is_dir() for name in ("cifar10", "cifar-10-batches-py")):
         pytest.skip("no CIFAR-10 images: KDLIB_DATA names no folder that has them")
     return Path(root)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own with room for 1 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a file system can be mounted by root on Linux only")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
