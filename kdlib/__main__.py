@@ -2,13 +2,13 @@
 
 import argparse
 import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+
+from kdlib.stop import STOPPED, Stop, Stopped
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,6 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
         return options.command(options) or 0
     except BrokenPipeError:
         return 0
+    except Stopped as stopped:
+        print(f"{stopped}; the same command goes on from there", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
@@ -53,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     def with_training(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--jobs", type=int, default=1, help="processes that share the runs (1)")
         sub.add_argument("--time-limit", type=float, metavar="MINUTES", help="stop at the next checkpoint")
+        sub.add_argument("--helper", action="store_true", help=argparse.SUPPRESS)  # started by --jobs
 
     study = with_study(command("study", run_study, "train, run all notebooks, write the report"))
     with_training(study)
@@ -74,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     with_study(command("report", report, "join the executed notebooks into one HTML file (and PDF)"))
     timing = with_study(command("bench", bench, "time a step of every method beside the independent student"))
     timing.add_argument("--rounds", type=int, default=7, help="how often the methods take turns (7)")
-    with_study(command("status", status, "what is done and what is left"))
+    state = with_study(command("status", status, "what is done, what is left, and how long that may take"))
+    state.add_argument("--json", action="store_true", help="the table for programs")
     listing = command("list", list_names, "list what can be named")
     listing.add_argument("kind", choices=("methods", "probes", "profiles", "models"))
     return parser
@@ -86,58 +91,53 @@ def _study(options: argparse.Namespace, **more):
     return Study(options.profile, options.output, options.data, options.set, **more)
 
 
-def train(options: argparse.Namespace) -> int:
+def train(options: argparse.Namespace) -> None:
+    with Stop(options.time_limit, options.helper) as stop:
+        _train(options, stop)
+
+
+def _train(options: argparse.Namespace, stop: Stop):
     """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks."""
+    from kdlib.runs import RunsFailed
+
     if options.jobs < 1:
         raise ValueError(f"--jobs {options.jobs}: give at least 1")
-    from kdlib.runs import Stopped
-
-    deadline = time.monotonic() + 60 * options.time_limit if options.time_limit else float("inf")
-    study = _study(options, should_stop=lambda: time.monotonic() > deadline)
+    study = _study(options, should_stop=stop)
     study.dataset  # decoded once, before the helpers look for it  # noqa: B018
-    helpers = []
     if options.jobs > 1:
         threads = max(1, (os.cpu_count() or 1) // options.jobs)
         torch.set_num_threads(threads)
-        words = [sys.executable, "-m", "kdlib", "train", f"--profile={options.profile}"]
+        words = [sys.executable, "-m", "kdlib", "train", "--helper", f"--profile={options.profile}"]
         words += [f"--set={text}" for text in options.set]
         for name in ("output", "data", "time_limit"):
             value = getattr(options, name)
             words += [f"--{name.replace('_', '-')}={value}"] if value is not None else []
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        helpers = [
-            subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
-            for _ in range(options.jobs - 1)
-        ]
+        for _ in range(options.jobs - 1):
+            stop.help(words, os.environ | {"OMP_NUM_THREADS": str(threads)})
     try:
         runs = study.train()
-    except Stopped as stopped:
-        print(f"{stopped}; the same command goes on from there", file=sys.stderr)
-        return 3
-    except BaseException:
-        for helper in helpers:
-            helper.send_signal(signal.SIGTERM)
+    except RunsFailed:
+        if options.helper:  # who started it finds the same, and tells
+            return None
         raise
-    finally:
-        failed = [helper for helper in helpers if helper.wait()]
-    if failed:
-        print(f"{len(failed)} of {options.jobs} processes failed; their messages are above", file=sys.stderr)
     for run in runs:
         if run.diverged:
             print(f"diverged: {run.spec.label} ({run.path})", file=sys.stderr)
     print(f"{len(runs)} runs are complete under {study.store.root}")
-    return 0
+    return study
 
 
 def run_study(options: argparse.Namespace) -> int:
-    from kdlib.study import run_notebooks
+    from kdlib.notebooks import run_notebooks
 
     if options.from_results:
         options.profile = Path(options.from_results).name
-    elif failed := train(options):
-        return failed
-    study = _study(options, results=options.from_results)
-    run_notebooks(study, options.notebooks)
+        study = _study(options, results=options.from_results)
+        run_notebooks(study, options.notebooks)
+    else:
+        with Stop(options.time_limit) as stop:
+            study = _train(options, stop)
+            run_notebooks(study, options.notebooks)
     return _report(study)
 
 
@@ -155,7 +155,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _report(study) -> int:
-    from kdlib.study import make_report
+    from kdlib.notebooks import make_report
 
     for path in make_report(study):
         print(path)
@@ -165,11 +165,13 @@ def _report(study) -> int:
 def publish(options: argparse.Namespace) -> int:
     from kdlib.data import PROJECT
     from kdlib.results import publish as write
+    from kdlib.status import status_table
 
     study = _study(options)
-    left = [row for row in study.status().itertuples() if row.state != "done"]
-    if left:
-        raise ValueError(f"{len(left)} of the study's runs are not done; train them before it is published")
+    states = status_table(study).state.value_counts()
+    if set(states.index) - {"done", "diverged"}:
+        told = ", ".join(f"{count} {state}" for state, count in states.items())
+        raise ValueError(f"the study is not finished ({told}); train it before it is published")
     print(write(study, options.to or PROJECT / "results" / study.folder.name))
     return 0
 
@@ -201,10 +203,16 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    table = _study(options).status()
-    print(table.to_string(index=False))
-    counts = table.drop_duplicates("run")["state"].value_counts()
-    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    from kdlib.status import status_table, summary
+
+    table = status_table(_study(options))
+    if options.json:
+        print(table.to_json(orient="records", indent=1))
+        return 0
+    print(table.drop(columns=["seconds", "error"]).to_string(index=False))
+    for row in table[table.error != ""].drop_duplicates("run").itertuples():
+        print(f"{row.run} failed: {row.error}")
+    print(summary(table))
     return 0
 
 

@@ -7,6 +7,8 @@ identity. Augmentation works on whole batches where the data lies, and is a func
 import hashlib
 import json
 import os
+import shutil
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 from tqdm.auto import tqdm
 
-from kdlib import procedural
+from kdlib import disk, procedural
 from kdlib.names import check
 
 PROJECT = Path(__file__).parents[1]
@@ -276,12 +278,15 @@ def _decoded_once(
     key = hashlib.sha256(json.dumps([name, listing]).encode()).hexdigest()[:12]
     folder = cache_folder(root) / f"{name}-{key}"
     with FileLock(f"{folder}.lock"):
+        if folder.is_dir() and (problem := disk.damage(folder)):
+            warnings.warn(f"{folder} is damaged ({problem}): decoded again", stacklevel=2)
+            shutil.rmtree(folder)
         if not folder.is_dir():
-            partial = folder.with_name(f"{folder.name}.partial")
-            partial.mkdir(exist_ok=True)
-            for part, array in decode().items():
-                np.save(partial / f"{part}.npy", array)
-            partial.rename(folder)
+            with disk.written(folder) as partial:
+                partial.mkdir()
+                for part, array in decode().items():
+                    np.save(partial / f"{part}.npy", array)
+                disk.seal(partial)
     # Copy-on-write: torch asks for writable memory, and the file stays as it is.
     arrays = {path.stem: torch.from_numpy(np.load(path, mmap_mode="c")) for path in folder.glob("*.npy")}
     return (

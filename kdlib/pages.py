@@ -7,8 +7,9 @@ from pathlib import Path
 import nbformat
 
 from kdlib.data import PROJECT
+from kdlib.notebooks import NOTEBOOKS
 from kdlib.report import figures_of, read_notebook
-from kdlib.study import NOTEBOOKS, Study
+from kdlib.study import Study
 
 BEGIN, END = "<!-- answer: made by `make notebooks` -->", "<!-- end of answer -->"
 INDEX = """# Figures

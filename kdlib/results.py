@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdlib import disk
 from kdlib.data import PROJECT, DataError, Dataset, DataSpec, Split, load
 from kdlib.inside import inside_table, likeness_table
 from kdlib.probes import PROBES, Stimuli, stimuli
 from kdlib.profile import read_overrides
-from kdlib.runs import KEPT, Run, RunStore, write_manifest
+from kdlib.runs import KEPT, Run, RunStore
 from kdlib.yardstick import yardstick_table
 
 TEXTS = ("spec.json", "record.json", "history.csv", "timing.csv")
@@ -94,10 +95,8 @@ class Records:
             with store.lock(source.name):
                 target = store.root / source.name
                 if not target.is_dir():
-                    partial = target.with_name(f"{target.name}.partial")
-                    shutil.rmtree(partial, ignore_errors=True)
-                    shutil.copytree(source, partial)
-                    partial.rename(target)
+                    with disk.written(target) as partial:
+                        shutil.copytree(source, partial)
 
 
 def _without_images(labels: Tensor) -> Split:
@@ -153,8 +152,8 @@ def _pack(run: Run, target: Path, asked: dict[str, Stimuli]) -> None:
         for name, values in kept.items():
             if sure or name == "predicted":
                 arrays[f"{place}/{name}"] = _compact(values)
-    np.savez_compressed(target / KEPT, **arrays)
-    write_manifest(target)
+    disk.write_arrays(target / KEPT, arrays)
+    disk.seal(target)
 
 
 def _compact(values: np.ndarray) -> np.ndarray:

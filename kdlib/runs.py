@@ -7,15 +7,14 @@
 
     spec.json  record.json (status, classes, environment)  history.csv  timing.csv  weights.safetensors
     manifest.json (sha256 of the files above)  predictions/<probe>-<images' sha256>.npz  inside/<what>.npz
+
+Beside it lie its lock, a checkpoint while it is unfinished, and the error, if its last attempt ended in one.
 """
 
-import errno
 import hashlib
 import json
-import os
-import platform
-import shutil
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,24 +24,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from kdlib import __version__
+from kdlib import disk
 from kdlib.data import Dataset, DataSpec, load
+from kdlib.environment import environment
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec, Network
 from kdlib.probes import Stimuli
+from kdlib.stop import Stopped
 from kdlib.train import Progress, Training, fit, predict_logits
 
 KEPT = "kept.npz"  # what was kept of a published run: its answers and looks inside it, in one file
 
+ANSWER = ("predicted", "confidence", "confidence_label", "squares")  # what is kept of every answer
 
-class Stopped(RuntimeError):
-    """Training stopped at a checkpoint, as asked; the same call goes on from there."""
+
+class RunsFailed(RuntimeError):
+    """Some runs ended in errors; the others are complete."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Run:
     def packed(self) -> dict[str, dict[str, np.ndarray]]:
         """The arrays of a published run, by "<folder>/<name>"."""
         found: dict[str, dict[str, np.ndarray]] = {}
-        for key, array in (_read_arrays(self.path / KEPT) or {}).items():
+        for key, array in (disk.read_arrays(self.path / KEPT) or {}).items():
             place, _, name = key.rpartition("/")
             found.setdefault(place, {})[name] = array
         return found
@@ -124,7 +125,7 @@ class Run:
     def everything_kept(self) -> dict[str, dict[str, np.ndarray]]:
         """Answers and looks inside, by "<folder>/<name>"."""
         files = [path for folder in ("predictions", "inside") for path in (self.path / folder).glob("*.npz")]
-        loose = {f"{path.parent.name}/{path.stem}": _read_arrays(path) for path in sorted(files)}
+        loose = {f"{path.parent.name}/{path.stem}": disk.read_arrays(path) for path in sorted(files)}
         return self.packed | {place: arrays for place, arrays in loose.items() if arrays}
 
     def network(self, device: torch.device | str = "cpu") -> Network:
@@ -153,7 +154,8 @@ class RunStore:
         root: the directory; made if it isn't there.
         data_root: where data sets lie, as for :func:`kdlib.data.load`.
         device: where to train; CUDA if there is a GPU.
-        should_stop: asked after every epoch; if it says yes, training stops with :class:`Stopped`.
+        should_stop: asked after every epoch, and between runs and answers; if it says yes, work stops with
+            :class:`kdlib.stop.Stopped`.
         quiet: no progress bars.
     """
 
@@ -184,12 +186,29 @@ class RunStore:
     def path(self, spec: RunSpec) -> Path:
         return self.root / spec.id
 
+    def beside(self, spec: RunSpec, kind: str) -> Path:
+        """What lies beside a run: its "lock", its "checkpoint", or of what its last attempt "failed"."""
+        suffix = {"lock": "lock", "checkpoint": "checkpoint.safetensors", "failed": "failed.txt"}[kind]
+        return self.root / f"{spec.id}.{suffix}"
+
+    def failure(self, spec: RunSpec) -> str | None:
+        """The error that the run's last attempt ended in, if it did: a line."""
+        path = self.beside(spec, "failed")
+        return path.read_text(errors="replace").partition("\n")[0] if path.exists() else None
+
+    def stop_if_asked(self, where: str) -> None:
+        """Raise :class:`kdlib.stop.Stopped` if asked to; all that is done is kept."""
+        if self.should_stop():
+            raise Stopped(f"stopped {where}")
+
     def load(self, spec: RunSpec) -> Run | None:
         """The finished run, or None; a damaged directory is set aside with a warning, and counts as none."""
         path = self.path(spec)
         if not path.is_dir():
             return None
-        problem = _damage(path, spec)
+        problem = disk.damage(path)
+        if not problem and json.loads((path / "spec.json").read_text()) != json.loads(spec.as_json()):
+            problem = "spec.json is of another run"
         if problem:
             aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
             path.rename(aside)
@@ -202,9 +221,9 @@ class RunStore:
 
         Raises:
             Stopped: if ``should_stop`` said so; what is done is kept in a checkpoint.
-            OSError: if the disk is full; finished runs and the last checkpoint stay as they were.
+            DiskFull: if the disk is full; finished runs and the last checkpoint stay as they were.
         """
-        with self.lock(spec.id):
+        with self.lock(spec.id), self._failure_kept(spec):
             return self.load(spec) or self._train(spec)
 
     def get_all(
@@ -212,35 +231,87 @@ class RunStore:
     ) -> Iterator[Run]:
         """All runs, teachers first, in the order in which they are ready.
 
-        Runs that another process is training are left to it, so that several processes share one list.
+        Runs that another process is training are left to it, so that several processes share one list. A run
+        that fails, here or there, is passed over, and so are its students.
 
         Args:
             then: called with each run while no other process can have it, e.g. to ask it something.
+
+        Raises:
+            RunsFailed: at the end, if some failed.
+            Stopped, DiskFull: at once, as for :meth:`get`.
         """
         waiting = {spec.id: spec for member in specs for spec in member.lineage()}
+        count, start, lost = len(waiting), time.time(), {}
         while waiting:
             busy = True
             for key, spec in list(waiting.items()):
-                if spec.teacher and spec.teacher.id in waiting:
+                teacher = spec.teacher.id if spec.teacher else None
+                if teacher in waiting:
                     continue
                 try:
-                    with self.lock(spec.id, timeout=0):
-                        run = self.load(spec) or self._train(spec)
-                        then(run)
+                    run = None if teacher in lost else self._get_now(spec, then, start)
                 except Timeout:
                     continue
                 busy = False
                 del waiting[key]
-                yield run
+                if run:
+                    yield run
+                else:
+                    lost[key] = spec
             if busy:
+                self.stop_if_asked("while other processes train")
                 time.sleep(1)
+        if lost:
+            failed = [spec for spec in lost.values() if not spec.teacher or spec.teacher.id not in lost]
+            told = [f"{spec.label}: {self.failure(spec)}" for spec in failed]
+            if len(lost) > len(failed):
+                told.append(f"{len(lost) - len(failed)} left out, as their teacher failed")
+            raise RunsFailed(f"{len(failed)} of {count} runs failed: {'; '.join(told)}")
+
+    def _get_now(self, spec: RunSpec, then: Callable[[Run], None], start: float) -> Run | None:
+        """The run, or None if it fails, or another process has failed at it since the start.
+
+        Raises:
+            Timeout: if another process has it.
+        """
+        with self.lock(spec.id, timeout=0):
+            failed = self.beside(spec, "failed")
+            if failed.exists() and failed.stat().st_mtime > start:
+                return None
+            try:
+                with self._failure_kept(spec):
+                    run = self.load(spec)
+                    if not run:
+                        self.stop_if_asked(f"before {spec.label}")
+                        run = self._train(spec)
+                    then(run)
+                    return run
+            except (Stopped, disk.DiskFull):
+                raise
+            except Exception:  # one run's error, which is kept
+                return None
+
+    def lock(self, run_id: str, timeout: float = -1):
+        """Held, nobody else writes in the run's directory or beside it; who has it may take it again."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.root / f"{run_id}.lock", is_singleton=True).acquire(timeout=timeout)
 
     @contextmanager
-    def lock(self, run_id: str, timeout: float = -1):
-        """Held by whoever trains, or puts in place, a run; the operating system frees it with the process."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / f"{run_id}.lock", timeout=timeout):
-            yield
+    def _failure_kept(self, spec: RunSpec) -> Iterator[None]:
+        """Keep beside the run the error that an attempt ends in: its line, and where it came from."""
+        path = self.beside(spec, "failed")
+        try:
+            with disk.room_for(self.path(spec)):
+                yield
+        except (Stopped, disk.DiskFull):
+            raise
+        except Exception as error:
+            line = " ".join(traceback.format_exception_only(error)[-1].split())
+            with disk.written(path) as partial:
+                partial.write_text(f"{line}\n\n{traceback.format_exc()}")
+            raise
+        path.unlink(missing_ok=True)
 
     def _train(self, spec: RunSpec) -> Run:
         teacher_run = self.get(spec.teacher) if spec.teacher else None
@@ -254,15 +325,13 @@ class RunStore:
             teacher = teacher_run.network(self.device).requires_grad_(False) if teacher_run else None
             torch.manual_seed(spec.seed)
             method.build(student, teacher, data.train)
-            checkpoint = self.root / f"{spec.id}.checkpoint.safetensors"
+            checkpoint = self.beside(spec, "checkpoint")
 
             def after_epoch(progress: Progress) -> None:
                 unfinished = len(progress.history) < spec.training.epochs and not progress.diverged
                 if unfinished:
-                    with _complain_if_full(checkpoint):
-                        _write_checkpoint(checkpoint, progress)
-                    if self.should_stop():
-                        raise Stopped(f"stopped {spec.label} after epoch {len(progress.history)}")
+                    progress.write(checkpoint)
+                    self.stop_if_asked(f"{spec.label} after epoch {len(progress.history)}")
 
             progress = fit(
                 student.to(self.device),
@@ -271,20 +340,16 @@ class RunStore:
                 data,
                 spec.training,
                 spec.seed,
-                resume=_read_checkpoint(checkpoint),
+                resume=Progress.read(checkpoint),
                 after_epoch=after_epoch,
                 label=spec.label,
                 quiet=self.quiet,
             )
-        with _complain_if_full(self.path(spec)):
-            self._write(spec, student, method, progress, data)
+        self._write(spec, student, method, progress, data)
         checkpoint.unlink(missing_ok=True)
         return Run(spec, self.path(spec))
 
     def _write(self, spec: RunSpec, student: Network, method, progress: Progress, data: Dataset) -> None:
-        partial = self.path(spec).with_name(f"{spec.id}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
         record = {
             "status": "diverged" if progress.diverged else "finished",
             "classes": list(data.classes),
@@ -293,13 +358,14 @@ class RunStore:
             "method_parameters": sum(p.numel() for p in method.parameters()),
             "environment": environment(self.device),
         }
-        (partial / "spec.json").write_text(json.dumps(asdict(spec), indent=1, sort_keys=True))
-        (partial / "record.json").write_text(json.dumps(record, indent=1))
-        pd.DataFrame(progress.history).to_csv(partial / "history.csv", index=False)
-        pd.DataFrame(progress.timing).to_csv(partial / "timing.csv", index=False)
-        save_file(_on_host(student.state_dict()), partial / "weights.safetensors")
-        write_manifest(partial)
-        partial.rename(self.path(spec))
+        with disk.written(self.path(spec)) as folder:
+            folder.mkdir()
+            (folder / "spec.json").write_text(json.dumps(asdict(spec), indent=1, sort_keys=True))
+            (folder / "record.json").write_text(json.dumps(record, indent=1))
+            pd.DataFrame(progress.history).to_csv(folder / "history.csv", index=False)
+            pd.DataFrame(progress.timing).to_csv(folder / "timing.csv", index=False)
+            save_file(disk.on_host(student.state_dict()), folder / "weights.safetensors")
+            disk.seal(folder)
 
     def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, dict[str, np.ndarray]]:
         """What the student says of each probe's images, from the disk or by asking it.
@@ -311,9 +377,10 @@ class RunStore:
         """
         answers, network = {}, cache(lambda: run.network(self.device))  # built once, and only if needed
         for probe, made in stimuli.items():
-            found = self.kept(
-                run, f"{probe}-{made.sha256[:12]}", lambda made=made: _ask(network(), made), "predictions"
-            )
+            name, wanted = f"{probe}-{made.sha256[:12]}", ANSWER
+            if made.texture_labels is not None:
+                wanted += ("confidence_texture",)
+            found = self.kept(run, name, lambda made=made: _ask(network(), made), "predictions", wanted)
             answers[probe] = {
                 name: array.astype(np.int64 if name == "predicted" else np.float32)
                 for name, array in found.items()
@@ -321,30 +388,29 @@ class RunStore:
         return answers
 
     def kept(
-        self, run: Run, name: str, compute: Callable[[], dict[str, np.ndarray]], folder: str = "inside"
+        self,
+        run: Run,
+        name: str,
+        compute: Callable[[], dict[str, np.ndarray]],
+        folder: str = "inside",
+        wanted: Iterable[str] = (),
     ) -> dict[str, np.ndarray]:
-        """Arrays that belong to a run, from ``<run>/<folder>/<name>.npz``, or computed and kept there."""
+        """Arrays that belong to a run, from ``<run>/<folder>/<name>.npz``, or computed and kept there.
+
+        Args:
+            wanted: names of arrays; a file without one of them is computed anew.
+
+        Raises:
+            Stopped: if ``should_stop`` said so before anything had to be computed.
+        """
         path = run.path / folder / f"{name}.npz"
-        found = _read_arrays(path) or run.packed.get(f"{folder}/{name}")
-        if found is None:
-            found = compute()
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_suffix(f".partial-{os.getpid()}")
-            with _complain_if_full(path), partial.open("wb") as file:
-                np.savez_compressed(file, **found)
-            partial.replace(path)
+        with self.lock(run.spec.id):
+            found = disk.read_arrays(path, wanted) or run.packed.get(f"{folder}/{name}")
+            if found is None:
+                self.stop_if_asked(f"before {name} of {run.spec.label}")
+                found = compute()
+                disk.write_arrays(path, found)
         return found
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # whatever a damaged zip archive makes NumPy raise
-        warnings.warn(f"{path} is damaged ({error}): made again", stacklevel=3)
-        return None
 
 
 def _ask(network: Network, stimuli: Stimuli) -> dict[str, np.ndarray]:
@@ -357,86 +423,3 @@ def _ask(network: Network, stimuli: Stimuli) -> dict[str, np.ndarray]:
     found |= {"confidence": confidence, "squares": share.square().sum(1)}
     found = {name: array.half().numpy() for name, array in found.items()}
     return {"predicted": predicted.to(torch.int16).numpy(), **found}
-
-
-def environment(device: torch.device) -> dict[str, str | int]:
-    """What a number depends on beside its spec."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "kdlib": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "device": gpu or _processor(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _on_host(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-
-
-def _write_checkpoint(path: Path, progress: Progress) -> None:
-    rows = {"history": json.dumps(progress.history), "timing": json.dumps(progress.timing)}
-    partial = path.with_suffix(".partial")
-    save_file(_on_host(progress.tensors), partial, metadata=rows)
-    partial.replace(path)
-
-
-def _read_checkpoint(path: Path) -> Progress | None:
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            rows = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Progress(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        warnings.warn(f"checkpoint {path} is damaged ({error}): training starts anew", stacklevel=2)
-        return None
-
-
-def _damage(path: Path, spec: RunSpec) -> str | None:
-    """What is wrong with a run's directory, or None."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        for name, digest in manifest.items():
-            if _sha256(path / name) != digest:
-                return f"{name} has changed"
-        if json.loads((path / "spec.json").read_text()) != json.loads(spec.as_json()):
-            return "spec.json is of another run"
-    except (OSError, ValueError, AttributeError) as error:
-        return str(error)
-    return None
-
-
-def write_manifest(folder: Path) -> None:
-    """The digests of a run's files, beside them."""
-    manifest = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@contextmanager
-def _complain_if_full(path: Path):
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
-            raise
-        raise OSError(
-            errno.ENOSPC,
-            f"the disk is full: {path.name} could not be written under {path.parent}; no finished run is "
-            "lost; free some space and give the same command again",
-        ) from error

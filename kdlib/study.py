@@ -5,9 +5,6 @@ study.train()                                   # what is missing
 evidence = study.evidence("cnn_to_vit")         # every model's answers to every probe
 """
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -17,7 +14,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from kdlib import __version__, probes
+from kdlib import probes
 from kdlib.bias.evidence import Evidence
 from kdlib.bias.tables import measure_table
 from kdlib.data import (
@@ -44,7 +41,6 @@ from kdlib.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
 from kdlib.yardstick import yardstick_specs
 
-NOTEBOOKS = PROJECT / "notebooks"
 TEACHER_SEEDS = 500  # teachers start from other weights than students, also where they are the same network
 
 
@@ -186,9 +182,12 @@ class Study:
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.runs.RunStore.get_all`."""
         specs = [member.spec for member in self.members()]
+        return list(self.store.get_all([*specs, *self.yardsticks], self._ask_all))
+
+    @property
+    def yardsticks(self) -> list[RunSpec]:
         known = yardstick_specs(self.store, self.yardstick_images)
-        trained = list(self.store.get_all(specs, self._ask_all))
-        return trained + list(self.store.get_all(spec for seeds in known.values() for spec in seeds))
+        return [spec for seeds in known.values() for spec in seeds]
 
     @property
     def yardstick_images(self) -> int:
@@ -196,6 +195,8 @@ class Study:
         return self.profile.get("yardstick_images", 4000)
 
     def _ask_all(self, run: Run) -> None:
+        if run.spec.data != self.dataset.spec:  # a yardstick, which is asked other things
+            return
         self.store.predictions(run, self.stimuli)
         if self.profile.get("inside_images"):
             traits(self, run)
@@ -203,9 +204,7 @@ class Study:
 
     def finished(self) -> list[Run]:
         """Every run of the study, teachers and yardsticks too, that is complete on disk."""
-        specs = [spec for member in self.members() for spec in member.spec.lineage()]
-        for seeds in yardstick_specs(self.store, self.yardstick_images).values():
-            specs += seeds
+        specs = [spec for member in self.members() for spec in member.spec.lineage()] + self.yardsticks
         return [run for spec in {spec.id: spec for spec in specs}.values() if (run := self.store.load(spec))]
 
     def runs(self, direction: str, names: Iterable[str] = ()) -> dict[str, list[Run]]:
@@ -216,22 +215,6 @@ class Study:
         for member in wanted:
             found.setdefault(member.role, []).append(ready[member.spec.id])
         return found
-
-    def status(self) -> pd.DataFrame:
-        """Every run, and how far it is."""
-        rows = []
-        for member in self.members():
-            done = self.store.path(member.spec).is_dir()
-            rows.append(
-                {
-                    "run": member.spec.id,
-                    "direction": member.direction,
-                    "role": member.role,
-                    "seed": member.seed,
-                    "state": "done" if done else "left",
-                }
-            )
-        return pd.DataFrame(rows)
 
     # ---------------------------------------------------------------------------------------- answers
 
@@ -270,6 +253,7 @@ class Study:
         """The images of one probe, from the cache where it has them; of published records only the labels."""
         if self.records:
             return self.records.stimuli(probe)
+        self.store.stop_if_asked(f"before making {probe}")
         return probes.stimuli(probe, self.test.images, self.test.labels, cache=self._probe_cache)
 
     @property
@@ -421,47 +405,3 @@ def _stack(runs: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """One row a run."""
     runs = list(runs)
     return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
-
-
-# --------------------------------------------------------------------------------- notebooks, report
-
-
-def run_notebooks(study: Study, names: Iterable[str] = ()) -> list[Path]:
-    """Execute the numbered notebooks with papermill; the executed copies go to ``<folder>/notebooks``."""
-    import papermill
-
-    sources = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
-    names = [check("notebook", name, [path.stem for path in sources]) for name in names]
-    target = study.folder / "notebooks"
-    target.mkdir(parents=True, exist_ok=True)
-    done = []
-    for source in sources:
-        if names and source.stem not in names:
-            continue
-        print(f"notebook {source.stem}", file=sys.stderr)
-        executed = target / source.name
-        papermill.execute_notebook(source, executed, study.parameters, progress_bar=False)
-        done.append(executed)
-    return done
-
-
-def make_report(study: Study) -> list[Path]:
-    """Join the executed notebooks into ``<folder>/report.html``, and a PDF where there is a browser."""
-    from kdlib.report import write_pdf, write_report
-
-    notebooks = [study.folder / "notebooks" / path.name for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
-    subtitle = (
-        f"{study.profile['title']} — {study.dataset.source}, fingerprint {study.dataset.spec.fingerprint}"
-    )
-    title = "Can inductive biases be distilled across architectures?"
-    target = study.folder / "report.html"
-    page = write_report(notebooks, target, title, subtitle, study.command, version())
-    return [path for path in (page, write_pdf(page)) if path]
-
-
-def version() -> str:
-    """Of the code: the package's, and the commit where there is a repository."""
-    git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--exclude=*"]
-    found = subprocess.run(git, capture_output=True, text=True, check=False) if shutil.which("git") else None
-    commit = f", commit {found.stdout.strip()}" if found and not found.returncode else ""
-    return f"kdlib {__version__}{commit}"

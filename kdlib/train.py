@@ -5,12 +5,15 @@ rest from the global generator, which is seeded anew for every epoch. So all met
 batches, and a run that goes on from a checkpoint ends as if it had never stopped.
 """
 
+import json
 import math
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from timm.optim import param_groups_weight_decay
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
+from kdlib import disk
 from kdlib.data import Dataset, Split, augment, epoch_plan
 from kdlib.methods import Batch, Method
 from kdlib.models import Network
@@ -54,6 +58,22 @@ class Progress:
     @property
     def diverged(self) -> bool:
         return bool(self.history) and not math.isfinite(self.history[-1]["loss"])
+
+    def write(self, path: Path) -> None:
+        rows = {"history": json.dumps(self.history), "timing": json.dumps(self.timing)}
+        disk.write_tensors(path, self.tensors, rows)
+
+    @classmethod
+    def read(cls, path: Path) -> "Progress | None":
+        """What was written; None if nothing was, or, with a warning, if it is damaged."""
+        if not path.exists():
+            return None
+        try:
+            tensors, rows = disk.read_tensors(path)
+        except ValueError as error:
+            warnings.warn(f"checkpoint {path} is damaged ({error}): training starts anew", stacklevel=3)
+            return None
+        return cls(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
 
 
 def fit(

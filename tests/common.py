@@ -1,12 +1,37 @@
-"""Evidence with known answers, for measures, claims and figures."""
+"""Evidence with known answers, for measures, claims and figures; a study so small that tests can run it."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 from kdlib.bias.evidence import Evidence
 from kdlib.probes import Stimuli
+from kdlib.profile import PROFILES
 
 IMAGES = 400
+TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
+TINY_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
+
+
+def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 200) -> dict[str, str]:
+    """The quick profile, every method and control, with tiny networks and few images; a study's arguments."""
+    profile = yaml.safe_load((PROFILES / "quick.yml").read_text())
+    profile["data"] |= {"train_images": 120, "options": {"test_images": images}}
+    fewer = [name for name in profile["probes"] if not name.startswith(("scramble_2", "grey", "pixel"))]
+    profile |= {"probes": fewer, "test_images": images, "inside_images": 4, "yardstick_images": 64}
+    profile["training"] = {"epochs": epochs, "batch_size": 16}
+    profile["hyper"] = {"crd": {"negatives": 32}}
+    profile = json.loads(json.dumps(profile))  # without the anchors, which share one object
+    for group in ("students", "teachers"):
+        for name, network in profile[group].items():
+            network["model"]["options"] = TINY_CNN if name.startswith("cnn") else TINY_VIT
+            network["training"]["epochs"] = epochs
+    path = folder / "minimal.yml"
+    path.write_text(yaml.safe_dump(profile))
+    return {"profile": str(path), "output": str(folder / "outputs"), "data": str(folder / "data")}
 
 
 def make_evidence(

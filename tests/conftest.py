@@ -1,20 +1,21 @@
 """Small things that many tests use."""
 
-import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
-import yaml
 
 from kdlib.data import Dataset, DataSpec, load
 from kdlib.models import ModelSpec, Network
-from kdlib.profile import PROFILES
 from kdlib.runs import RunSpec
 from kdlib.study import Study
 from kdlib.train import Training
+
+from .common import write_tiny_profile
 
 matplotlib.use("agg")
 
@@ -29,10 +30,6 @@ RECIPES = {
     "vit": Training(epochs=2, batch_size=16, optimiser="adamw", learning_rate=1e-3),
 }
 MODELS = {"cnn": CNN, "vit": VIT}
-
-
-TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
-TINY_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 
 
 # Tiny networks gain nothing from threads, and threads that wait for each other lose much on a busy machine.
@@ -75,22 +72,7 @@ def cifar10_root() -> Path:
 
 @pytest.fixture(scope="session")
 def minimal(tmp_path_factory) -> dict:
-    """The quick profile, every method and control, with tiny networks and few images, as a file."""
-    folder = tmp_path_factory.mktemp("study")
-    profile = yaml.safe_load((PROFILES / "quick.yml").read_text())
-    profile["data"] |= {"train_images": 120, "options": {"test_images": 200}}
-    fewer = [name for name in profile["probes"] if not name.startswith(("scramble_2", "grey", "pixel"))]
-    profile |= {"probes": fewer, "test_images": 200, "inside_images": 4, "yardstick_images": 64}
-    profile["training"] = {"epochs": 2, "batch_size": 16}
-    profile["hyper"] = {"crd": {"negatives": 32}}
-    profile = json.loads(json.dumps(profile))  # without the anchors, which share one object
-    for group in ("students", "teachers"):
-        for name, network in profile[group].items():
-            network["model"]["options"] = TINY_CNN if name.startswith("cnn") else TINY_VIT
-            network["training"]["epochs"] = 2
-    path = folder / "minimal.yml"
-    path.write_text(yaml.safe_dump(profile))
-    return {"profile": str(path), "output": str(folder / "outputs"), "data": str(folder / "data")}
+    return write_tiny_profile(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="session")
@@ -98,3 +80,15 @@ def finished(minimal) -> Study:
     study = Study(**minimal, quiet=True)
     study.train()
     return study
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own with room for 1 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a file system can be mounted by root on Linux only")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)

@@ -374,7 +374,7 @@ def test_an_unknown_probe_gets_the_closest_name_and_the_list():
 def test_the_cache_gives_back_what_was_made(tmp_path, monkeypatch, name, side, n):
     images, labels = random_images(n, side), classes(n, 2)
     made = stimuli(name, images, labels, cache=tmp_path / "new")
-    assert [file.suffix for file in (tmp_path / "new").iterdir()] == [".npz"]
+    assert {file.suffix for file in (tmp_path / "new").iterdir()} == {".npz", ".lock"}
     monkeypatch.setattr(type(PROBES[name]), "__call__", None)  # it must not be made again
     kept = stimuli(name, images, labels, cache=tmp_path / "new")
     assert same(made, kept) and (kept.texture_labels is None) == (name != "cue_conflict")
@@ -389,7 +389,7 @@ def test_other_images_labels_or_seeds_are_other_files(tmp_path):
         (images, labels + 1, 0),
     ]:
         stimuli("scramble_2", *arguments, cache=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.glob("*.npz"))) == 4
 
 
 def cut_short(path):
@@ -412,7 +412,7 @@ def other_images(path):
 def test_a_damaged_file_is_said_so_and_made_anew(tmp_path, damage):
     images, labels = random_images(), classes(6)
     made = stimuli("scramble_4", images, labels, cache=tmp_path)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.npz")
     damage(path)
     with pytest.warns(UserWarning, match="damaged"):
         assert same(stimuli("scramble_4", images, labels, cache=tmp_path), made)

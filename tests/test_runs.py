@@ -1,8 +1,9 @@
 import dataclasses
 import errno
 import json
-import multiprocessing
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,15 @@ import time
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
-from kdlib import runs
+from kdlib import disk, runs
+from kdlib.disk import DiskFull
+from kdlib.environment import environment
 from kdlib.methods import METHODS
 from kdlib.probes import stimuli
-from kdlib.runs import RunSpec, RunStore, Stopped
+from kdlib.runs import RunsFailed, RunSpec, RunStore
+from kdlib.stop import Stopped
 
 from .conftest import MODELS, RECIPES
 from .methods.common import TAUGHT
@@ -155,7 +160,7 @@ def test_a_damaged_run_is_set_aside_and_trained_again(store, make_spec):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match="is damaged .weights.safetensors has changed.: set aside"):
+    with pytest.warns(UserWarning, match="is damaged .weights.safetensors changed.: set aside"):
         again = store.get(spec)
     assert all(torch.equal(good[name], value) for name, value in weights(again).items())
     assert len(list(store.root.glob(f"{spec.id}.damaged-*"))) == 1
@@ -196,7 +201,7 @@ def test_a_full_disk_is_told_and_loses_nothing(store, make_spec, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(runs, "save_file", full)
+    monkeypatch.setattr(disk, "save_file", full)
     with pytest.raises(OSError, match="the disk is full: .* no finished run is lost; free some space"):
         store.get(make_spec("vit"))
     assert store.load(make_spec("cnn")).path == finished.path
@@ -204,26 +209,78 @@ def test_a_full_disk_is_told_and_loses_nothing(store, make_spec, monkeypatch):
     assert not store.get(make_spec("vit")).diverged
 
 
-def _get(root, spec):
-    RunStore(root, device="cpu", quiet=True).get(spec)
+def test_a_full_disk_at_any_moment_loses_nothing(small_disk, tmp_path, make_spec):
+    """A real one: too small for the checkpoint, then for the run, then for neither."""
+    first, second = make_spec("cnn"), make_spec("vit")
+    whole = RunStore(tmp_path / "whole", device="cpu", quiet=True).get(second)
+    store = RunStore(small_disk / "runs", device="cpu", quiet=True)
+    finished = store.get(first)
+    filler = small_disk / "filler"
+    failures = 0
+    for free in range(0, 800, 40):
+        filler.write_bytes(bytes(max(0, _free(small_disk) + _size(filler) - 1024 * free)))
+        try:
+            resumed = store.get(second)
+            break
+        except DiskFull as error:
+            failures += 1
+            assert re.match("the disk is full: .* no finished run is lost; free some space", str(error))
+        assert not list(store.root.rglob("*.partial*"))
+        assert same_weights(store.load(first), finished)
+    assert failures > 1 and same_weights(resumed, whole)
 
 
-def test_two_processes_train_a_run_once(tmp_path, make_spec):
-    spec = make_spec("cnn")
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_get, args=(tmp_path, spec)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
-    # The second one loaded what the first had made: nothing was set aside, or written twice.
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [spec.id]
+def _free(place) -> int:
+    return shutil.disk_usage(place).free
+
+
+def _size(path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def test_a_failing_run_is_passed_over_and_told(store, make_spec, monkeypatch):
+    def broken(self, batch, student, teacher):
+        raise ValueError("no such\nthing")
+
+    specs = [make_spec("vit", "crd", "cnn"), make_spec("vit", "lm", "cnn"), make_spec("vit")]
+    monkeypatch.setattr(METHODS["crd"], "forward", broken)
+    told = "1 of 4 runs failed: crd: vit_tiny_patch16_224 from resnet18, seed 0: ValueError: no such thing$"
+    with pytest.raises(RunsFailed, match=told):
+        list(store.get_all(specs))
+    assert store.load(specs[1]) and store.load(specs[2]) and not store.load(specs[0])
+    assert store.failure(specs[0]) == "ValueError: no such thing"
+    assert "in broken" in store.beside(specs[0], "failed").read_text()
+    monkeypatch.undo()
+    assert len(list(store.get_all(specs))) == 4
+    assert store.failure(specs[0]) is None
+
+
+def test_students_of_a_failed_teacher_are_left_out(store, make_spec, monkeypatch):
+    monkeypatch.setattr(METHODS["independent"], "forward", None)
+    specs = [make_spec("vit", "lm", "cnn"), make_spec("vit", "crd", "cnn")]
+    with pytest.raises(
+        RunsFailed, match="1 of 3 runs failed: independent: resnet18.*; 2 left out, as their teacher failed$"
+    ):
+        list(store.get_all(specs))
+    assert [path.name for path in store.root.glob("*.failed.txt")] == [f"{specs[0].teacher.id}.failed.txt"]
+
+
+def test_work_stops_between_runs_and_between_answers(tmp_path, make_spec, shapes):
+    asked = iter([False, True, False, True])
+    store = RunStore(tmp_path, device="cpu", quiet=True, should_stop=lambda: next(asked, True))
+    specs = [make_spec("cnn", training=dataclasses.replace(RECIPES["cnn"], epochs=1)), make_spec("vit")]
+    with pytest.raises(Stopped, match="stopped before independent: vit"):
+        list(store.get_all(specs))
+    run = store.load(specs[0])
+    made = {name: stimuli(name, shapes.test.images, shapes.test.labels) for name in ("clean", "grey")}
+    with pytest.raises(Stopped, match="stopped before grey-"):
+        store.predictions(run, made)
+    assert [path.name.partition("-")[0] for path in (run.path / "predictions").iterdir()] == ["clean"]
 
 
 def test_runs_that_another_process_holds_come_last(store, make_spec):
     held, free = make_spec("cnn"), make_spec("vit")
-    with store._lock(held):
+    with FileLock(store.beside(held, "lock")):
         order = store.get_all([held, free])
         assert next(order).spec.id == free.id
     assert next(order).spec.id == held.id
@@ -246,6 +303,14 @@ def test_predictions_are_kept_and_equal_the_networks_answers(store, make_spec, s
     assert np.array_equal(found["predicted"], again["predicted"])
 
 
+def test_answers_of_an_earlier_kind_are_made_again(store, make_spec, shapes):
+    run, made = store.get(make_spec("cnn")), stimuli("clean", shapes.test.images, shapes.test.labels)
+    first = store.predictions(run, {"clean": made})["clean"]
+    path = next((run.path / "predictions").iterdir())
+    disk.write_arrays(path, {name: array for name, array in first.items() if name != "squares"})
+    assert np.array_equal(store.predictions(run, {"clean": made})["clean"]["squares"], first["squares"])
+
+
 def test_damaged_predictions_are_made_again(store, make_spec, shapes):
     run = store.get(make_spec("cnn"))
     made = stimuli("clean", shapes.test.images, shapes.test.labels)
@@ -259,7 +324,7 @@ def test_damaged_predictions_are_made_again(store, make_spec, shapes):
 
 @pytest.mark.skipif(os.name != "posix", reason="reads /proc")
 def test_environment_names_the_processor():
-    found = runs.environment(torch.device("cpu"))
+    found = environment(torch.device("cpu"))
     assert found["torch"] == torch.__version__ and found["device"]
 
 

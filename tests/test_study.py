@@ -1,21 +1,31 @@
+import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import asdict, replace
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from kdlib import figures, findings, inside
-from kdlib import study as studies
 from kdlib.__main__ import main
 from kdlib.bench import step_costs
 from kdlib.data import CIFAR10_CLASSES
 from kdlib.inside import inside_table, likeness_table
+from kdlib.methods import METHODS
+from kdlib.notebooks import NOTEBOOKS, make_report, run_notebooks
 from kdlib.profile import profile_names, read_profile
-from kdlib.study import NOTEBOOKS, TEACHER_SEEDS, Study
+from kdlib.status import status_table, summary
+from kdlib.study import TEACHER_SEEDS, Study
+from kdlib.train import Progress
 
 PLAN = {"teacher": "cnn", "student": "vit", "methods": ["lm", "crd"]}
 
@@ -184,13 +194,6 @@ def test_teachers_are_told_with_their_accuracy(finished):
     assert table.estimate.between(0, 1).all()
 
 
-def test_status_tells_what_is_done(finished, minimal):
-    assert set(finished.status()["state"]) == {"done"}
-    slower = Study(**minimal, overrides={"students.cnn.training.learning_rate": 0.01})
-    states = slower.status().query("role != 'teacher'").groupby("direction")["state"].unique()
-    assert list(states["vit_to_cnn"]) == ["left"] and list(states["cnn_to_vit"]) == ["done"]
-
-
 def test_cost_is_relative_to_the_independent_student(finished):
     cost = finished.cost_table("cnn_to_vit")
     assert (cost[cost.role == "independent"]["relative"] == 1).all()
@@ -209,12 +212,53 @@ def test_a_step_of_every_student_is_timed(finished):
     assert cost[list(expected)].to_dict() == expected
 
 
+# --------------------------------------------------------------------------------------------- status
+
+
+def test_everything_is_done(finished):
+    table = status_table(finished)
+    assert set(table.state) == {"done"} and set(table.seconds) == {0} and set(table.error) == {""}
+    assert set(table.answers) == {f"{len(finished.probes)}/{len(finished.probes)}", ""}
+    assert {"other teacher", "yardstick"} < set(table.role)
+    assert summary(table) == f"{len(set(table.run))} done"
+
+
+def test_status_tells_what_each_run_is(finished, minimal, tmp_path):
+    study = Study(**minimal | {"output": tmp_path}, overrides=[text.removeprefix("--set=") for text in SMALL])
+    roles = {m.role: m.spec for m in study.members("cnn_to_vit")}
+    table = status_table(study)
+    assert set(table.state) == {"left"} and len(table) == 18
+    assert summary(table) == "18 left; no estimate yet of the time that is left"
+
+    shutil.copytree(finished.store.path(roles["teacher"]), study.store.path(roles["teacher"]))
+    (study.store.path(roles["teacher"]) / "timing.csv").write_text("epoch,student,stage\n1,50,20\n2,50,\n")
+    Progress([{"epoch": 1}], [{"epoch": 1}], {}).write(study.store.beside(roles["independent"], "checkpoint"))
+    study.store.beside(roles["lm"], "failed").write_text("ValueError: no\n\nwhere it came from")
+    with FileLock(study.store.beside(roles["crd"], "lock")):
+        table = status_table(study)
+    states = table[table.direction == "cnn_to_vit"].set_index("role")
+    assert dict(states.state) == {
+        "teacher": "done",
+        "independent": "stopped",
+        "lm": "failed",
+        "crd": "running",
+    }
+    assert list(states.epochs) == ["2/2", "1/2", "0/2", "0/2"]
+    assert list(states.seconds) == [0, 60, 120, 120]
+    assert states.error["lm"] == "ValueError: no"
+    # 1 + 2 + 2 epochs there, 4 runs of 2 in the other direction, and 10 yardsticks of 5: 63 minutes
+    assert summary(table) == (
+        "14 left, 1 done, 1 stopped, 1 failed, 1 running; training may take 1 h 3 min more with 1 at a time, "
+        "probes not counted"
+    )
+
+
 # -------------------------------------------------------------------------------- notebooks, report
 
 
 @pytest.fixture(scope="session")
 def executed(finished):
-    return studies.run_notebooks(finished)
+    return run_notebooks(finished)
 
 
 def test_all_notebooks_run_and_leave_figures_and_tables(finished, executed):
@@ -228,7 +272,7 @@ def test_all_notebooks_run_and_leave_figures_and_tables(finished, executed):
 
 
 def test_the_report_holds_all_chapters(finished, executed):
-    page, *rest = studies.make_report(finished)
+    page, *rest = make_report(finished)
     text = page.read_text()
     assert text.count('class="chapter"') == 5
     assert finished.dataset.spec.fingerprint in text
@@ -270,12 +314,65 @@ for direction in ("cnn_to_vit", "vit_to_cnn"):
     SMALL += [f"--set=directions.{direction}.methods=[lm, crd]", f"--set=directions.{direction}.controls=[]"]
 
 
-def test_time_limit_stops_and_a_second_call_goes_on(minimal, tmp_path, capsys):
+def test_a_time_limit_stops_before_the_next_run(minimal, tmp_path, capsys):
+    assert main([*arguments(minimal, "train"), f"--output={tmp_path}", *SMALL, "--time-limit=0"]) == 3
+    assert "stopped before independent: resnet18" in capsys.readouterr().err
+
+
+def test_a_signal_stops_at_a_checkpoint_and_the_same_command_goes_on(finished, minimal, tmp_path, capsys):
     words = [*arguments(minimal, "train"), f"--output={tmp_path}", *SMALL]
-    assert main([*words, "--time-limit=0.0001"]) == 3
-    assert "after epoch 1; the same command goes on from there" in capsys.readouterr().err
+
+    def at_the_first_checkpoint():
+        while not list(tmp_path.glob("runs/*.checkpoint.safetensors")):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=at_the_first_checkpoint, daemon=True).start()
+    assert main(words) == 3
+    assert re.search(r"stopped .*; the same command goes on from there\n$", capsys.readouterr().err)
     assert main(words) == 0
     assert "18 runs are complete" in capsys.readouterr().out
+    for path in tmp_path.glob("runs/*/weights.safetensors"):
+        undisturbed = finished.store.root / path.relative_to(tmp_path / "runs")
+        assert path.read_bytes() == undisturbed.read_bytes()
+
+
+def test_a_failed_run_is_named_and_the_others_are_trained(minimal, tmp_path, capsys, monkeypatch):
+    def broken(self, batch, student, teacher):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(METHODS["crd"], "forward", broken)
+    words = [*arguments(minimal, "train"), f"--output={tmp_path}", *SMALL]
+    assert main(words) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(
+        "kdlib: 2 runs failed: crd: vit_tiny_patch16_224 from resnet18, seed 0: ValueError: no"
+    )
+    assert main(["status", *words[1:]]) == 0
+    told = capsys.readouterr().out
+    assert told.count(" failed: ValueError: no such thing\n") == 2
+    assert "16 done, 2 failed; training may take" in told
+
+
+def test_two_commands_started_together_train_every_run_once(minimal, tmp_path):
+    script = (
+        "import sys\n"
+        "from kdlib.__main__ import main\n"
+        "from kdlib.runs import RunStore\n"
+        "train = RunStore._train\n"
+        "def noted(self, spec):\n"
+        "    with open(sys.argv[1], 'a') as file:\n"
+        "        file.write(spec.id + '\\n')\n"
+        "    return train(self, spec)\n"
+        "RunStore._train = noted\n"
+        "sys.exit(main(sys.argv[2:]))\n"
+    )
+    words = [*arguments(minimal, "train"), f"--output={tmp_path}", *SMALL]
+    start = [sys.executable, "-c", script, tmp_path / "trained.txt", *words]
+    processes = [subprocess.Popen(start, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    trained = (tmp_path / "trained.txt").read_text().split()
+    assert len(trained) == len(set(trained)) == 18
 
 
 def test_two_jobs_share_the_runs(minimal, tmp_path, capsys):

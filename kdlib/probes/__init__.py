@@ -6,19 +6,18 @@ business, and the same for clean and probe images.
 
 import hashlib
 import json
-import os
 import time
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
+from kdlib.disk import read_arrays, write_arrays
 from kdlib.names import lookup
 from kdlib.probes import corruptions, cue_conflict, foreground, frequency, noise, scramble, shape, texture
 from kdlib.probes.base import Stimuli, clean
@@ -206,35 +205,32 @@ def stimuli(
     for array in (images, labels.long()):
         key.update(array.contiguous().numpy().tobytes())
     path = Path(cache) / f"{name}-{key.hexdigest()[:20]}.npz"
-    if path.exists():
-        try:
-            return _read(path)
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            warnings.warn(f"{path} is damaged ({error}); making it anew.", stacklevel=2)
-    start = time.perf_counter()
-    made = probe(images, labels, seed)
-    made.meta["seconds"] = time.perf_counter() - start
-    _write(path, made)
-    return made
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):  # what several processes need is made once
+        made = _read(path)
+        if made is None:
+            start = time.perf_counter()
+            made = probe(images, labels, seed)
+            made.meta["seconds"] = time.perf_counter() - start
+            _write(path, made)
+        return made
 
 
 def _write(path: Path, made: Stimuli) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"images": made.images, "labels": made.labels, "ids": made.ids}
     if made.texture_labels is not None:
         arrays["texture_labels"] = made.texture_labels
     arrays = {field: tensor.numpy() for field, tensor in arrays.items()}
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays, meta=json.dumps(made.meta), sha256=made.sha256)
-    os.replace(temporary, path)  # a reader sees the whole file or none
+    write_arrays(path, arrays | {"meta": np.array(json.dumps(made.meta)), "sha256": np.array(made.sha256)})
 
 
-def _read(path: Path) -> Stimuli:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {field: torch.from_numpy(file[field]) for field in file.files if file[field].ndim}
-        meta, digest = json.loads(str(file["meta"])), str(file["sha256"])
-    read = Stimuli(**arrays, meta=meta)
+def _read(path: Path) -> Stimuli | None:
+    arrays = read_arrays(path, ("images", "labels", "ids", "meta", "sha256"))
+    if arrays is None:
+        return None
+    meta, digest = json.loads(str(arrays.pop("meta"))), str(arrays.pop("sha256"))
+    read = Stimuli(**{field: torch.from_numpy(array) for field, array in arrays.items()}, meta=meta)
     if read.sha256 != digest:
-        raise ValueError("the images don't match their sha256")
+        warnings.warn(f"{path} is damaged (its images don't match their sha256): made again", stacklevel=3)
+        return None
     return read

@@ -1,0 +1,76 @@
+"""Stopping when asked: work goes on to its next checkpoint and ends there; the same command goes on."""
+
+import math
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+STOPPED = 3  # the exit code of a command that was stopped
+
+
+class Stopped(RuntimeError):
+    """Work stopped at a checkpoint, as asked; the same call goes on from there."""
+
+
+class Stop:
+    """Whether to stop: the time is up, a signal came, or the process that this one helps is gone.
+
+    Within ``with`` it takes SIGINT and SIGTERM. The first is remembered until the next checkpoint; the second
+    is a KeyboardInterrupt, at once. Helpers are told by the end of their standard input, so that they stop
+    too when their parent was killed and could tell nobody.
+
+    Args:
+        minutes: until the time is up; None: it never is.
+        helper: whether this process was started by :meth:`help`.
+    """
+
+    def __init__(self, minutes: float | None = None, helper: bool = False):
+        self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self.helper = helper
+        self.signalled = False
+        self.helpers: list[subprocess.Popen] = []
+
+    def __call__(self) -> bool:
+        alone = self.helper and bool(select.select([0], [], [], 0)[0])  # nothing is ever sent: it has ended
+        return self.signalled or alone or time.monotonic() > self.deadline
+
+    def help(self, words: list[str], environment: dict[str, str]) -> None:
+        """Start a helper, in a process group of its own: Ctrl-C reaches it through this process alone."""
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        self.helpers.append(
+            subprocess.Popen(words, env=environment, stdin=pipe, stdout=null, bufsize=0, process_group=0)
+        )
+
+    def __enter__(self) -> "Stop":
+        self.handlers = {
+            number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *more) -> None:
+        self._tell()
+        codes = [helper.wait() for helper in self.helpers]
+        if not kind and any(code not in (0, STOPPED) for code in codes):
+            print(
+                f"a helper came to an early end (exit codes: {codes}); its work was done here",
+                file=sys.stderr,
+            )
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame) -> None:
+        if self.signalled:
+            for helper in self.helpers:
+                helper.kill()
+            raise KeyboardInterrupt
+        self.signalled = True
+        # Not print(): the signal may have come in the middle of one.
+        os.write(2, b"\nstopping at the next checkpoint; a second signal stops at once\n")
+        self._tell()
+
+    def _tell(self) -> None:
+        for helper in self.helpers:
+            helper.stdin.close()
