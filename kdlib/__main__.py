@@ -50,8 +50,13 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def with_training(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--jobs", type=int, default=1, help="processes that share the runs (1)")
+        sub.add_argument("--jobs", type=int, default=1, help="processes here that share the runs (1)")
         sub.add_argument("--time-limit", type=float, metavar="MINUTES", help="stop at the next checkpoint")
+        sub.add_argument(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="of a Dask cluster that trains, like tcp://host:8786 (DASK_SCHEDULER_ADDRESS)",
+        )
 
     study = with_study(command("study", run_study, "train, run all notebooks, write the report"))
     with_training(study)
@@ -73,19 +78,22 @@ def _study(options: argparse.Namespace, **more):
 
 
 def train(options: argparse.Namespace) -> int:
-    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks."""
+    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks.
+
+    With a scheduler's address, its workers train instead.
+    """
     if options.jobs < 1:
         raise ValueError(f"--jobs {options.jobs}: give at least 1")
     from kdlib.runs import Stopped
 
     deadline = time.monotonic() + 60 * options.time_limit if options.time_limit else float("inf")
-    study = _study(options, should_stop=lambda: time.monotonic() > deadline)
+    study = _study(options, should_stop=lambda: time.monotonic() > deadline, scheduler=options.scheduler)
     study.dataset  # decoded once, before the helpers look for it  # noqa: B018
     helpers = []
-    if options.jobs > 1:
+    if options.jobs > 1 and not study.parameters["scheduler"]:
         threads = max(1, (os.cpu_count() or 1) // options.jobs)
         torch.set_num_threads(threads)
-        words = [sys.executable, "-m", "kdlib", "train", f"--profile={options.profile}"]
+        words = [sys.executable, "-m", "kdlib", "train", f"--profile={options.profile}", "--scheduler="]
         words += [f"--set={text}" for text in options.set]
         for name in ("output", "data", "time_limit"):
             value = getattr(options, name)
@@ -121,7 +129,7 @@ def run_study(options: argparse.Namespace) -> int:
     failed = train(options)
     if failed:
         return failed
-    study = _study(options)
+    study = _study(options, scheduler=options.scheduler)
     run_notebooks(study)
     return report(options)
 

@@ -209,6 +209,12 @@ class RunStore:
             if busy:
                 time.sleep(1)
 
+    def get_each(self, specs: Iterable[RunSpec]) -> list[Run]:
+        """The runs of these specs, in their order."""
+        specs = list(specs)
+        ready = {run.spec.id: run for run in self.get_all(specs)}
+        return [ready[spec.id] for spec in specs]
+
     @contextmanager
     def _lock(self, spec: RunSpec, timeout: float = -1):
         self.root.mkdir(parents=True, exist_ok=True)

@@ -5,10 +5,11 @@ study.train()                                   # what is missing
 evidence = study.evidence("cnn_to_vit")         # every model's answers to every probe
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,8 @@ class Study:
         data: the data root, as for :func:`kdlib.data.load`.
         overrides: as for :func:`kdlib.profile.read_profile`.
         should_stop, quiet: as for :class:`kdlib.runs.RunStore`.
+        scheduler: the address of a Dask scheduler whose workers train the runs, the variable
+            DASK_SCHEDULER_ADDRESS if not given; without one, or where it is empty, this process does.
     """
 
     def __init__(
@@ -74,18 +77,26 @@ class Study:
         overrides: dict | Iterable[str] = (),
         should_stop: Callable[[], bool] = lambda: False,
         quiet: bool = False,
+        scheduler: str | None = None,
     ):
         self.profile = read_profile(profile, overrides)
-        output = Path(output) if output else PROJECT / "outputs"
+        output = Path(output).absolute() if output else PROJECT / "outputs"
         self.folder = output / Path(profile).stem
-        # What another process, or a notebook, needs to make the same study.
+        scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS") if scheduler is None else scheduler
+        # What another process, a worker or a notebook needs to make the same study, wherever it runs.
         self.parameters = {
-            "profile": str(profile),
+            "profile": str(Path(profile).absolute() if Path(profile).suffix else profile),
             "output": str(output),
-            "data": str(data) if data else None,
+            "data": str(data_root(data).absolute()) if data else None,
             "overrides": overrides if isinstance(overrides, dict) else list(overrides),
+            "scheduler": scheduler,
         }
-        self.store = RunStore(output / "runs", data, should_stop=should_stop, quiet=quiet)
+        make_store = RunStore
+        if scheduler:
+            from kdlib.cluster import ClusterStore
+
+            make_store = partial(ClusterStore, scheduler, self.parameters)
+        self.store = make_store(output / "runs", data, should_stop=should_stop, quiet=quiet)
         self.seeds: list[int] = self.profile["seeds"]
         self.directions: dict[str, dict] = self.profile["directions"]
 
@@ -147,7 +158,7 @@ class Study:
         """Load or train every run, and keep its answers; see :meth:`kdlib.runs.RunStore.get_all`."""
         specs = [member.spec for member in self.members()]
         known = yardstick_specs(self.store, self.yardstick_images)
-        trained = list(self.store.get_all(specs, self._ask_all))
+        trained = list(self.store.get_all(specs, self.ask_all))
         return trained + list(self.store.get_all(spec for seeds in known.values() for spec in seeds))
 
     @property
@@ -155,7 +166,8 @@ class Study:
         """How many training images the networks have whose biases are known."""
         return self.profile.get("yardstick_images", 4000)
 
-    def _ask_all(self, run: Run) -> None:
+    def ask_all(self, run: Run) -> None:
+        """Keep what the evaluation will ask of a run's network."""
         self.store.predictions(run, self.stimuli)
         if self.profile.get("inside_images"):
             traits(self.store, run, self.few, self.probes)
@@ -165,9 +177,8 @@ class Study:
         """The finished runs by role, all or some only, one for each seed; trains what is missing."""
         found: dict[str, list[Run]] = {}
         wanted = [member for member in self.members(direction) if not names or member.role in names]
-        ready = {run.spec.id: run for run in self.store.get_all(member.spec for member in wanted)}
-        for member in wanted:
-            found.setdefault(member.role, []).append(ready[member.spec.id])
+        for member, run in zip(wanted, self.store.get_each(member.spec for member in wanted), strict=True):
+            found.setdefault(member.role, []).append(run)
         return found
 
     def status(self) -> pd.DataFrame:
@@ -312,7 +323,7 @@ class Study:
     def teacher_table(self, direction: str) -> pd.DataFrame:
         """How accurate every teacher of a direction is, the controls' too, on the clean test images."""
         specs = [self._teachers(direction, seed) for seed in self.seeds]
-        runs = {key: [self.store.get(found[key]) for found in specs] for key in specs[0]}
+        runs = {key: self.store.get_each(found[key] for found in specs) for key in specs[0]}
         table = measure_table(self._ask(direction, runs, {"clean": self.stimuli["clean"]}))
         table = table[table.measure == "accuracy"]
         teachers = [specs[0][role] for role in table.role]
