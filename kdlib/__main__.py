@@ -54,9 +54,14 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def with_training(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--jobs", type=int, default=1, help="processes that share the runs (1)")
+        sub.add_argument("--jobs", type=int, default=1, help="processes here that share the runs (1)")
         sub.add_argument("--time-limit", type=float, metavar="MINUTES", help="stop at the next checkpoint")
         sub.add_argument("--helper", action="store_true", help=argparse.SUPPRESS)  # started by --jobs
+        sub.add_argument(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="of a Dask cluster that trains, like tcp://host:8786 (DASK_SCHEDULER_ADDRESS)",
+        )
 
     study = with_study(command("study", run_study, "train, run all notebooks, write the report"))
     with_training(study)
@@ -97,17 +102,21 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace, stop: Stop):
-    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks."""
+    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks.
+
+    With a scheduler's address, its workers train instead.
+    """
     from kdlib.runs import RunsFailed
 
     if options.jobs < 1:
         raise ValueError(f"--jobs {options.jobs}: give at least 1")
-    study = _study(options, should_stop=stop)
+    study = _study(options, should_stop=stop, scheduler=options.scheduler)
     study.dataset  # decoded once, before the helpers look for it  # noqa: B018
-    if options.jobs > 1:
+    if options.jobs > 1 and not study.parameters["scheduler"]:
         threads = max(1, (os.cpu_count() or 1) // options.jobs)
         torch.set_num_threads(threads)
-        words = [sys.executable, "-m", "kdlib", "train", "--helper", f"--profile={options.profile}"]
+        words = [sys.executable, "-m", "kdlib", "train", "--helper", "--scheduler="]
+        words += [f"--profile={options.profile}"]
         words += [f"--set={text}" for text in options.set]
         for name in ("output", "data", "time_limit"):
             value = getattr(options, name)

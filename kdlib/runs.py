@@ -297,6 +297,12 @@ class RunStore:
         self.root.mkdir(parents=True, exist_ok=True)
         return FileLock(self.root / f"{run_id}.lock", is_singleton=True).acquire(timeout=timeout)
 
+    def get_each(self, specs: Iterable[RunSpec]) -> list[Run]:
+        """The runs of these specs, in their order."""
+        specs = list(specs)
+        ready = {run.spec.id: run for run in self.get_all(specs)}
+        return [ready[spec.id] for spec in specs]
+
     @contextmanager
     def _failure_kept(self, spec: RunSpec) -> Iterator[None]:
         """Keep beside the run the error that an attempt ends in: its line, and where it came from."""

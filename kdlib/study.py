@@ -5,9 +5,10 @@ study.train()                                   # what is missing
 evidence = study.evidence("cnn_to_vit")         # every model's answers to every probe
 """
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,8 @@ class Study:
         should_stop, quiet: as for :class:`kdlib.runs.RunStore`.
         results: a folder of published records, as :func:`kdlib.results.publish` writes it: its runs are taken
             over, and no images are needed.
+        scheduler: the address of a Dask scheduler whose workers train the runs, the variable
+            DASK_SCHEDULER_ADDRESS if not given; without one, or where it is empty, this process does.
     """
 
     def __init__(
@@ -77,21 +80,29 @@ class Study:
         should_stop: Callable[[], bool] = lambda: False,
         quiet: bool = False,
         results: str | Path | None = None,
+        scheduler: str | None = None,
     ):
         self.records = Records(results) if results else None
         published = self.records.about["overrides"] if self.records else {}
         self.profile = read_profile(profile, published | read_overrides(overrides))
-        output = Path(output) if output else PROJECT / "outputs"
+        output = Path(output).absolute() if output else PROJECT / "outputs"
         self.folder = output / Path(profile).stem
-        # What another process, or a notebook, needs to make the same study.
+        scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS") if scheduler is None else scheduler
+        # What another process, a worker or a notebook needs to make the same study, wherever it runs.
         self.parameters = {
-            "profile": str(profile),
+            "profile": str(Path(profile).absolute() if Path(profile).suffix else profile),
             "output": str(output),
-            "data": str(data) if data else None,
+            "data": str(data_root(data).absolute()) if data else None,
             "overrides": overrides if isinstance(overrides, dict) else list(overrides),
             "results": str(results) if results else None,
+            "scheduler": scheduler,
         }
-        self.store = RunStore(output / "runs", data, should_stop=should_stop, quiet=quiet)
+        make_store = RunStore
+        if scheduler:
+            from kdlib.cluster import ClusterStore
+
+            make_store = partial(ClusterStore, scheduler, self.parameters)
+        self.store = make_store(output / "runs", data, should_stop=should_stop, quiet=quiet)
         if self.records:
             self.records.place(self.store)
         self.seeds: list[int] = self.profile["seeds"]
@@ -182,7 +193,7 @@ class Study:
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.runs.RunStore.get_all`."""
         specs = [member.spec for member in self.members()]
-        return list(self.store.get_all([*specs, *self.yardsticks], self._ask_all))
+        return list(self.store.get_all([*specs, *self.yardsticks], self.ask_all))
 
     @property
     def yardsticks(self) -> list[RunSpec]:
@@ -194,7 +205,8 @@ class Study:
         """How many training images the networks have whose biases are known."""
         return self.profile.get("yardstick_images", 4000)
 
-    def _ask_all(self, run: Run) -> None:
+    def ask_all(self, run: Run) -> None:
+        """Keep what the evaluation will ask of a run's network."""
         if run.spec.data != self.dataset.spec:  # a yardstick, which is asked other things
             return
         self.store.predictions(run, self.stimuli)
@@ -211,9 +223,8 @@ class Study:
         """The finished runs by role, all or some only, one for each seed; trains what is missing."""
         found: dict[str, list[Run]] = {}
         wanted = [member for member in self.members(direction) if not names or member.role in names]
-        ready = {run.spec.id: run for run in self.store.get_all(member.spec for member in wanted)}
-        for member in wanted:
-            found.setdefault(member.role, []).append(ready[member.spec.id])
+        for member, run in zip(wanted, self.store.get_each(member.spec for member in wanted), strict=True):
+            found.setdefault(member.role, []).append(run)
         return found
 
     # ---------------------------------------------------------------------------------------- answers
@@ -348,7 +359,7 @@ class Study:
     def teacher_table(self, direction: str) -> pd.DataFrame:
         """How accurate every teacher of a direction is, the controls' too, on the clean test images."""
         specs = [self._teachers(direction, seed) for seed in self.seeds]
-        runs = {key: [self.store.get(found[key]) for found in specs] for key in specs[0]}
+        runs = {key: self.store.get_each(found[key] for found in specs) for key in specs[0]}
         table = measure_table(self._ask(direction, runs, {"clean": self.stimuli["clean"]}))
         table = table[table.measure == "accuracy"]
         teachers = [specs[0][role] for role in table.role]
