@@ -27,6 +27,17 @@ def _kept(
     return store.kept(run, f"{what}-{digest}", lambda: compute(run.network(store.device)))
 
 
+def interactions(store: RunStore, run: Run, few: Split) -> Arrays:
+    """:func:`kdlib.bias.representations.interactions` of the run's network, kept with it."""
+    return _kept(
+        store,
+        run,
+        few.images,
+        "interactions",
+        lambda network: representations.interactions(network, few.images, few.labels),
+    )
+
+
 def traits(store: RunStore, run: Run, few: Split, probes: Iterable[str]) -> Arrays:
     """Interactions between patches, and how much of its embedding each scrambled image keeps.
 
@@ -34,13 +45,6 @@ def traits(store: RunStore, run: Run, few: Split, probes: Iterable[str]) -> Arra
         "near", "far", "weighted" and "mass" as :func:`kdlib.bias.representations.interactions`, and
         "invariance <probe>" for each of the scrambling probes, all (n,).
     """
-    found = _kept(
-        store,
-        run,
-        few.images,
-        "interactions",
-        lambda network: representations.interactions(network, few.images, few.labels),
-    )
     moved = [name for name in probes if PROBES[name].family == "scramble" and PROBES[name].level]
     pairs = {name: PROBES[name].baseline for name in moved}
 
@@ -52,7 +56,7 @@ def traits(store: RunStore, run: Run, few: Split, probes: Iterable[str]) -> Arra
         }
 
     named = hashlib.sha256(" ".join(pairs).encode()).hexdigest()[:8]
-    return found | _kept(store, run, few.images, f"invariance-{named}", invariances)
+    return interactions(store, run, few) | _kept(store, run, few.images, f"invariance-{named}", invariances)
 
 
 def _embeddings(network: Network, images: Tensor) -> np.ndarray:

@@ -7,6 +7,8 @@
 
     spec.json  record.json (status, classes, environment)  history.csv  timing.csv  weights.safetensors
     manifest.json (sha256 of the files above)  predictions/<probe>-<images' sha256>.npz  inside/<what>.npz
+
+A run that came without its weights (:mod:`kdlib.archive`) says so in its manifest: null in place of a sha256.
 """
 
 import errno
@@ -21,7 +23,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
+from io import StringIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -35,8 +39,21 @@ from kdlib import __version__
 from kdlib.data import Dataset, DataSpec, load
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec, Network
+from kdlib.names import check_kinds, one_line
 from kdlib.probes import Stimuli
 from kdlib.train import Progress, Training, fit, predict_logits
+
+WEIGHTS = "weights.safetensors"
+FILES = ("spec.json", "record.json", "history.csv", "timing.csv", WEIGHTS)  # those in the manifest
+SMALL = 16_000_000  # bytes, at most, of all of these but the weights
+RECORD = {  # record.json
+    "status": Literal["finished", "diverged"],
+    "classes": list[str],
+    "source": str,
+    "student_parameters": int,
+    "method_parameters": int,
+    "environment": dict,
+}
 
 
 class Stopped(RuntimeError):
@@ -96,7 +113,7 @@ class Run:
 
     @cached_property
     def record(self) -> dict:
-        return json.loads((self.path / "record.json").read_text())
+        return json.loads(_text(self.path / "record.json"))
 
     @property
     def diverged(self) -> bool:
@@ -104,19 +121,34 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        return pd.read_csv(self.path / "history.csv")
+        return pd.read_csv(StringIO(_text(self.path / "history.csv")))
 
     @cached_property
     def timing(self) -> pd.DataFrame:
-        return pd.read_csv(self.path / "timing.csv")
+        return pd.read_csv(StringIO(_text(self.path / "timing.csv")))
 
     def network(self, device: torch.device | str = "cpu") -> Network:
-        """The trained student in evaluation mode."""
+        """The trained student in evaluation mode.
+
+        Raises:
+            RuntimeError: if the run came without its weights, or they don't fit the network.
+        """
+        if not (self.path / WEIGHTS).exists():
+            raise RuntimeError(
+                f"run {self.spec.id} was imported without weights; export it again with weights, or delete "
+                f"{self.path} to train it here"
+            )
         # The weights hold the normalisation too.
         spec = replace(self.spec.student, pretrained=False)
         heads = METHODS[self.spec.method].heads
         network = Network(spec, len(self.record["classes"]), torch.zeros(3), torch.ones(3), heads=heads)
-        network.load_state_dict(load_file(self.path / "weights.safetensors"))
+        try:
+            network.load_state_dict(load_file(self.path / WEIGHTS))
+        except (SafetensorError, RuntimeError) as error:
+            raise RuntimeError(
+                f"the weights of run {self.spec.id} don't fit its network ({one_line(error)}); delete "
+                f"{self.path} to train it again"
+            ) from error
         return network.to(device).eval()
 
 
@@ -158,18 +190,22 @@ class RunStore:
     def path(self, spec: RunSpec) -> Path:
         return self.root / spec.id
 
+    def _checkpoint(self, spec: RunSpec) -> Path:
+        return self.root / f"{spec.id}.checkpoint.safetensors"
+
     def load(self, spec: RunSpec) -> Run | None:
         """The finished run, or None; a damaged directory is set aside with a warning, and counts as none."""
         path = self.path(spec)
         if not path.is_dir():
             return None
-        problem = _damage(path, spec)
+        run = Run(spec, path)
+        problem = damage(run)
         if problem:
             aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
             path.rename(aside)
             warnings.warn(f"run {path} is damaged ({problem}): set aside as {aside.name}", stacklevel=2)
             return None
-        return Run(spec, path)
+        return run
 
     def get(self, spec: RunSpec) -> Run:
         """Load the run, or train it and its teachers. Waits while another process trains it.
@@ -227,7 +263,7 @@ class RunStore:
             teacher = teacher_run.network(self.device).requires_grad_(False) if teacher_run else None
             torch.manual_seed(spec.seed)
             method.build(student, teacher, data.train)
-            checkpoint = self.root / f"{spec.id}.checkpoint.safetensors"
+            checkpoint = self._checkpoint(spec)
 
             def after_epoch(progress: Progress) -> None:
                 unfinished = len(progress.history) < spec.training.epochs and not progress.diverged
@@ -271,9 +307,40 @@ class RunStore:
         pd.DataFrame(progress.history).to_csv(partial / "history.csv", index=False)
         pd.DataFrame(progress.timing).to_csv(partial / "timing.csv", index=False)
         save_file(_on_host(student.state_dict()), partial / "weights.safetensors")
-        manifest = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        manifest = {path.name: sha256(path) for path in sorted(partial.iterdir())}
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
         partial.rename(self.path(spec))
+
+    def adopt(self, spec: RunSpec, source: Path) -> str:
+        """Move a whole run from a directory on the same disk to its place, or what it lacks to one there.
+
+        Returns:
+            "new"; "completed", if the run was there and lacked files; "left", if it lacked none, is of
+            another training, or another process has it.
+        """
+        try:
+            with self._lock(spec, timeout=0):
+                run = self.load(spec)
+                if run is None:
+                    source.rename(self.path(spec))
+                    self._checkpoint(spec).unlink(missing_ok=True)
+                    return "new"
+                ours, theirs = (json.loads(_text(path / "manifest.json")) for path in (run.path, source))
+                same = all(ours[name] == theirs[name] or None in (ours[name], theirs[name]) for name in FILES)
+                found = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
+                lacking = [path for path in found if not (run.path / path).exists()]
+                if not same or not lacking:
+                    return "left"
+                if Path(WEIGHTS) in lacking:
+                    lacking.append(
+                        Path("manifest.json")
+                    )  # which names them; last, since until then it is right
+                for path in lacking:
+                    (run.path / path.parent).mkdir(exist_ok=True)
+                    (source / path).replace(run.path / path)
+                return "completed"
+        except Timeout:
+            return "left"
 
     def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, dict[str, np.ndarray]]:
         """What the student says of each probe's images, from the disk or by asking it.
@@ -378,22 +445,51 @@ def _read_checkpoint(path: Path) -> Progress | None:
         return None
 
 
-def _damage(path: Path, spec: RunSpec) -> str | None:
-    """What is wrong with a run's directory, or None."""
+def damage(run: Run) -> str | None:
+    """What is wrong with a run's directory, in one line, or None."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = json.loads(_text(run.path / "manifest.json"))
+        if set(manifest) != set(FILES):
+            return f"manifest.json doesn't list {', '.join(FILES)}"
         for name, digest in manifest.items():
-            if _sha256(path / name) != digest:
+            left_out = name == WEIGHTS and digest is None
+            if not left_out and sha256(run.path / name) != digest:
                 return f"{name} has changed"
-        if json.loads((path / "spec.json").read_text()) != json.loads(spec.as_json()):
+        if json.loads(_text(run.path / "spec.json")) != json.loads(run.spec.as_json()):
             return "spec.json is of another run"
-    except (OSError, ValueError, AttributeError) as error:
-        return str(error)
+        check_kinds(run.record, RECORD, "record.json", needed=RECORD)
+        check_kinds(run.record["environment"], {"device": str}, "record.json's environment", ["device"])
+        for name, table, needed in (
+            ("history.csv", run.history, {"epoch", "loss", "train_accuracy", "test_accuracy"}),
+            ("timing.csv", run.timing, {"epoch", "evaluation"}),
+        ):
+            numbers = table.select_dtypes("number")
+            if list(numbers) != list(table) or not needed <= set(table):
+                return f"{name} isn't numbers, with the columns {', '.join(sorted(needed))}"
+            if list(table["epoch"]) != list(range(1, len(table) + 1)) or not len(table):
+                return f"{name} hasn't a row for each epoch"
+    except Exception as error:  # whatever damaged files make their readers raise
+        return one_line(error)
     return None
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _text(path: Path) -> str:
+    """A small file's text; no device or pipe, and nothing that would fill the memory."""
+    if not path.is_file() or path.stat().st_size > SMALL:
+        raise ValueError(f"{path.name} is missing, or larger than {SMALL // 10**6} MB")
+    return path.read_text(encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file.
+
+    Raises:
+        ValueError: if it is missing, or no plain file.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path.name} is missing")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

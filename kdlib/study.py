@@ -143,6 +143,14 @@ class Study:
             "training": make(Training, recipe, f"{group}.{name}.training"),
         }
 
+    def specs(self) -> list[RunSpec]:
+        """Every run that the study needs, once, teachers before their students and the yardsticks last."""
+        known = yardstick_specs(self.store, self.yardstick_images)
+        wanted = [member.spec for member in self.members()] + [
+            spec for seeds in known.values() for spec in seeds
+        ]
+        return list({one.id: one for spec in wanted for one in spec.lineage()}.values())
+
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.runs.RunStore.get_all`."""
         specs = [member.spec for member in self.members()]

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from kdlib import procedural
-from kdlib.bias import measures, representations
+from kdlib.bias import measures
 from kdlib.data import DataSpec, Split
+from kdlib.inside import interactions
 from kdlib.models import ModelSpec
 from kdlib.probes import PROBES, Stimuli
 from kdlib.runs import Run, RunSpec, RunStore
@@ -134,8 +135,7 @@ def _shape_bias(store: RunStore, run: Run, test: Split) -> float:
 
 
 def _far_near(store: RunStore, run: Run, test: Split) -> float:
-    few = test.subset(LOOKED_INTO)
-    found = representations.interactions(run.network(store.device), few.images, few.labels)
+    found = interactions(store, run, test.subset(LOOKED_INTO))
     return found["far"].mean() / found["near"].mean()
 
 
