@@ -83,8 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     with_study(command("report", report, "join the executed notebooks into one HTML file (and PDF)"))
     timing = with_study(command("bench", bench, "time a step of every method beside the independent student"))
     timing.add_argument("--rounds", type=int, default=7, help="how often the methods take turns (7)")
-    state = with_study(command("status", status, "what is done, what is left, and how long that may take"))
-    state.add_argument("--json", action="store_true", help="the table for programs")
+    packing = with_study(command("export", export, "pack the finished runs of a study into one file"))
+    packing.add_argument("archive", type=Path, help="the file to write, e.g. quick.zip")
+    packing.add_argument(
+        "--no-weights", action="store_true", help="only what the runs have been asked so far"
+    )
+    packing.add_argument("--part-size", type=float, metavar="MB", help="in parts of at most this size")
+    unpacking = command("import", import_runs, "put the runs of a packed file among one's own")
+    unpacking.add_argument("archive", type=Path, help="the file, or any of its parts")
+    unpacking.add_argument("--output", help="where everything goes (outputs, in the project's directory)")
     listing = command("list", list_names, "list what can be named")
     listing.add_argument("kind", choices=("methods", "probes", "profiles", "models"))
     return parser
@@ -222,6 +229,37 @@ def status(options: argparse.Namespace) -> int:
     for row in table[table.error != ""].drop_duplicates("run").itertuples():
         print(f"{row.run} failed: {row.error}")
     print(summary(table))
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    from kdlib.archive import write_archive
+
+    if options.part_size is not None and options.part_size < 1:
+        raise ValueError(f"--part-size {options.part_size:g}: give at least 1 MB")
+    study = _study(options)
+    specs = study.specs()
+    runs = [run for run in map(study.store.load, specs) if run]
+    if not runs:
+        raise ValueError(f"none of the study's {len(specs)} runs is finished; train them first")
+    size = options.part_size and int(options.part_size * 1e6)
+    for path in write_archive(runs, options.archive, not options.no_weights, size):
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f"{len(runs)} runs; {len(specs) - len(runs)} of the study aren't finished and were left out")
+    return 0
+
+
+def import_runs(options: argparse.Namespace) -> int:
+    from kdlib.archive import read_archive
+    from kdlib.data import PROJECT
+    from kdlib.runs import RunStore
+
+    store = RunStore(Path(options.output or PROJECT / "outputs") / "runs")
+    found = read_archive(options.archive, store)
+    print(
+        f"{found['new']} runs are new under {store.root}, {found['completed']} got what they lacked, "
+        f"{found['left']} were left as they are"
+    )
     return 0
 
 

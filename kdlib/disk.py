@@ -69,23 +69,24 @@ def _remove(path: Path) -> None:
 # ---------------------------------------------------------------------------------------- directories
 
 
-def seal(folder: Path) -> None:
-    """Keep the sha256 of every file of a directory in its manifest."""
-    manifest = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+def seal(folder: Path, left_out: Iterable[str] = ()) -> None:
+    """Keep the sha256 of every file of a directory in its manifest, and null for those that were left out."""
+    manifest = {path.name: sha256(path) for path in sorted(folder.iterdir())} | dict.fromkeys(left_out)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with the files of a sealed directory, or None."""
+    """What is wrong with the files of a sealed directory, or None; null stands for a file left out."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        changed = [name for name, digest in manifest.items() if _sha256(folder / name) != digest]
+        changed = [name for name, told in manifest.items() if told and sha256(folder / name) != told]
     except (OSError, ValueError, AttributeError) as error:
         return str(error)
     return f"{', '.join(changed)} changed" if changed else None
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

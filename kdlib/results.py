@@ -22,10 +22,9 @@ from kdlib.data import PROJECT, DataError, Dataset, DataSpec, Split, load
 from kdlib.inside import inside_table, likeness_table
 from kdlib.probes import PROBES, Stimuli, stimuli
 from kdlib.profile import read_overrides
-from kdlib.runs import KEPT, Run, RunStore
+from kdlib.runs import FILES, KEPT, WEIGHTS, Run, RunStore
 from kdlib.yardstick import yardstick_table
 
-TEXTS = ("spec.json", "record.json", "history.csv", "timing.csv")
 PICTURED = DataSpec("shape_texture", train_images=200, options={"test_images": 200})
 
 
@@ -142,7 +141,7 @@ def _narrow(labels: Tensor) -> np.ndarray:
 def _pack(run: Run, target: Path, asked: dict[str, Stimuli]) -> None:
     """A run's files without its weights; confidences only where a measure uses them."""
     target.mkdir()
-    for name in TEXTS:
+    for name in set(FILES) - {WEIGHTS}:
         shutil.copy(run.path / name, target / name)
     current = {f"predictions/{name}-{made.sha256[:12]}": made for name, made in asked.items()}
     arrays = {}
@@ -153,7 +152,7 @@ def _pack(run: Run, target: Path, asked: dict[str, Stimuli]) -> None:
             if sure or name == "predicted":
                 arrays[f"{place}/{name}"] = _compact(values)
     disk.write_arrays(target / KEPT, arrays)
-    disk.seal(target)
+    disk.seal(target, left_out=[WEIGHTS])
 
 
 def _compact(values: np.ndarray) -> np.ndarray:

@@ -190,10 +190,14 @@ class Study:
             "training": make(Training, recipe, f"{group}.{name}.training"),
         }
 
+    def specs(self) -> list[RunSpec]:
+        """Every run that the study needs, once, teachers before their students and the yardsticks last."""
+        wanted = [member.spec for member in self.members()] + self.yardsticks
+        return list({one.id: one for spec in wanted for one in spec.lineage()}.values())
+
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.runs.RunStore.get_all`."""
-        specs = [member.spec for member in self.members()]
-        return list(self.store.get_all([*specs, *self.yardsticks], self.ask_all))
+        return list(self.store.get_all(self.specs(), self.ask_all))
 
     @property
     def yardsticks(self) -> list[RunSpec]:
@@ -215,9 +219,8 @@ class Study:
             fields(self, run)
 
     def finished(self) -> list[Run]:
-        """Every run of the study, teachers and yardsticks too, that is complete on disk."""
-        specs = [spec for member in self.members() for spec in member.spec.lineage()] + self.yardsticks
-        return [run for spec in {spec.id: spec for spec in specs}.values() if (run := self.store.load(spec))]
+        """Those of :meth:`specs` that are complete on disk."""
+        return [run for run in map(self.store.load, self.specs()) if run]
 
     def runs(self, direction: str, names: Iterable[str] = ()) -> dict[str, list[Run]]:
         """The finished runs by role, all or some only, one for each seed; trains what is missing."""

@@ -51,7 +51,7 @@ def make_network(shapes):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_spec(shapes):
     def make(student: str, method: str = "independent", teacher: str | None = None, **more) -> RunSpec:
         source = RunSpec(shapes.spec, MODELS[teacher], training=RECIPES[teacher]) if teacher else None
