@@ -4,14 +4,16 @@
 
 A study is run to its end undisturbed, and once more with kills: of the command, of a helper or of a kernel of
 a notebook, at random moments and in the middle of writing. In between, files of its runs are cut short or get
-a bit flipped. Weights, histories, answers and what is seen inside must be the same to the bit, and the
-notebooks' tables too, but for times. Not part of the test suite: it takes as long as it is given.
+a bit flipped; whenever it comes to its end, half of its runs are thrown away. In the end weights, histories,
+answers and what is seen inside must be the same to the bit, and the notebooks' tables too, but for times. Not
+part of the test suite: it takes as long as it is given.
 """
 
 import argparse
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -60,6 +62,7 @@ def command(arguments: dict[str, str], jobs: int, log: Path, deadly: int | None 
         for direction in ("cnn_to_vit", "vit_to_cnn"):
             words += [f"--set=directions.{direction}.methods=[lm, crd]"]
             words += [f"--set=directions.{direction}.controls=[lm_matched, fewer_epochs]"]
+        words += ["--set=probes=[clean, cue_conflict, no_conflict, superpixels_100, scramble_4, local_noise]"]
         sys.exit(main(["study", *words, f"--jobs={jobs}"]))
 
     process = FORK.Process(target=run)
@@ -129,11 +132,23 @@ def damage_one(output: Path, rng: random.Random) -> str | None:
     return kind_of(path) if path.parent.name in ("predictions", "inside") else f"{path.suffix} of a run"
 
 
+def family(parent: int, output: Path) -> list[psutil.Process]:
+    """Helpers and kernels, also of a parent that is dead."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words, kernel_of = process.cmdline(), process.environ().get("JPY_PARENT_PID")
+        except psutil.Error:
+            continue
+        if kernel_of == str(parent) or {"--helper", f"--output={output}"} <= set(words):
+            found.append(process)
+    return found
+
+
 def wait_until_gone(processes: list[psutil.Process], seconds: float) -> None:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     if alive:
-        names = [" ".join(process.cmdline()[:6]) for process in alive]
-        raise SystemExit(f"orphans {seconds} s after their parent was killed: {names}")
+        raise SystemExit(f"orphans {seconds} s after their parent was killed: {alive}")
 
 
 def disturb(arguments: dict[str, str], options: argparse.Namespace, log: Path) -> tuple[Counter, Counter]:
@@ -146,11 +161,11 @@ def disturb(arguments: dict[str, str], options: argparse.Namespace, log: Path) -
         in_a_write = rng.random() < 0.4
         process = command(arguments, jobs, log, rng.randrange(10**9) if in_a_write else None)
         process.join(span * rng.random() * (20 if in_a_write else 1))
-        family = psutil.Process(process.pid).children(recursive=True) if process.is_alive() else []
+        others, killed = family(process.pid, output), kills.total()
         if process.is_alive():
             where = place(output, log, start)
-            if family and rng.random() < 0.4:  # a helper, or a kernel
-                rng.choice(family).kill()
+            if others and rng.random() < 0.4:  # a helper, or a kernel
+                rng.choice(others).kill()
                 kills[f"{where}, a helper or a kernel"] += 1
                 process.join(span * rng.random())
                 where = place(output, log, start)
@@ -158,12 +173,15 @@ def disturb(arguments: dict[str, str], options: argparse.Namespace, log: Path) -
                 process.kill()
                 kills[where] += 1
         process.join()
-        if process.exitcode == 0:
-            kills["(came to its end)"] += 0
         if deaths.exists():
             kills.update(deaths.read_text().splitlines())
             deaths.unlink()
-        wait_until_gone(family, 300)
+        if list(output.glob("runs/*.failed.txt")) or (process.exitcode and kills.total() == killed):
+            raise SystemExit(log.read_text()[start:])
+        if process.exitcode == 0:  # so that there is work again
+            for run in [path.parent for path in output.glob("runs/*/spec.json") if rng.random() < 0.5]:
+                shutil.rmtree(run)
+        wait_until_gone(family(process.pid, output), 600)
         if rng.random() < 0.4 and (damaged := damage_one(output, rng)):
             damages[damaged] += 1
         print(f"{kills.total()} kills, {damages.total()} damages", end="\r", file=sys.stderr, flush=True)
