@@ -1,7 +1,7 @@
 """What is seen inside a study's networks, kept with their runs."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from kdlib.arrays import Arrays, shaped
 from kdlib.bias import representations
 from kdlib.data import Split
 from kdlib.models import Network
@@ -16,15 +17,21 @@ from kdlib.probes import PROBES
 from kdlib.runs import Run, RunStore
 
 STAGES = (*"1234", "out")  # four stages and the embedding
-Arrays = dict[str, np.ndarray]
+ATTENTION = {"attention_block", "attention_relative", "attention_entropy"}
 
 
 def _kept(
-    store: RunStore, run: Run, images: Tensor, what: str, compute: Callable[[Network], Arrays]
+    store: RunStore,
+    run: Run,
+    images: Tensor,
+    what: str,
+    compute: Callable[[Network], Arrays],
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> Arrays:
-    """``compute`` of the run's network, kept under a name that covers the images."""
+    """``compute`` of the run's network, kept under a name that covers the images, and its arrays' shapes."""
     digest = hashlib.sha256(images.numpy().tobytes()).hexdigest()[:12]
-    return store.kept(run, f"{what}-{digest}", lambda: compute(run.network(store.device)))
+    name, fits = f"{what}-{digest}", lambda found: shaped(found, shapes)
+    return store.kept(run, name, lambda: compute(run.network(store.device)), fits)
 
 
 def interactions(store: RunStore, run: Run, few: Split) -> Arrays:
@@ -35,6 +42,7 @@ def interactions(store: RunStore, run: Run, few: Split) -> Arrays:
         few.images,
         "interactions",
         lambda network: representations.interactions(network, few.images, few.labels),
+        dict.fromkeys(("near", "far", "weighted", "mass"), few.labels.shape),
     )
 
 
@@ -56,7 +64,9 @@ def traits(store: RunStore, run: Run, few: Split, probes: Iterable[str]) -> Arra
         }
 
     named = hashlib.sha256(" ".join(pairs).encode()).hexdigest()[:8]
-    return interactions(store, run, few) | _kept(store, run, few.images, f"invariance-{named}", invariances)
+    shapes = {f"invariance {name}": few.labels.shape for name in pairs}
+    kept = _kept(store, run, few.images, f"invariance-{named}", invariances, shapes)
+    return interactions(store, run, few) | kept
 
 
 def _embeddings(network: Network, images: Tensor) -> np.ndarray:
@@ -74,7 +84,8 @@ def _fields(network: Network, images: Tensor) -> Arrays:
 
 def fields(store: RunStore, run: Run, images: Tensor) -> Arrays:
     """Receptive fields (4, H, W), "maps", and of a ViT how far its attention reaches; kept with the run."""
-    return _kept(store, run, images, "fields", lambda network: _fields(network, images))
+    shapes = {"maps": (4, *images.shape[2:])}
+    return _kept(store, run, images, "fields", lambda network: _fields(network, images), shapes)
 
 
 def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
@@ -99,7 +110,7 @@ def inside_table(study, direction: str) -> pd.DataFrame:
     for role, seed, found in _looked_into(study, direction):
         sizes = representations.receptive_field(found["maps"])
         parts = {name: (sizes.stage, sizes[name]) for name in ("rms", "share_50", "share_90")}
-        if "attention_block" in found:
+        if set(found) >= ATTENTION:
             parts["attention"] = found["attention_block"], found["attention_relative"]
             parts["entropy"] = found["attention_block"], found["attention_entropy"]
         for measure, (place, value) in parts.items():
@@ -135,6 +146,7 @@ def likeness_table(study, direction: str) -> pd.DataFrame:
                 lambda network, theirs=theirs: {
                     "cka": _ckas(representations.features(network, images), theirs())
                 },
+                {"cka": (5, 5)},
             )
             for (i, j), value in np.ndenumerate(kept["cka"]):
                 row = {"role": role, "seed": students[place].spec.seed, "student_stage": STAGES[i]}

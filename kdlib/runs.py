@@ -14,7 +14,6 @@ A run that came without its weights (:mod:`kdlib.archive`) says so in its manife
 import errno
 import hashlib
 import json
-import os
 import platform
 import shutil
 import time
@@ -35,17 +34,19 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from kdlib import __version__
+from kdlib import __version__, arrays
+from kdlib.arrays import Arrays
 from kdlib.data import Dataset, DataSpec, load
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec, Network
 from kdlib.names import check_kinds, one_line
 from kdlib.probes import Stimuli
-from kdlib.train import Progress, Training, fit, predict_logits
+from kdlib.train import OtherState, Progress, Training, fit, predict_logits
 
 WEIGHTS = "weights.safetensors"
 FILES = ("spec.json", "record.json", "history.csv", "timing.csv", WEIGHTS)  # those in the manifest
 SMALL = 16_000_000  # bytes, at most, of all of these but the weights
+LARGEST_KEPT = 256_000_000  # bytes, at most, of the arrays in one file
 RECORD = {  # record.json
     "status": Literal["finished", "diverged"],
     "classes": list[str],
@@ -273,18 +274,23 @@ class RunStore:
                     if self.should_stop():
                         raise Stopped(f"stopped {spec.label} after epoch {len(progress.history)}")
 
-            progress = fit(
-                student.to(self.device),
-                teacher,
-                method.to(self.device),
-                data,
-                spec.training,
-                spec.seed,
-                resume=_read_checkpoint(checkpoint),
-                after_epoch=after_epoch,
-                label=spec.label,
-                quiet=self.quiet,
-            )
+            try:
+                progress = fit(
+                    student.to(self.device),
+                    teacher,
+                    method.to(self.device),
+                    data,
+                    spec.training,
+                    spec.seed,
+                    resume=_read_checkpoint(checkpoint),
+                    after_epoch=after_epoch,
+                    label=spec.label,
+                    quiet=self.quiet,
+                )
+            except OtherState as error:
+                warnings.warn(f"checkpoint {checkpoint} {error}: training starts anew", stacklevel=2)
+                checkpoint.unlink()
+                return self._train(spec)
         with _complain_if_full(self.path(spec)):
             self._write(spec, student, method, progress, data)
         checkpoint.unlink(missing_ok=True)
@@ -342,7 +348,7 @@ class RunStore:
         except Timeout:
             return "left"
 
-    def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, dict[str, np.ndarray]]:
+    def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, Arrays]:
         """What the student says of each probe's images, from the disk or by asking it.
 
         Returns:
@@ -353,7 +359,11 @@ class RunStore:
         answers, network = {}, cache(lambda: run.network(self.device))  # built once, and only if needed
         for probe, made in stimuli.items():
             found = self.kept(
-                run, f"{probe}-{made.sha256[:12]}", lambda made=made: _ask(network(), made), "predictions"
+                run,
+                f"{probe}-{made.sha256[:12]}",
+                lambda made=made: _ask(network(), made),
+                lambda found, made=made: _is_answer(found, made, len(run.record["classes"])),
+                "predictions",
             )
             answers[probe] = {
                 name: array.astype(np.int64 if name == "predicted" else np.float32)
@@ -362,33 +372,45 @@ class RunStore:
         return answers
 
     def kept(
-        self, run: Run, name: str, compute: Callable[[], dict[str, np.ndarray]], folder: str = "inside"
-    ) -> dict[str, np.ndarray]:
-        """Arrays that belong to a run, from ``<run>/<folder>/<name>.npz``, or computed and kept there."""
+        self,
+        run: Run,
+        name: str,
+        compute: Callable[[], Arrays],
+        fits: Callable[[Arrays], bool],
+        folder: str = "inside",
+    ) -> Arrays:
+        """Arrays that belong to a run, from ``<run>/<folder>/<name>.npz``, or computed and kept there.
+
+        Args:
+            fits: whether what the file holds can be what ``compute`` makes.
+        """
         path = run.path / folder / f"{name}.npz"
-        found = _read_arrays(path)
-        if found is None:
-            found = compute()
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_suffix(f".partial-{os.getpid()}")
-            with _complain_if_full(path), partial.open("wb") as file:
-                np.savez_compressed(file, **found)
-            partial.replace(path)
+        if path.exists():
+            try:
+                found = arrays.read(path, LARGEST_KEPT)
+                if fits(found):
+                    return found
+                problem = "it holds something else"
+            except Exception as error:  # whatever a damaged file makes its readers raise
+                problem = one_line(error)
+            warnings.warn(f"{path} is damaged ({problem}): made again", stacklevel=2)
+        found = compute()
+        with _complain_if_full(path):
+            arrays.write(path, found)
         return found
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # whatever a damaged zip archive makes NumPy raise
-        warnings.warn(f"{path} is damaged ({error}): made again", stacklevel=3)
-        return None
+def _is_answer(found: Arrays, made: Stimuli, classes: int) -> bool:
+    names = ["predicted", "confidence", "confidence_label", "squares"]
+    names += ["confidence_texture"] if made.texture_labels is not None else []
+    return (
+        arrays.shaped(found, dict.fromkeys(names, made.labels.shape))
+        and found["predicted"].dtype.kind in "iu"
+        and bool(((found["predicted"] >= 0) & (found["predicted"] < classes)).all())
+    )
 
 
-def _ask(network: Network, stimuli: Stimuli) -> dict[str, np.ndarray]:
+def _ask(network: Network, stimuli: Stimuli) -> Arrays:
     share = predict_logits(network, stimuli.images).softmax(1).cpu()
     confidence, predicted = share.max(1)
     columns = {"confidence_label": stimuli.labels}
@@ -427,8 +449,8 @@ def _on_host(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _write_checkpoint(path: Path, progress: Progress) -> None:
     rows = {"history": json.dumps(progress.history), "timing": json.dumps(progress.timing)}
-    partial = path.with_suffix(".partial")
-    save_file(_on_host(progress.tensors), partial, metadata=rows)
+    partial, tensors = path.with_suffix(".partial"), _on_host(progress.tensors)
+    save_file(tensors, partial, metadata=rows | {"sha256": _digest(tensors, rows)})
     partial.replace(path)
 
 
@@ -439,10 +461,26 @@ def _read_checkpoint(path: Path) -> Progress | None:
         with safe_open(path, "pt") as file:
             rows = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Progress(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        warnings.warn(f"checkpoint {path} is damaged ({error}): training starts anew", stacklevel=2)
+        if rows.pop("sha256") != _digest(tensors, rows):
+            raise ValueError("its content has changed")
+        progress = Progress(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
+        for table, needed in ((progress.history, {"epoch", "loss"}), (progress.timing, {"epoch"})):
+            for number, row in enumerate(table, 1):
+                kinds = {type(value) for value in row.values()}
+                if row["epoch"] != number or not kinds <= {int, float} or not needed <= row.keys():
+                    raise ValueError("its history isn't one")
+        return progress
+    except Exception as error:  # whatever a damaged file makes its readers raise
+        warnings.warn(f"checkpoint {path} is damaged ({one_line(error)}): training starts anew", stacklevel=2)
         return None
+
+
+def _digest(tensors: dict[str, torch.Tensor], rows: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def damage(run: Run) -> str | None:

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from kdlib.data import Dataset, Split, augment, epoch_plan
 from kdlib.methods import Batch, Method
 from kdlib.models import Network
-from kdlib.names import lookup
+from kdlib.names import lookup, one_line
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Training:
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STAGE_LEARNING_RATE = 1e-3  # AdamW's, for what a method trains on the teacher alone
 MONITORED = 2000  # test images, at most, that the accuracy after each epoch is taken on
+
+
+class OtherState(ValueError):
+    """What training should go on from is the state of another one."""
 
 
 @dataclass
@@ -76,6 +80,7 @@ def fit(
         label: what the progress bar calls the run.
 
     Raises:
+        OtherState: if ``resume`` doesn't fit the networks, the method and the optimisers.
         ValueError: if a batch is larger than the training set.
         RuntimeError: if a trained part gets no gradient in the first step.
     """
@@ -331,10 +336,29 @@ def _restore(tensors: dict[str, Tensor], student: Network, method: Method, optim
     for name, part in _parts(student, method, optimiser).items():
         start = f"{name}."
         state = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
-        if isinstance(part, torch.optim.Optimizer):
-            slots: dict[int, dict[str, Tensor]] = defaultdict(dict)
-            for key, value in state.items():
-                index, _, slot = key.partition(".")
-                slots[int(index)][slot] = value
-            state = {"state": dict(slots), "param_groups": part.state_dict()["param_groups"]}
-        part.load_state_dict(state)
+        try:
+            if isinstance(part, torch.optim.Optimizer):
+                state = _optimiser_state(state, part)
+            part.load_state_dict(state)
+        except (RuntimeError, ValueError, LookupError) as error:
+            raise OtherState(f"doesn't fit the {name} ({one_line(error)})") from error
+
+
+def _optimiser_state(state: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> dict:
+    """An optimiser takes tensors of any name and shape, and fails at its next step: they are checked here."""
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    # What it keeps of a parameter shows in one step with another one.
+    other = nn.Parameter(torch.zeros(1))
+    other.grad = torch.zeros(1)
+    trial = type(optimiser)([optimiser.param_groups[0] | {"params": [other]}])
+    trial.step()
+    slots: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    for key, value in state.items():
+        index, _, slot = key.partition(".")
+        slots[int(index)][slot] = value
+        whole = trained[int(index)].shape if trial.state[other][slot].ndim else ()
+        if value.shape != whole:
+            raise ValueError(f"{key} has the shape {tuple(value.shape)}, not {tuple(whole)}")
+    if any(row.keys() != trial.state[other].keys() for row in slots.values()):
+        raise ValueError("of some parameters it has a part only")
+    return {"state": dict(slots), "param_groups": optimiser.state_dict()["param_groups"]}
