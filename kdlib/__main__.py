@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         if options.traceback:
             raise
-        print(f"kdlib: {error}", file=sys.stderr)
+        print(f"kdlib: {' '.join(str(error).split())}", file=sys.stderr)  # torch's have several lines
         return 1
 
 

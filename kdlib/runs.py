@@ -33,6 +33,7 @@ from safetensors.torch import load_file, save_file
 
 from kdlib import disk
 from kdlib.data import Dataset, DataSpec, load
+from kdlib.disk import Arrays
 from kdlib.environment import environment
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec, Network
@@ -52,8 +53,6 @@ RECORD = {  # record.json
     "method_parameters": int,
     "environment": dict,
 }
-
-ANSWER = ("predicted", "confidence", "confidence_label", "squares")  # what is kept of every answer
 
 
 class RunsFailed(RuntimeError):
@@ -128,15 +127,15 @@ class Run:
         return pd.read_csv(StringIO(small_text(self.path / "timing.csv")))
 
     @cached_property
-    def packed(self) -> dict[str, dict[str, np.ndarray]]:
+    def packed(self) -> dict[str, Arrays]:
         """The arrays of a published run, by "<folder>/<name>"."""
-        found: dict[str, dict[str, np.ndarray]] = {}
+        found: dict[str, Arrays] = {}
         for key, array in (disk.read_arrays(self.path / KEPT) or {}).items():
             place, _, name = key.rpartition("/")
             found.setdefault(place, {})[name] = array
         return found
 
-    def everything_kept(self) -> dict[str, dict[str, np.ndarray]]:
+    def everything_kept(self) -> dict[str, Arrays]:
         """Answers and looks inside, by "<folder>/<name>"."""
         files = [path for folder in ("predictions", "inside") for path in (self.path / folder).glob("*.npz")]
         loose = {f"{path.parent.name}/{path.stem}": disk.read_arrays(path) for path in sorted(files)}
@@ -421,7 +420,7 @@ class RunStore:
         except Timeout:
             return "left"
 
-    def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, dict[str, np.ndarray]]:
+    def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, Arrays]:
         """What the student says of each probe's images, from the disk or by asking it.
 
         Returns:
@@ -431,10 +430,13 @@ class RunStore:
         """
         answers, network = {}, cache(lambda: run.network(self.device))  # built once, and only if needed
         for probe, made in stimuli.items():
-            name, wanted = f"{probe}-{made.sha256[:12]}", ANSWER
-            if made.texture_labels is not None:
-                wanted += ("confidence_texture",)
-            found = self.kept(run, name, lambda made=made: _ask(network(), made), "predictions", wanted)
+            found = self.kept(
+                run,
+                f"{probe}-{made.sha256[:12]}",
+                lambda made=made: _ask(network(), made),
+                "predictions",
+                lambda found, made=made: _is_answer(found, made, len(run.record["classes"])),
+            )
             answers[probe] = {
                 name: array.astype(np.int64 if name == "predicted" else np.float32)
                 for name, array in found.items()
@@ -445,21 +447,21 @@ class RunStore:
         self,
         run: Run,
         name: str,
-        compute: Callable[[], dict[str, np.ndarray]],
+        compute: Callable[[], Arrays],
         folder: str = "inside",
-        wanted: Iterable[str] = (),
-    ) -> dict[str, np.ndarray]:
+        fits: Callable[[Arrays], bool] = lambda found: True,
+    ) -> Arrays:
         """Arrays that belong to a run, from ``<run>/<folder>/<name>.npz``, or computed and kept there.
 
         Args:
-            wanted: names of arrays; a file without one of them is computed anew.
+            fits: whether what a file holds can be what ``compute`` makes.
 
         Raises:
             Stopped: if ``should_stop`` said so before anything had to be computed.
         """
         path = run.path / folder / f"{name}.npz"
         with self.lock(run.spec.id):
-            found = disk.read_arrays(path, wanted) or run.packed.get(f"{folder}/{name}")
+            found = disk.read_arrays(path, fits) or run.packed.get(f"{folder}/{name}")
             if found is None:
                 self.stop_if_asked(f"before {name} of {run.spec.label}")
                 found = compute()
@@ -503,7 +505,17 @@ def small_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _ask(network: Network, stimuli: Stimuli) -> dict[str, np.ndarray]:
+def _is_answer(found: Arrays, made: Stimuli, classes: int) -> bool:
+    names = ["predicted", "confidence", "confidence_label", "squares"]
+    names += ["confidence_texture"] if made.texture_labels is not None else []
+    return (
+        all(name in found and found[name].shape == made.labels.shape for name in names)
+        and all(found[name].dtype.kind in "iuf" for name in names)
+        and bool(((found["predicted"] >= 0) & (found["predicted"] < classes)).all())
+    )
+
+
+def _ask(network: Network, stimuli: Stimuli) -> Arrays:
     share = predict_logits(network, stimuli.images).softmax(1).cpu()
     confidence, predicted = share.max(1)
     columns = {"confidence_label": stimuli.labels}

@@ -72,7 +72,7 @@ def _table_html(table: pd.DataFrame, name: str) -> str:
     texts = list(table.select_dtypes(exclude="number").columns)
     head = {"selector": "th", "props": "text-align: left"}
     style = table.style.hide(axis="index").set_uuid(name).set_table_styles([head])
-    style = style.format(precision=3, na_rep="—")
+    style = style.format(precision=3, na_rep="—", escape="html").format_index(axis=1, escape="html")
     # Prose in a narrow column would run down the page.
     prose = [name for name in texts if table[name].astype(str).str.len().max() > 40]
     short = [name for name in texts if name not in prose]
