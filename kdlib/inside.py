@@ -10,12 +10,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from kdlib.bias import representations
+from kdlib.disk import Arrays
 from kdlib.models import Network
 from kdlib.probes import PROBES
 from kdlib.runs import Run
 
 STAGES = (*"1234", "out")  # four stages and the embedding
-Arrays = dict[str, np.ndarray]
 Digest = str  # of images
 
 
