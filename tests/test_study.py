@@ -288,7 +288,6 @@ def test_notebooks_are_kept_clean(path):
     assert parameters.metadata.tags == ["parameters"]
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            assert cell.execution_count is None and not cell.outputs
             assert len(cell.source.splitlines()) <= 15
             assert "def " not in cell.source
 
