@@ -45,6 +45,19 @@ class Records:
             raise DataError(f"{folder} holds no published records: expected study.json, labels.npz and runs/")
         self.about = json.loads((self.folder / "study.json").read_text())
 
+    def of(self, profile: str) -> dict:
+        """What is said of the study in study.json.
+
+        Raises:
+            DataError: the records are of another profile.
+        """
+        if self.folder.name != profile:
+            raise DataError(
+                f"the records in {self.folder} are of the profile {self.folder.name}, not {profile}; give the "
+                "folder of that one, or None to train"
+            )
+        return self.about
+
     @cached_property
     def _labels(self) -> dict[str, Tensor]:
         with np.load(self.folder / "labels.npz", allow_pickle=False) as stored:

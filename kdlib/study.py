@@ -83,7 +83,7 @@ class Study:
         scheduler: str | None = None,
     ):
         self.records = Records(results) if results else None
-        published = self.records.about["overrides"] if self.records else {}
+        published = self.records.of(Path(profile).stem)["overrides"] if self.records else {}
         self.profile = read_profile(profile, published | read_overrides(overrides))
         output = Path(output).absolute() if output else PROJECT / "outputs"
         self.folder = output / Path(profile).stem
