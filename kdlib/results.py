@@ -53,8 +53,8 @@ class Records:
         """
         if self.folder.name != profile:
             raise DataError(
-                f"the records in {self.folder} are of the profile {self.folder.name}, not {profile}; give the "
-                "folder of that one, or None to train"
+                f"the records in {self.folder} are of the profile {self.folder.name}, not {profile}; give "
+                "the folder of that one, or None to train"
             )
         return self.about
 
