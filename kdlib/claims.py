@@ -132,7 +132,8 @@ def _by_signs(table: pd.DataFrame) -> str:
 def cheapest(records: Records) -> Verdict:
     """C1a, on the logarithm of the ratio of costs: a ratio of paired times, seed by seed."""
     _need(records, TO_VIT, CNN_METHODS)
-    cost = records.cost[TO_VIT].pivot(index="seed", columns="role", values="epoch")
+    cost = records.cost[TO_VIT]  # a teacher's seed is another
+    cost = cost[cost.role.isin(CNN_METHODS)].pivot(index="seed", columns="role", values="epoch")
     ratios = {f"CSKD / {title_of(other)}": cost["cskd"] / cost[other] for other in CNN_METHODS[1:]}
     table = compare({name: np.log(ratio.to_numpy())[:, None] for name, ratio in ratios.items()})
     span = ["estimate", "low", "high", "narrow_low", "narrow_high"]
