@@ -97,13 +97,22 @@ def _need(records: Records, direction: str, roles: Iterable[str], probes: Iterab
     return evidence
 
 
+def _influence(evidence: Evidence, role: str, measure: str, probe: str) -> np.ndarray:
+    """Raises NotEvaluable where a seed has no such measure."""
+    influence = evidence.influence(role, measure, probe)
+    if not np.isfinite(influence).all():
+        told = f"{measure.replace('_', ' ')} under {probe.replace('_', ' ')}"
+        raise NotEvaluable(f"{told} is not defined for {title_of(role)} in every seed")
+    return influence
+
+
 def _difference(evidence: Evidence, role: str, other: str, measure: str, probe: str) -> np.ndarray:
-    return evidence.influence(role, measure, probe) - evidence.influence(other, measure, probe)
+    return _influence(evidence, role, measure, probe) - _influence(evidence, other, measure, probe)
 
 
 def _movement(evidence: Evidence, role: str, measure: str, probe: str):
     roles = (role, "independent", "teacher")
-    matrices = [evidence.influence(name, measure, probe) for name in roles]
+    matrices = [_influence(evidence, name, measure, probe) for name in roles]
     return transfer(*matrices, SMALLEST_EFFECTS[measure])
 
 
@@ -219,11 +228,12 @@ def locality(records: Records) -> Verdict:
         role: move.ratio_high < MILD or (narrow[role].low > -smallest and narrow[role].high < smallest)
         for role, move in moves.items()
     }
-    gains = [
-        _difference(evidence, role, "independent", "retention", probe)
-        for role in CNN_METHODS
-        for probe in evidence.retained
-    ]
+    gains = []
+    for role in CNN_METHODS:
+        ours, alone = evidence.profiles(role, "independent")
+        gains += [kept - before for kept, before in zip(ours, alone, strict=True)]
+    if not gains:
+        raise NotEvaluable("no probe has a retention in every seed")
     largest = max((interval_of(gain) for gain in gains), key=lambda found: abs(found.estimate))
     told = f"{shown}; {_tell(table)}; the largest change of any retention is {largest.estimate:+.3f}"
     if all(none.values()) and abs(largest.estimate) < FAR:
@@ -360,8 +370,10 @@ def _slope(evidence: Evidence, role: str) -> np.ndarray:
     Raises:
         NotEvaluable: the teacher's distances are no larger than their noise.
     """
-    matrices = [evidence.profile(name) for name in (role, "independent", "teacher")]
-    slopes = profile_slopes(*matrices)
+    try:
+        slopes = profile_slopes(*evidence.profiles(role, "independent", "teacher"))
+    except ValueError as reason:
+        raise NotEvaluable(str(reason)) from reason
     if not np.isfinite(slopes).all():
         raise NotEvaluable(f"{direction_title(evidence.direction)}: the teacher is nowhere surely different")
     return slopes[:, None]

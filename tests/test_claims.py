@@ -173,3 +173,18 @@ def test_a_family_is_corrected_together():
     noise = np.random.default_rng(0).normal(0.02, 0.2, (3, 400))
     alone, both = claims.compare({"a": noise}), claims.compare({"a": noise, "b": -noise})
     assert both.holm.min() == pytest.approx(min(1, 2 * alone.p[0])) and both.p[0] == alone.p[0]
+
+
+def test_a_measure_that_a_seed_lacks_is_not_evaluable_and_told():
+    """A network that names no cue has no shape bias."""
+    found = records()
+    for part in found.evidence.values():
+        answers = part.answers["crd"]["cue_conflict"]
+        both = part.stimuli["cue_conflict"]
+        neither = (
+            both.labels.numpy() + 1 + (both.texture_labels.numpy() == (both.labels.numpy() + 1) % 10)
+        ) % 10
+        answers["predicted"] = np.tile(neither, (3, 1))
+    verdict = judge(found)["C3a"]
+    assert verdict.word == "not evaluable"
+    assert verdict.because == "shape bias under cue conflict is not defined for CRD in every seed"

@@ -57,9 +57,14 @@ class Evidence:
         """The headings that have a retention: over them runs the profile of a network."""
         return [name for measure, name in self.questions if measure == "retention" and name in self.headings]
 
-    def profile(self, role: str) -> list[np.ndarray]:
-        """A role's retentions, a matrix for each of ``retained``."""
-        return [self.influence(role, "retention", probe) for probe in self.retained]
+    def profiles(self, *roles: str) -> list[list[np.ndarray]]:
+        """Retentions of each role, a matrix for each of ``retained`` that all of them have in every seed.
+
+        A probe whose baseline a network hardly reads leaves it nothing to retain.
+        """
+        kept = [[self.influence(role, "retention", probe) for role in roles] for probe in self.retained]
+        whole = [matrices for matrices in kept if all(np.isfinite(part).all() for part in matrices)]
+        return [[matrices[place] for matrices in whole] for place in range(len(roles))]
 
     def _applies(self, measure: str, probe: str) -> bool:
         levels = self.series.get(probe, [probe])

@@ -182,7 +182,6 @@ def slope_table(evidence: Evidence) -> pd.DataFrame:
 
     Columns: direction, role, slope, low, high, cosine; NaN as :func:`transfer_table`.
     """
-    kept = {role: evidence.profile(role) for role in evidence.answers}
     rows = []
     for role in evidence.methods:
         row = (
@@ -190,7 +189,7 @@ def slope_table(evidence: Evidence) -> pd.DataFrame:
             | NO_INTERVAL
             | {"cosine": np.nan}
         )
-        matrices = kept[role], kept["independent"], kept["teacher"]
+        matrices = evidence.profiles(role, "independent", "teacher")
         try:
             slope = mean_interval(profile_slopes(*matrices))
             row |= {"slope": slope.estimate, "low": slope.low, "high": slope.high}

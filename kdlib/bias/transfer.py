@@ -104,9 +104,11 @@ def profile_slopes(
     weighted by precision: estimated from 3 or 5 seeds such weights are noise. With them a nominal 95% covered
     .74 to .93 in simulation, without them .92 to .97 (8 probes, with and without image effects).
 
-    NaN if the gaps are no larger than their noise. Raises ValueError if the shapes of a probe differ or a row
-    is NaN.
+    NaN if the gaps are no larger than their noise. Raises ValueError if the shapes of a probe differ, a row
+    is NaN, or there is no probe.
     """
+    if not len(student):
+        raise ValueError("no probe has the measure for student, independent and teacher in every seed")
     above, below = [], []
     for matrices in zip(student, independent, teacher, strict=True):
         movement, gap = _differences(*matrices)
