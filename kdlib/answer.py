@@ -29,17 +29,14 @@ LONGEST = 170  # characters of a reason that the short table shows whole
 def setting_sentence(study) -> str:
     """What was run."""
     data, profile = study.dataset, study.profile
-    names = {
-        family: network["model"]["name"] + f" for {_epochs(profile, network)} epochs"
-        for family, network in profile["students"].items()
-    }
+    names = [_student(profile, network) for network in profile["students"].values()]
     planned = read_profile(study.parameters["profile"])["directions"].values()
     run = {role for plan in study.directions.values() for role in _roles(plan)}
     left = [title_of(role) for plan in planned for role in _roles(plan) if role not in run]
     told = f" Not run yet of this profile: {', '.join(dict.fromkeys(left))}." if left else ""
     return (
         f"{data.source}: {len(data.train):,} training images, answers to {len(study.test):,} test images and "
-        f"what is made of them; students are {' and '.join(names.values())}; {len(study.seeds)} seeds, each "
+        f"what is made of them; students are {' and '.join(names)}; {len(study.seeds)} seeds, each "
         f"with teachers of its own; {len({member.spec.id for member in study.members()})} runs in all.{told}"
     )
 
@@ -48,8 +45,10 @@ def _roles(plan: dict) -> list[str]:
     return [*plan["methods"], *plan.get("controls", [])]
 
 
-def _epochs(profile: dict, network: dict) -> int:
-    return (profile["training"] | network.get("training", {}))["epochs"]
+def _student(profile: dict, network: dict) -> str:
+    recipe, model = profile["training"] | network.get("training", {}), network["model"]
+    options = ", ".join(f"{name}={value}" for name, value in model.get("options", {}).items())
+    return f"timm's {model['name']} ({options or 'as it is'}), {recipe['epochs']} epochs"
 
 
 def verdict_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
@@ -90,7 +89,8 @@ def bias_table(transfer: pd.DataFrame) -> pd.DataFrame:
 
 
 def _moves(asked: pd.DataFrame) -> dict[str, str]:
-    gap = asked.iloc[0]  # the same in every row
+    defined = asked.dropna(subset=["gap"])
+    gap = (defined if len(defined) else asked).iloc[0]  # the same in every row that has one
     away = f"{gap.gap:+.2f} [{gap.gap_low:+.2f}, {gap.gap_high:+.2f}]"
     found = {"teacher − independent": "not defined" if pd.isna(gap.gap) else away}
     controls = asked.method.isin(list(CONTROLS))
