@@ -55,7 +55,7 @@ def test_what_is_refused_is_shown_grey():
     assert [patch.get_y() for patch in axis.patches] == [-0.5]  # the first row
     moved = mark(transfer_table(evidence), acceptance_table(references))
     (axis,) = figures.effect_map(moved[moved.measure == "retention"]).axes
-    assert np.isnan(axis.images[0].get_array().filled(np.nan)[:, 0]).all()
+    assert np.isnan(axis.images[0].get_array().filled(np.nan)[0]).all()
     plt.close("all")
 
 

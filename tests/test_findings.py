@@ -243,16 +243,16 @@ def test_a_forest_shows_every_estimate_but_not_every_interval(measures):
     plt.close("all")
 
 
-def test_the_effect_map_writes_every_movement_below_the_teachers_gap(transfer):
+def test_the_effect_map_writes_every_movement_beside_the_teachers_gap(transfer):
     chosen = transfer[transfer.measure.isin(["accuracy", "retention", "shape_bias"])]
     (axis,) = figures.effect_map(chosen).axes
-    columns = [label.get_text() for label in axis.get_xticklabels()]
+    lines = [label.get_text() for label in axis.get_yticklabels()]
     accuracies = ("accuracy clean", "accuracy edges", "accuracy cue conflict")
-    assert columns == [*accuracies, "edges", "cue conflict", "shape bias cue conflict"]
+    assert lines == [*accuracies, "edges", "cue conflict", "shape bias cue conflict"]
     texts = {tuple(map(round, text.get_position())): text for text in axis.texts}
     for place, (_, row) in enumerate(chosen.iterrows()):
-        column, line = place % len(columns), 1 + ["lm", "crd"].index(row.method)
-        assert texts[column, 0].get_text() == f"{row.gap:+.2f}"
+        column, line = 1 + ["lm", "crd"].index(row.method), place % len(lines)
+        assert texts[0, line].get_text() == f"{row.gap:+.2f}"
         assert texts[column, line].get_text().startswith(f"{row.movement:+.2f}")
         sure = row.movement_low > 0 or row.movement_high < 0
         assert (texts[column, line].get_fontweight() == "bold") == sure
@@ -265,9 +265,9 @@ def test_the_effect_map_leaves_empty_what_cannot_be_computed():
     transfer = transfer_table(make_evidence(rates))
     (axis,) = figures.effect_map(transfer[transfer.measure.isin(["accuracy", "retention"])]).axes
     written = {tuple(map(round, text.get_position())) for text in axis.texts}
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["Teacher", "LM", "CRD"]
-    assert {column for column, line in written if line == 2} == {0, 1, 2}
-    assert {column for column, line in written if line == 1} == {0, 1, 2, 3, 4}
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["Teacher", "LM", "CRD"]
+    assert {line for column, line in written if column == 2} == {0, 1, 2}
+    assert {line for column, line in written if column == 1} == {0, 1, 2, 3, 4}
     plt.close("all")
 
 

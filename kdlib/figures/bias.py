@@ -110,33 +110,33 @@ def shape_bias_plot(table: pd.DataFrame) -> Figure:
 def effect_map(table: pd.DataFrame) -> Figure:
     """How far each student moved from the independent one, in smallest effects of interest.
 
-    A row for each role below the teacher's own distance, a column for each measure and probe. The number is
-    the movement; bold where its interval leaves out zero; ▸ toward the teacher, ◂ away from it. A cell is
-    empty where nothing can be computed, and a column grey where "accepted" is False.
+    A row for each measure and probe; the teacher's own distance in the first column, then a column for each
+    student. The number is the movement; bold where its interval leaves out zero; ▸ toward the teacher, ◂ away
+    from it. A cell is empty where nothing can be computed, and a row grey where "accepted" is False.
     """
     table = table.dropna(subset=["movement", "gap"])
-    table = table.assign(column=[_question(row) for row in table.itertuples()])
-    names, columns = list(table.method.unique()), list(table.column.unique())
+    table = table.assign(question=[_question(row) for row in table.itertuples()])
+    names, questions = list(table.method.unique()), list(table.question.unique())
     smallest = table.measure.map(SMALLEST_EFFECTS)
     scaled = table.assign(movement=table.movement / smallest, gap=table.gap / smallest)
-    moves = scaled.pivot(index="method", columns="column", values="movement").reindex(names, columns=columns)
-    gaps = scaled.drop_duplicates("column").set_index("column")["gap"].reindex(columns)
-    shown = np.vstack([gaps, moves])
+    moves = scaled.pivot(index="question", columns="method", values="movement")
+    once = scaled.drop_duplicates("question").set_index("question").reindex(questions)
+    shown = np.column_stack([once.gap, moves.reindex(questions, columns=names)])
     if "accepted" in table:
-        shown[:, ~table.drop_duplicates("column").accepted.to_numpy()] = np.nan  # grey, no colour
-    figure, axis = plt.subplots(figsize=(0.5 * len(columns) + 2.2, 0.2 * len(names) + 2.2))
+        shown[~once.accepted.to_numpy(dtype=bool)] = np.nan  # grey, no colour
+    figure, axis = plt.subplots(figsize=(0.62 * len(names) + 3, 0.21 * len(questions) + 1.4))
     axis.imshow(shown, cmap=plt.get_cmap("RdBu").with_extremes(bad="0.88"), vmin=-4, vmax=4, aspect="auto")
-    axis.axhline(0.5, color="black", linewidth=1)
-    for place, row in enumerate(table.drop_duplicates("column").itertuples()):
-        _write(axis, place, 0, f"{row.gap:+.2f}", shown[0, place], bold=False)
+    axis.axvline(0.5, color="black", linewidth=1)
+    for place, row in enumerate(table.drop_duplicates("question").itertuples()):
+        _write(axis, 0, place, f"{row.gap:+.2f}", shown[place, 0], bold=False)
     for row in table.itertuples():
-        place = columns.index(row.column), names.index(row.method) + 1
+        x, y = names.index(row.method) + 1, questions.index(row.question)
         arrow = {"toward": " ▸", "away": " ◂"}.get(side(row), "")
         sure = row.movement_low > 0 or row.movement_high < 0
-        _write(axis, *place, f"{row.movement:+.2f}{arrow}", shown[place[1], place[0]], bold=sure)
-    axis.set_xticks(range(len(columns)), columns, rotation=90)
-    axis.set_yticks(range(len(names) + 1), ["Teacher", *map(title_of, names)])
-    axis.tick_params(length=0)
+        _write(axis, x, y, f"{row.movement:+.2f}{arrow}", shown[y, x], bold=sure)
+    axis.set_xticks(range(len(names) + 1), ["Teacher", *map(title_of, names)], rotation=90)
+    axis.set_yticks(range(len(questions)), questions)
+    axis.tick_params(length=0, labelsize="x-small", labeltop=True, labelbottom=False)
     sns.despine(ax=axis, left=True, bottom=True)
     figure.tight_layout()
     return figure
