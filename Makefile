@@ -19,6 +19,10 @@ study: $(ENVIRONMENT)    ## train, run the notebooks, write the report (PROFILE=
 report: $(ENVIRONMENT)   ## write the report again, from notebooks that have been run
 	$(PYTHON) -m kdlib report --profile $(PROFILE)
 
+notebooks: $(ENVIRONMENT) ## notebooks/, figures/ and README anew from the published records
+	$(PYTHON) -m kdlib study --from-results results/cifar10-cpu
+	$(PYTHON) -m kdlib pages --from-results results/cifar10-cpu
+
 lab: $(ENVIRONMENT)      ## open the notebooks
 	$(PYTHON) -m jupyterlab notebooks
 
@@ -52,4 +56,4 @@ help:
 		{ echo "python3 has no venv: on Debian or Ubuntu, apt install python3-venv" >&2; exit 1; }
 	.venv/bin/python -m pip install --quiet uv
 
-.PHONY: study report lab test lint lock clean help
+.PHONY: study report notebooks lab test lint lock clean help

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         if options.traceback:
             raise
-        print(f"kdlib: {error}", file=sys.stderr)
+        print(f"kdlib: {' '.join(str(error).split())}", file=sys.stderr)  # torch's have several lines
         return 1
 
 
@@ -53,19 +54,44 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def with_training(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--jobs", type=int, default=1, help="processes that share the runs (1)")
+        sub.add_argument("--jobs", type=int, default=1, help="processes here that share the runs (1)")
         sub.add_argument("--time-limit", type=float, metavar="MINUTES", help="stop at the next checkpoint")
         sub.add_argument("--helper", action="store_true", help=argparse.SUPPRESS)  # started by --jobs
+        sub.add_argument(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="of a Dask cluster that trains, like tcp://host:8786 (DASK_SCHEDULER_ADDRESS)",
+        )
 
     study = with_study(command("study", run_study, "train, run all notebooks, write the report"))
     with_training(study)
+    study.add_argument(
+        "--from-results",
+        metavar="FOLDER",
+        help="make notebooks and report from published records: no training, no data, and the profile's name "
+        "is the folder's",
+    )
     with_training(with_study(command("train", train, "train what is missing; needs no Jupyter")))
+    study.add_argument(
+        "--notebooks", nargs="+", default=[], metavar="NAME", help="only these, e.g. 04_bias_analysis"
+    )
+    publishing = with_study(command("publish", publish, "write the records that all figures follow from"))
+    publishing.add_argument("--to", help="the folder (results/<profile>, in the project's directory)")
+    pages = with_study(command("pages", pages_of, "bring notebooks/, figures/ and README up to date"))
+    pages.add_argument("--from-results", metavar="FOLDER", required=True, help="as for study")
     with_study(command("probes", build_probes, "make the probes' images, with the time they take"))
     with_study(command("report", report, "join the executed notebooks into one HTML file (and PDF)"))
     timing = with_study(command("bench", bench, "time a step of every method beside the independent student"))
     timing.add_argument("--rounds", type=int, default=7, help="how often the methods take turns (7)")
-    state = with_study(command("status", status, "what is done, what is left, and how long that may take"))
-    state.add_argument("--json", action="store_true", help="the table for programs")
+    packing = with_study(command("export", export, "pack the finished runs of a study into one file"))
+    packing.add_argument("archive", type=Path, help="the file to write, e.g. quick.zip")
+    packing.add_argument(
+        "--no-weights", action="store_true", help="only what the runs have been asked so far"
+    )
+    packing.add_argument("--part-size", type=float, metavar="MB", help="in parts of at most this size")
+    unpacking = command("import", import_runs, "put the runs of a packed file among one's own")
+    unpacking.add_argument("archive", type=Path, help="the file, or any of its parts")
+    unpacking.add_argument("--output", help="where everything goes (outputs, in the project's directory)")
     listing = command("list", list_names, "list what can be named")
     listing.add_argument("kind", choices=("methods", "probes", "profiles", "models"))
     return parser
@@ -83,17 +109,21 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace, stop: Stop):
-    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks."""
+    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks.
+
+    With a scheduler's address, its workers train instead.
+    """
     from kdlib.runs import RunsFailed
 
     if options.jobs < 1:
         raise ValueError(f"--jobs {options.jobs}: give at least 1")
-    study = _study(options, should_stop=stop)
+    study = _study(options, should_stop=stop, scheduler=options.scheduler)
     study.dataset  # decoded once, before the helpers look for it  # noqa: B018
-    if options.jobs > 1:
+    if options.jobs > 1 and not study.parameters["scheduler"]:
         threads = max(1, (os.cpu_count() or 1) // options.jobs)
         torch.set_num_threads(threads)
-        words = [sys.executable, "-m", "kdlib", "train", "--helper", f"--profile={options.profile}"]
+        words = [sys.executable, "-m", "kdlib", "train", "--helper", "--scheduler="]
+        words += [f"--profile={options.profile}"]
         words += [f"--set={text}" for text in options.set]
         for name in ("output", "data", "time_limit"):
             value = getattr(options, name)
@@ -116,16 +146,49 @@ def _train(options: argparse.Namespace, stop: Stop):
 def run_study(options: argparse.Namespace) -> int:
     from kdlib.notebooks import run_notebooks
 
-    with Stop(options.time_limit) as stop:
-        run_notebooks(_train(options, stop))
-    return report(options)
+    if options.from_results:
+        options.profile = Path(options.from_results).name
+        study = _study(options, results=options.from_results)
+        run_notebooks(study, options.notebooks)
+    else:
+        with Stop(options.time_limit) as stop:
+            study = _train(options, stop)
+            run_notebooks(study, options.notebooks)
+    return _report(study)
+
+
+def pages_of(options: argparse.Namespace) -> int:
+    from kdlib.pages import refresh
+
+    options.profile = Path(options.from_results).name
+    for path in refresh(_study(options, results=options.from_results)):
+        print(path)
+    return 0
 
 
 def report(options: argparse.Namespace) -> int:
+    return _report(_study(options))
+
+
+def _report(study) -> int:
     from kdlib.notebooks import make_report
 
-    for path in make_report(_study(options)):
+    for path in make_report(study):
         print(path)
+    return 0
+
+
+def publish(options: argparse.Namespace) -> int:
+    from kdlib.data import PROJECT
+    from kdlib.results import publish as write
+    from kdlib.status import status_table
+
+    study = _study(options)
+    states = status_table(study).state.value_counts()
+    if set(states.index) - {"done", "diverged"}:
+        told = ", ".join(f"{count} {state}" for state, count in states.items())
+        raise ValueError(f"the study is not finished ({told}); train it before it is published")
+    print(write(study, options.to or PROJECT / "results" / study.folder.name))
     return 0
 
 
@@ -166,6 +229,37 @@ def status(options: argparse.Namespace) -> int:
     for row in table[table.error != ""].drop_duplicates("run").itertuples():
         print(f"{row.run} failed: {row.error}")
     print(summary(table))
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    from kdlib.archive import write_archive
+
+    if options.part_size is not None and options.part_size < 1:
+        raise ValueError(f"--part-size {options.part_size:g}: give at least 1 MB")
+    study = _study(options)
+    specs = study.specs()
+    runs = [run for run in map(study.store.load, specs) if run]
+    if not runs:
+        raise ValueError(f"none of the study's {len(specs)} runs is finished; train them first")
+    size = options.part_size and int(options.part_size * 1e6)
+    for path in write_archive(runs, options.archive, not options.no_weights, size):
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f"{len(runs)} runs; {len(specs) - len(runs)} of the study aren't finished and were left out")
+    return 0
+
+
+def import_runs(options: argparse.Namespace) -> int:
+    from kdlib.archive import read_archive
+    from kdlib.data import PROJECT
+    from kdlib.runs import RunStore
+
+    store = RunStore(Path(options.output or PROJECT / "outputs") / "runs")
+    found = read_archive(options.archive, store)
+    print(
+        f"{found['new']} runs are new under {store.root}, {found['completed']} got what they lacked, "
+        f"{found['left']} were left as they are"
+    )
     return 0
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.datasets import CIFAR10
@@ -25,7 +25,7 @@ from torchvision.datasets.utils import check_integrity
 from tqdm.auto import tqdm
 
 from kdlib import disk, procedural
-from kdlib.names import check
+from kdlib.names import check, check_kinds, one_line
 
 PROJECT = Path(__file__).parents[1]
 CIFAR10_CLASSES = (
@@ -121,6 +121,8 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
         DataError: if files are missing or damaged, or the pixels are not those that ``spec`` names.
     """
     root = data_root(root)
+    if Path(spec.name).name != spec.name:
+        raise DataError(f"data set {spec.name!r}: give the name of a folder in the data root, not a path")
     if spec.name == "shape_texture":
         source, classes, train, test = _shape_texture(spec)
     elif spec.name == "cifar10" and (root / "cifar-10-batches-py").is_dir():
@@ -160,6 +162,8 @@ def fingerprint(*splits: Split) -> str:
 def _shape_texture(spec: DataSpec):
     """The procedural set: nothing to read; the test images come from the next seed."""
     options = {"seed": 0, "shape_correlation": 1.0, "texture_correlation": 1.0, "test_images": 2000}
+    kinds = {"seed": int, "shape_correlation": float, "texture_correlation": float, "test_images": int}
+    check_kinds(spec.options, kinds, "data.options")
     for name in spec.options:
         check("option of the shape_texture data", name, options)
     options |= spec.options
@@ -255,12 +259,27 @@ def _image_folder(root: Path, spec: DataSpec):
     return source, expected, *_decoded_once(root, f"{spec.name}-{spec.image_size}", paths, decode)
 
 
-def _decode(path: Path, size: int) -> np.ndarray:
+def read_image(path: Path) -> Image.Image:
+    """A PNG or JPEG file in RGB; other formats are refused, since some of their readers start programs.
+
+    Raises:
+        DataError: if it is damaged, or larger than Pillow takes for a decompression bomb, 89 megapixels.
+    """
     try:
-        with Image.open(path) as image:
-            image = image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is damaged or not an image ({error}); replace or delete it") from error
+        if not path.is_file():
+            raise ValueError("no plain file")
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels")
+            return image.convert("RGB")
+    except Exception as error:  # whatever a damaged file makes Pillow raise
+        raise DataError(
+            f"{path} is damaged or not an image ({one_line(error)}); replace or delete it"
+        ) from error
+
+
+def _decode(path: Path, size: int) -> np.ndarray:
+    image = read_image(path)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).transpose(2, 0, 1)

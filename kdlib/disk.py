@@ -3,10 +3,12 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kdlib.names import one_line
+
 MANIFEST = "manifest.json"
+LARGEST = 256_000_000  # bytes, at most, of the arrays in one file
+Arrays = dict[str, np.ndarray]
 
 
 class DiskFull(OSError):
@@ -69,23 +75,24 @@ def _remove(path: Path) -> None:
 # ---------------------------------------------------------------------------------------- directories
 
 
-def seal(folder: Path) -> None:
-    """Keep the sha256 of every file of a directory in its manifest."""
-    manifest = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+def seal(folder: Path, left_out: Iterable[str] = ()) -> None:
+    """Keep the sha256 of every file of a directory in its manifest, and null for those that were left out."""
+    manifest = {path.name: sha256(path) for path in sorted(folder.iterdir())} | dict.fromkeys(left_out)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with the files of a sealed directory, or None."""
+    """What is wrong with the files of a sealed directory, or None; null stands for a file left out."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        changed = [name for name, digest in manifest.items() if _sha256(folder / name) != digest]
+        changed = [name for name, told in manifest.items() if told and sha256(folder / name) != told]
     except (OSError, ValueError, AttributeError) as error:
         return str(error)
     return f"{', '.join(changed)} changed" if changed else None
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -98,20 +105,40 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def read_arrays(path: Path, names: Iterable[str] = ()) -> dict[str, np.ndarray] | None:
-    """The arrays of a file; None if it isn't there or lacks one of ``names``; with a warning, if damaged."""
+def read_arrays(path: Path, fits: Callable[[Arrays], bool] = lambda found: True) -> Arrays | None:
+    """The arrays of a file; None if it isn't there, or with a warning if it is damaged or doesn't fit.
+
+    Nothing is unpickled, and nothing trusted that the file claims of its size.
+    """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            # NumPy reads as much as an array's header asks for; the checksum covers all there is.
-            if spoilt := stored.zip.testzip():
-                raise ValueError(f"{spoilt} has changed")
-            arrays = {name: stored[name] for name in stored.files}
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > LARGEST:
+                raise ValueError(f"its arrays claim more than {LARGEST:,} bytes")
+            arrays = {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in entries}
+        if not fits(arrays):
+            raise ValueError("it holds something else")
     except FileNotFoundError:
         return None
-    except Exception as error:  # whatever a damaged zip archive makes NumPy raise
-        warnings.warn(f"{path} is damaged ({error}): made again", stacklevel=3)
+    except Exception as error:  # whatever a damaged zip archive makes its readers raise
+        warnings.warn(f"{path} is damaged ({one_line(error)}): made again", stacklevel=3)
         return None
-    return arrays if set(names) <= set(arrays) else None
+    return arrays
+
+
+def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    # zipfile doesn't bound what the other compressions make of a block.
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{entry.filename} is compressed in another way")
+    with archive.open(entry) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{entry.filename} has another version")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        # NumPy makes the array before it reads it.
+        if math.prod(shape) * dtype.itemsize + file.tell() != entry.file_size:
+            raise ValueError(f"{entry.filename} isn't as large as it claims")
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 # ---------------------------------------------------------------------------------------- checkpoints

@@ -5,16 +5,14 @@ that was fixed before the runs: see :func:`kdlib.bias.statistics.effect_word`.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import pandas as pd
 
 from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.statistics import effect_word
 from kdlib.bias.tables import side
+from kdlib.data import Dataset
 from kdlib.roles import CONTROLS, REFERENCES, direction_title, title_of
-
-ORIGINAL = Path(__file__).with_name("original.csv")
 
 
 def movement_word(row: pd.Series) -> str:
@@ -183,36 +181,20 @@ def sure(transfer: pd.DataFrame, count: int = 10) -> pd.DataFrame:
     return effect_table(largest)
 
 
-def original_table() -> pd.DataFrame:
-    """The original study's accuracies with the chance-adjusted retention that follows from them.
-
-    Read from its saved notebook outputs, in percent; ten classes. NaN where the clean accuracy is within
-    ten points of chance: then there is nothing to retain.
-    """
-    table = pd.read_csv(ORIGINAL)
-    for probe in table.columns[3:]:
-        table[f"ratio {probe}"] = table[probe] / table["clean"]
-        retained = (table[probe] - 10) / (table["clean"] - 10)
-        table[f"retention {probe}"] = retained.where(table["clean"] > 20)
-    return table
-
-
-def original_sentence(original: pd.DataFrame) -> str:
-    """The students without a retention: what they got right, and the ratios that were published for them."""
-    guessers = original[original["retention texture"].isna()]
-    ratios = [name for name in original if name.startswith("ratio ")]
-    told = [
-        f"{row.model} ({direction_title(row.direction)}) gets {row.clean:.1f}% of the unchanged images right "
-        f"and was given ratios of {row[ratios].min():.2f} to {row[ratios].max():.2f}"
-        for _, row in guessers.iterrows()
-    ]
-    return f"Networks that hardly learned, whose ratios are chance over nearly chance: {'; '.join(told)}."
-
-
 def control_table(names: list[str]) -> pd.DataFrame:
     """What each of a direction's controls separates."""
     rows = [{"control": CONTROLS[name].title, "what it tells": CONTROLS[name].question} for name in names]
     return pd.DataFrame(rows)
+
+
+def pictures_sentence(data: Dataset, pictured: Dataset) -> str:
+    """What the galleries show."""
+    if data is pictured:
+        return f"The pictures below are of this study's own images: {data.source}."
+    return (
+        f"The records of this study hold answers to {data.source}, not its images: the pictures below are of "
+        f"the {pictured.source}, under the same probes."
+    )
 
 
 def external_sentence(missing: list[str], found: Iterable[str]) -> str:

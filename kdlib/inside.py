@@ -1,7 +1,7 @@
 """What is seen inside a study's networks, kept with their runs."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -10,38 +10,36 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from kdlib.bias import representations
-from kdlib.data import Split
+from kdlib.disk import Arrays
 from kdlib.models import Network
 from kdlib.probes import PROBES
-from kdlib.runs import Run, RunStore
+from kdlib.runs import Run
 
 STAGES = (*"1234", "out")  # four stages and the embedding
-Arrays = dict[str, np.ndarray]
+Digest = str  # of images
 
 
-def _kept(
-    store: RunStore, run: Run, images: Tensor, what: str, compute: Callable[[Network], Arrays]
-) -> Arrays:
+def _kept(study, run: Run, images: Digest, what: str, compute: Callable[[Network], Arrays]) -> Arrays:
     """``compute`` of the run's network, kept under a name that covers the images."""
-    digest = hashlib.sha256(images.numpy().tobytes()).hexdigest()[:12]
-    return store.kept(run, f"{what}-{digest}", lambda: compute(run.network(store.device)))
+    return study.store.kept(run, f"{what}-{images}", lambda: compute(run.network(study.store.device)))
 
 
-def traits(store: RunStore, run: Run, few: Split, probes: Iterable[str]) -> Arrays:
+def traits(study, run: Run) -> Arrays:
     """Interactions between patches, and how much of its embedding each scrambled image keeps.
 
     Returns:
         "near", "far", "weighted" and "mass" as :func:`kdlib.bias.representations.interactions`, and
         "invariance <probe>" for each of the scrambling probes, all (n,).
     """
+    few = study.few
     found = _kept(
-        store,
+        study,
         run,
-        few.images,
+        study.few_digest,
         "interactions",
         lambda network: representations.interactions(network, few.images, few.labels),
     )
-    moved = [name for name in probes if PROBES[name].family == "scramble" and PROBES[name].level]
+    moved = [name for name in study.probes if PROBES[name].family == "scramble" and PROBES[name].level]
     pairs = {name: PROBES[name].baseline for name in moved}
 
     def invariances(network: Network) -> Arrays:
@@ -52,7 +50,7 @@ def traits(store: RunStore, run: Run, few: Split, probes: Iterable[str]) -> Arra
         }
 
     named = hashlib.sha256(" ".join(pairs).encode()).hexdigest()[:8]
-    return found | _kept(store, run, few.images, f"invariance-{named}", invariances)
+    return found | _kept(study, run, study.few_digest, f"invariance-{named}", invariances)
 
 
 def _embeddings(network: Network, images: Tensor) -> np.ndarray:
@@ -68,20 +66,30 @@ def _fields(network: Network, images: Tensor) -> Arrays:
     return found
 
 
-def fields(store: RunStore, run: Run, images: Tensor) -> Arrays:
+def fields(study, run: Run) -> Arrays:
     """Receptive fields (4, H, W), "maps", and of a ViT how far its attention reaches; kept with the run."""
-    return _kept(store, run, images, "fields", lambda network: _fields(network, images))
+    return _kept(study, run, study.few_digest, "fields", lambda net: _fields(net, study.few.images))
+
+
+def untrained_fields(study, run: Run) -> Arrays:
+    """The :func:`fields` of the run's network before its first step; kept with the run too."""
+
+    def compute() -> Arrays:
+        data, spec = study.dataset, run.spec
+        network = Network(spec.student, len(data.classes), *data.statistics, seed=spec.seed)
+        return _fields(network.to(study.store.device), study.few.images)
+
+    return study.store.kept(run, f"untrained-{study.few_digest}", compute)
 
 
 def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
     """Role, seed and fields of every run, and of an untrained student."""
-    images, found = study.few.images, study.runs(direction)
+    found = study.runs(direction)
     for role, runs in found.items():
         for run in runs:
-            yield role, run.spec.seed, fields(study.store, run, images)
-    spec = found["independent"][0].spec
-    plain = Network(spec.student, len(study.dataset.classes), *study.dataset.statistics, seed=spec.seed)
-    yield "untrained", spec.seed, _fields(plain.to(study.store.device), images)
+            yield role, run.spec.seed, fields(study, run)
+    first = found["independent"][0]
+    yield "untrained", first.spec.seed, untrained_fields(study, first)
 
 
 def inside_table(study, direction: str) -> pd.DataFrame:
@@ -119,23 +127,25 @@ def likeness_table(study, direction: str) -> pd.DataFrame:
 
     Columns: role, seed, student_stage, teacher_stage (1 to 4, "out"), cka.
     """
-    images, runs, rows = study.test.images, study.runs(direction), []
+    runs, rows = study.runs(direction), []
     for place, teacher in enumerate(runs.pop("teacher")):
-        theirs = cache(lambda run=teacher: representations.features(run.network(study.store.device), images))
+        theirs = cache(lambda teacher=teacher: _stages(study, teacher.network(study.store.device)))
         for role, students in runs.items():
             kept = _kept(
-                study.store,
+                study,
                 students[place],
-                images,
+                study.test_digest,
                 f"cka-{teacher.spec.id}",
-                lambda network, theirs=theirs: {
-                    "cka": _ckas(representations.features(network, images), theirs())
-                },
+                lambda network, theirs=theirs: {"cka": _ckas(_stages(study, network), theirs())},
             )
             for (i, j), value in np.ndenumerate(kept["cka"]):
                 row = {"role": role, "seed": students[place].spec.seed, "student_stage": STAGES[i]}
                 rows.append(row | {"teacher_stage": STAGES[j], "cka": value})
     return pd.DataFrame(rows)
+
+
+def _stages(study, network: Network) -> list[np.ndarray]:
+    return representations.features(network, study.test.images)
 
 
 def _ckas(student: list[np.ndarray], teacher: list[np.ndarray]) -> np.ndarray:

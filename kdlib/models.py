@@ -5,6 +5,7 @@ images are treated alike. What it returns has the same shape for both families: 
 embedding or the feature map, never for the architecture.
 """
 
+import inspect
 import math
 from collections.abc import Collection
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.names import UnknownName, check
+from kdlib.names import UnknownName, check, one_line
 
 
 @dataclass(frozen=True)
@@ -197,10 +198,14 @@ def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
     if spec.name.startswith(("vit_", "deit")):
         options = {"img_size": spec.image_size, "patch_size": _patch_size(spec)} | options
     try:
+        # create_model's own arguments load files and change where weights come from.
+        reserved = options.keys() & inspect.signature(timm.create_model).parameters
+        if reserved:
+            raise TypeError(f"not for a profile: {', '.join(sorted(reserved))}")
         model = timm.create_model(spec.name, pretrained=spec.pretrained, num_classes=num_classes, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError) as error:
         raise UnknownName(
-            f"timm's {spec.name} does not take these options ({error}); given: {', '.join(options)}"
+            f"timm's {spec.name} does not take these options ({one_line(error)}); given: {', '.join(options)}"
         ) from error
     if spec.small_stem:
         _shrink_stem(model, spec.name)

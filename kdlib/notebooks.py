@@ -1,30 +1,36 @@
 """The notebooks as functions of their parameters, and the report that they are joined to."""
 
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
+from kdlib import __version__
 from kdlib.data import PROJECT
 from kdlib.disk import room_for
+from kdlib.names import check
 from kdlib.report import write_pdf, write_report
 from kdlib.study import Study
 
 NOTEBOOKS = PROJECT / "notebooks"
 
 
-def run_notebooks(study: Study) -> list[Path]:
-    """Execute the numbered notebooks; the executed copies go to ``<folder>/notebooks``.
+def run_notebooks(study: Study, names: Iterable[str] = ()) -> list[Path]:
+    """Execute the numbered notebooks, all or some only; the executed copies go to ``<folder>/notebooks``.
 
     Raises:
+        UnknownName: for a notebook that doesn't exist.
         RuntimeError: if a cell fails, with its error.
         Stopped: between two cells, if the study's ``should_stop`` said so.
     """
     target = study.folder / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
-    done = []
-    for source in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+    done, sources = [], {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
+    for source in [sources[check("notebook", name, sources)] for name in names or sources]:
         print(f"notebook {source.stem}", file=sys.stderr)
         executed, where = target / source.name, f"in notebook {source.stem}"
         try:
@@ -49,5 +55,14 @@ def make_report(study: Study) -> list[Path]:
         f"{study.profile['title']} — {study.dataset.source}, fingerprint {study.dataset.spec.fingerprint}"
     )
     title = "Can inductive biases be distilled across architectures?"
-    page = write_report(notebooks, study.folder / "report.html", title, subtitle)
+    target = study.folder / "report.html"
+    page = write_report(notebooks, target, title, subtitle, study.command, version())
     return [path for path in (page, write_pdf(page)) if path]
+
+
+def version() -> str:
+    """Of the code: the package's, and the commit where there is a repository."""
+    git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--exclude=*"]
+    found = subprocess.run(git, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    commit = f", commit {found.stdout.strip()}" if found and not found.returncode else ""
+    return f"kdlib {__version__}{commit}"

@@ -1,7 +1,9 @@
 """Profiles: a study's whole content as plain YAML, read, overridden and checked."""
 
 import json
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,20 +12,22 @@ import yaml
 from kdlib.data import DataSpec
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec
-from kdlib.names import check
+from kdlib.names import check, check_kinds, one_line
 from kdlib.probes import PROBES, series
 from kdlib.probes.external import EXTERNAL
 from kdlib.roles import CONTROLS
 from kdlib.train import Training
 
 PROFILES = Path(__file__).with_name("profiles")
-KEYS = (
-    *("title", "data", "seeds", "training", "students", "teachers", "directions", "hyper"),
-    *("probes", "test_images", "inside_images", "external", "yardstick_images"),
-)
+KEYS = {
+    **{"title": str, "data": dict, "seeds": list[int], "training": dict, "students": dict, "teachers": dict},
+    **{"directions": dict, "hyper": dict, "probes": list[str], "external": list[str]},
+    **{"test_images": int | None, "inside_images": int | None, "yardstick_images": int},
+}
 NEEDED = ("title", "data", "seeds", "training", "students", "teachers", "directions", "probes")
 TEACHERS = ("teacher", "same_family", "matched")  # the networks that may teach in a direction
-PLAN = (*TEACHERS, "student", "methods", "controls")
+PLAN = dict.fromkeys((*TEACHERS, "student"), str) | {"methods": list[str], "controls": list[str]}
+LARGEST = 100_000  # characters of a profile, its anchors written out; those here have less than 3,000
 
 
 def profile_names() -> list[str]:
@@ -43,30 +47,63 @@ def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
     path = Path(name)
     if path.suffix not in (".yml", ".yaml"):
         path = PROFILES / f"{check('profile', name, profile_names())}.yml"
-    # Through JSON: YAML's anchors share one object, and an override is meant for one place.
-    profile = json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    if not isinstance(overrides, dict):
-        pairs = [text.partition("=") for text in overrides]
-        for key, equals, value in pairs:
-            if not equals:
-                raise ValueError(f"override {key + value!r} is not of the form key=value")
-        overrides = {key: yaml.safe_load(value) for key, _, value in pairs}
-    for key, value in overrides.items():
+    with path.open("rb") as file:
+        profile = _yaml(file.read(LARGEST + 1), str(path))
+    check_kinds(profile, {}, str(path))
+    for key, value in read_overrides(overrides).items():
         *parents, last = key.split(".")
         place = profile
         for part in parents:
             place = place.setdefault(part, {})
+            check_kinds(place, {}, f"{part} of override {key}")
         place[last] = value
     _validate(profile)
     return profile
 
 
+def read_overrides(overrides: dict | Iterable[str]) -> dict:
+    """``["training.epochs=1"]`` as ``{"training.epochs": 1}``; a mapping as it is.
+
+    Raises:
+        ValueError: for a text that isn't ``key=value``.
+    """
+    if isinstance(overrides, dict):
+        return overrides
+    pairs = [text.partition("=") for text in overrides]
+    for key, equals, value in pairs:
+        if not equals:
+            raise ValueError(f"override {key + value!r} is not of the form key=value")
+    return {key: _yaml(value, f"override {key}") for key, _, value in pairs}
+
+
+def _yaml(text: str | bytes, where: str):
+    """What YAML says, through JSON: anchors share one object, and an override is meant for one place.
+
+    Written piece by piece, since a few lines of anchors to anchors can stand for more than the memory holds.
+    """
+    written, too_long = "", f"longer than {LARGEST:,} characters, its anchors written out"
+    try:
+        if len(text) > LARGEST:
+            raise ValueError(too_long)
+        for piece in json.JSONEncoder().iterencode(yaml.safe_load(text)):
+            written += piece
+            if len(written) > LARGEST:
+                raise ValueError(too_long)
+        return json.loads(written)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{where} is no YAML that can be read: {one_line(error)}") from error
+
+
 def _validate(profile: dict) -> None:
     """Find what would otherwise fail late, or be ignored."""
-    _check_keys(profile, KEYS, "a profile", NEEDED)
+    _check(profile, KEYS, "a profile", NEEDED)
     used = set()
     for direction, plan in profile["directions"].items():
-        _check_keys(plan, PLAN, f"directions.{direction}", ("teacher", "student", "methods"))
+        if not re.fullmatch(r"\w+", direction):
+            raise ValueError(
+                f"direction {direction!r} is part of files' names; use letters, digits and _ only"
+            )
+        _check(plan, PLAN, f"directions.{direction}", ("teacher", "student", "methods"))
         for key in [key for key in plan if key in (*TEACHERS, "student")]:
             group = "students" if key == "student" else "teachers"
             used.add((group, check(f"network in the profile's {group}", plan[key], profile[group])))
@@ -80,7 +117,7 @@ def _validate(profile: dict) -> None:
                 )
     for group in ("students", "teachers"):
         for name, network in profile[group].items():
-            _check_keys(network, ("model", "training"), f"{group}.{name}", ("model",))
+            _check(network, {"model": dict, "training": dict}, f"{group}.{name}", ("model",))
             if (group, name) not in used:
                 raise ValueError(
                     f"{group}.{name} is in no direction of the profile; use it in one or drop it"
@@ -98,12 +135,10 @@ def _validate(profile: dict) -> None:
         raise ValueError("the profile has no seeds; give at least one, and three or more for intervals")
 
 
-def _check_keys(values: dict, valid: Iterable[str], where: str, needed: Iterable[str] = ()) -> None:
+def _check(values: dict, kinds: dict, where: str, needed: Iterable[str] = (), least: int = 0) -> None:
+    check_kinds(values, kinds, where, needed, least)
     for key in values:
-        check(f"key in {where}", key, valid)
-    for key in needed:
-        if key not in values:
-            raise ValueError(f"{where} has no {key}; add it (it may hold: {', '.join(valid)})")
+        check(f"key in {where}", key, kinds)
 
 
 def make(kind: type, values: dict, where: str):
@@ -111,19 +146,14 @@ def make(kind: type, values: dict, where: str):
 
     Raises:
         UnknownName: for a key that the dataclass doesn't have.
-        ValueError: for a value of another type.
+        ValueError: for a value of another type, or a number of something below 1.
     """
     kinds = {field.name: field.type for field in fields(kind)}
-    _check_keys(values, kinds, where)
+    check_kinds(values, {}, where)
     values = dict(values)
     for key, value in values.items():
-        if kinds[key] is float:
-            try:
+        if kinds.get(key) is float and type(value) in (int, str):
+            with suppress(ValueError, OverflowError):
                 values[key] = float(value)  # YAML reads 1e-3 as text
-                continue
-            except (TypeError, ValueError):
-                pass
-        if not isinstance(value, kinds[key]):
-            wanted = getattr(kinds[key], "__name__", kinds[key])
-            raise ValueError(f"{where}.{key} is {value!r}; it must be of type {wanted}")
+    _check(values, kinds, where, least=1)
     return kind(**values)

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from copy import copy
 from html import escape
 from itertools import chain, count
@@ -23,6 +24,7 @@ from bs4 import BeautifulSoup, Tag
 from jinja2 import pass_context
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
+from nbconvert.filters import get_metadata
 from nbconvert.filters.markdown_mistune import (
     IPythonRenderer,
     MarkdownWithMath,
@@ -32,6 +34,12 @@ from nbconvert.filters.markdown_mistune import (
 from traitlets.config import Config
 
 TEMPLATE = Path(__file__).with_name("report_template")
+REFERENCES = Path(__file__).with_name("references.md")
+CREDIT = (
+    "Question and claims are those of the study "
+    '<a href="https://github.com/Huraira-7/Cross-Architecture-Knowledge-Distillation">Cross-Architecture '
+    "Knowledge Distillation</a> by its authors; methods, measures and runs are this study's own."
+)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER_FLAGS = ("--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 BROWSER_FLAGS += ("--disable-component-update", "--disable-sync", "--no-pdf-header-footer")
@@ -49,7 +57,7 @@ PAGE = """<!DOCTYPE html>
 </head>
 <body>
 <div class="page">
-<header><h1>{title}</h1><p class="subtitle">{subtitle}</p></header>
+<header><h1>{title}</h1><p class="subtitle">{subtitle}</p><p class="subtitle">{credit}</p></header>
 <nav class="contents" aria-label="Contents">
 <details open><summary>Contents</summary><ul id="contents"></ul></details>
 <label><input type="checkbox" autocomplete="off"
@@ -57,7 +65,10 @@ PAGE = """<!DOCTYPE html>
 show all code</label>
 </nav>
 <main>
+<section class="abstract"></section>
 {chapters}
+<section class="chapter" id="references"><h2>References</h2>{references}</section>
+<section class="chapter" id="reproduce"><h2>How to make this again</h2>{reproduce}</section>
 </main>
 </div>
 </body>
@@ -177,7 +188,7 @@ def outline(soup: BeautifulSoup) -> None:
     taken = {tag["id"] for tag in soup.select("[id]")}
     anchors: dict[tuple[str, str], str] = {}  # (notebook's file, heading's slug) -> id in the page
     contents = ""
-    for chapter in soup.select(".chapter"):
+    for chapter in soup.select(".chapter[data-notebook]"):
         file, sections = chapter["data-notebook"], ""
         headings = chapter.select(".markdown :is(h1, h2, h3, h4, h5, h6)")
         if not headings:
@@ -198,9 +209,11 @@ def outline(soup: BeautifulSoup) -> None:
                 sections += f"<li>{contents_link(heading, heading['id'])}</li>"
         sections = f"<ul>{sections}</ul>" if sections else ""
         contents += f"<li>{contents_link(title, chapter['id'])}{sections}</li>"
+    for section in soup.select("#references, #reproduce"):
+        contents += f"<li>{contents_link(section.h2, section['id'])}</li>"
     soup.find(id="contents").append(BeautifulSoup(contents, "html.parser"))
 
-    for chapter in soup.select(".chapter"):
+    for chapter in soup.select(".chapter[data-notebook]"):
         for link in chapter.select("a[href]"):
             file, _, fragment = link["href"].removeprefix("./").partition("#")
             target = anchors.get((file or chapter["data-notebook"], slug(unquote(fragment))))
@@ -234,11 +247,54 @@ def contain(soup: BeautifulSoup) -> None:
             seen.add(tag["id"])
 
 
-def write_report(notebooks: list[Path], target: Path, title: str, subtitle: str) -> Path:
+def lead_with_abstract(soup: BeautifulSoup) -> None:
+    """Move what the cell tagged ``abstract`` printed to the front."""
+    place = soup.select_one("main > .abstract")
+    found = soup.select(".output.abstract")
+    for output in found:
+        place.append(output.extract())
+    if not found:
+        place.decompose()
+
+
+def references() -> str:
+    """The papers, from references.md, as HTML."""
+    return ChapterExporter().markdown2html({"resources": {"metadata": {"path": ""}}}, REFERENCES.read_text())
+
+
+def figures_of(path: Path) -> Iterator[tuple[str, str]]:
+    """The file's name and the caption of every figure that an executed notebook shows."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            name = get_metadata(output, "name", "image/png") if "metadata" in output else None
+            if name:
+                yield name, get_metadata(output, "alt", "image/png")
+
+
+def how_to_make(notebooks: list[Path], command: str) -> str:
+    """For each chapter its figures, the files that hold them, and the command that makes them."""
+    rows = []
+    for number, path in enumerate(notebooks, start=1):
+        listed = ", ".join(
+            f"{number}.{place} <code>{escape(name)}</code>"
+            for place, (name, _) in enumerate(figures_of(path), start=1)
+        )
+        made_by = f"{command} --notebooks {path.stem}"
+        rows.append(f"<tr><td>{number}</td><td>{listed}</td><td><code>{escape(made_by)}</code></td></tr>")
+    head = "<tr><th>chapter</th><th>figures, by file</th><th>command</th></tr>"
+    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def write_report(
+    notebooks: list[Path], target: Path, title: str, subtitle: str, command: str = "", version: str = ""
+) -> Path:
     """Write the executed ``notebooks``, in this order, as one HTML file that needs no other.
 
     A notebook is a chapter, named by its first heading. Code is folded, stderr and ``remove_cell`` cells are
-    left out, a cell that failed is shown.
+    left out, a cell that failed is shown. What a cell tagged ``abstract`` printed leads the page.
+
+    Args:
+        command: what makes the study, for the last section; ``version``: of the code, for the same.
 
     Raises:
         FileNotFoundError: a notebook has not been executed; says how.
@@ -252,9 +308,18 @@ def write_report(notebooks: list[Path], target: Path, title: str, subtitle: str)
         file = escape(path.name)
         chapters += f'<section class="chapter" id="chapter-{number}" data-notebook="{file}">'
         chapters += f'<p class="source">{file}</p>{cells}</section>\n'
-    css = (TEMPLATE / "style.css").read_text(encoding="utf-8")
-    page = PAGE.format(title=escape(title), subtitle=escape(subtitle), css=css, chapters=chapters)
+    made = f"<p>Made by <code>{escape(command)}</code> with {escape(version)}.</p>"
+    page = PAGE.format(
+        title=escape(title),
+        subtitle=escape(subtitle),
+        credit=CREDIT,
+        css=(TEMPLATE / "style.css").read_text(encoding="utf-8"),
+        chapters=chapters,
+        references=references(),
+        reproduce=made + how_to_make(notebooks, command),
+    )
     soup = BeautifulSoup(page, "html.parser")
+    lead_with_abstract(soup)
     outline(soup)
     contain(soup)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,24 +20,39 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
+from io import StringIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from kdlib import disk
 from kdlib.data import Dataset, DataSpec, load
+from kdlib.disk import Arrays
 from kdlib.environment import environment
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec, Network
+from kdlib.names import check_kinds, one_line
 from kdlib.probes import Stimuli
 from kdlib.stop import Stopped
 from kdlib.train import Progress, Training, fit, predict_logits
 
-ANSWER = ("predicted", "confidence", "confidence_label", "squares")  # what is kept of every answer
+WEIGHTS, KEPT = "weights.safetensors", "kept.npz"
+FILES = ("spec.json", "record.json", "history.csv", "timing.csv", WEIGHTS)  # those in every manifest
+SMALL = 16_000_000  # bytes, at most, of all of these but the weights
+RECORD = {  # record.json
+    "status": Literal["finished", "diverged"],
+    "classes": list[str],
+    "source": str,
+    "student_parameters": int,
+    "method_parameters": int,
+    "environment": dict,
+}
 
 
 class RunsFailed(RuntimeError):
@@ -97,7 +112,7 @@ class Run:
 
     @cached_property
     def record(self) -> dict:
-        return json.loads((self.path / "record.json").read_text())
+        return json.loads(small_text(self.path / "record.json"))
 
     @property
     def diverged(self) -> bool:
@@ -105,19 +120,49 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        return pd.read_csv(self.path / "history.csv")
+        return pd.read_csv(StringIO(small_text(self.path / "history.csv")))
 
     @cached_property
     def timing(self) -> pd.DataFrame:
-        return pd.read_csv(self.path / "timing.csv")
+        return pd.read_csv(StringIO(small_text(self.path / "timing.csv")))
+
+    @cached_property
+    def packed(self) -> dict[str, Arrays]:
+        """The arrays of a published run, by "<folder>/<name>"."""
+        found: dict[str, Arrays] = {}
+        for key, array in (disk.read_arrays(self.path / KEPT) or {}).items():
+            place, _, name = key.rpartition("/")
+            found.setdefault(place, {})[name] = array
+        return found
+
+    def everything_kept(self) -> dict[str, Arrays]:
+        """Answers and looks inside, by "<folder>/<name>"."""
+        files = [path for folder in ("predictions", "inside") for path in (self.path / folder).glob("*.npz")]
+        loose = {f"{path.parent.name}/{path.stem}": disk.read_arrays(path) for path in sorted(files)}
+        return self.packed | {place: arrays for place, arrays in loose.items() if arrays}
 
     def network(self, device: torch.device | str = "cpu") -> Network:
-        """The trained student in evaluation mode."""
+        """The trained student in evaluation mode.
+
+        Raises:
+            RuntimeError: if the run came without its weights, or they don't fit the network.
+        """
+        if not (self.path / WEIGHTS).exists():
+            raise RuntimeError(
+                f"run {self.spec.id} came without weights, so nothing new can be asked of it; import it with "
+                f"weights, or delete {self.path} to train it here"
+            )
         # The weights hold the normalisation too.
         spec = replace(self.spec.student, pretrained=False)
         heads = METHODS[self.spec.method].heads
         network = Network(spec, len(self.record["classes"]), torch.zeros(3), torch.ones(3), heads=heads)
-        network.load_state_dict(load_file(self.path / "weights.safetensors"))
+        try:
+            network.load_state_dict(load_file(self.path / WEIGHTS))
+        except (SafetensorError, RuntimeError) as error:
+            raise RuntimeError(
+                f"the weights of run {self.spec.id} don't fit its network ({one_line(error)}); delete "
+                f"{self.path} to train it again"
+            ) from error
         return network.to(device).eval()
 
 
@@ -180,15 +225,14 @@ class RunStore:
         path = self.path(spec)
         if not path.is_dir():
             return None
-        problem = disk.damage(path)
-        if not problem and json.loads((path / "spec.json").read_text()) != json.loads(spec.as_json()):
-            problem = "spec.json is of another run"
+        run = Run(spec, path)
+        problem = damage(run)
         if problem:
             aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
             path.rename(aside)
             warnings.warn(f"run {path} is damaged ({problem}): set aside as {aside.name}", stacklevel=2)
             return None
-        return Run(spec, path)
+        return run
 
     def get(self, spec: RunSpec) -> Run:
         """Load the run, or train it and its teachers. Waits while another process trains it.
@@ -197,7 +241,7 @@ class RunStore:
             Stopped: if ``should_stop`` said so; what is done is kept in a checkpoint.
             DiskFull: if the disk is full; finished runs and the last checkpoint stay as they were.
         """
-        with self._lock(spec), self._failure_kept(spec):
+        with self.lock(spec.id), self._failure_kept(spec):
             return self.load(spec) or self._train(spec)
 
     def get_all(
@@ -249,7 +293,7 @@ class RunStore:
         Raises:
             Timeout: if another process has it.
         """
-        with self._lock(spec, timeout=0):
+        with self.lock(spec.id, timeout=0):
             failed = self.beside(spec, "failed")
             if failed.exists() and failed.stat().st_mtime > start:
                 return None
@@ -266,10 +310,16 @@ class RunStore:
             except Exception:  # one run's error, which is kept
                 return None
 
-    def _lock(self, spec: RunSpec, timeout: float = -1):
+    def lock(self, run_id: str, timeout: float = -1):
         """Held, nobody else writes in the run's directory or beside it; who has it may take it again."""
         self.root.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.beside(spec, "lock"), is_singleton=True).acquire(timeout=timeout)
+        return FileLock(self.root / f"{run_id}.lock", is_singleton=True).acquire(timeout=timeout)
+
+    def get_each(self, specs: Iterable[RunSpec]) -> list[Run]:
+        """The runs of these specs, in their order."""
+        specs = list(specs)
+        ready = {run.spec.id: run for run in self.get_all(specs)}
+        return [ready[spec.id] for spec in specs]
 
     @contextmanager
     def _failure_kept(self, spec: RunSpec) -> Iterator[None]:
@@ -338,10 +388,39 @@ class RunStore:
             (folder / "record.json").write_text(json.dumps(record, indent=1))
             pd.DataFrame(progress.history).to_csv(folder / "history.csv", index=False)
             pd.DataFrame(progress.timing).to_csv(folder / "timing.csv", index=False)
-            save_file(disk.on_host(student.state_dict()), folder / "weights.safetensors")
+            save_file(disk.on_host(student.state_dict()), folder / WEIGHTS)
             disk.seal(folder)
 
-    def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, dict[str, np.ndarray]]:
+    def adopt(self, spec: RunSpec, source: Path) -> str:
+        """Move a whole run from a directory on the same disk to its place, or what it lacks to one there.
+
+        Returns:
+            "new"; "completed", if the run was there and lacked files; "left", if it lacked none, is of
+            another training, or another process has it.
+        """
+        try:
+            with self.lock(spec.id, timeout=0):
+                run = self.load(spec)
+                if run is None:
+                    source.rename(self.path(spec))
+                    self.beside(spec, "checkpoint").unlink(missing_ok=True)
+                    return "new"
+                ours, theirs = (json.loads(small_text(path / disk.MANIFEST)) for path in (run.path, source))
+                same = all(ours[name] == theirs[name] or None in (ours[name], theirs[name]) for name in FILES)
+                found = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
+                lacking = [path for path in found if not (run.path / path).exists()]
+                if not same or not lacking:
+                    return "left"
+                if Path(WEIGHTS) in lacking:  # then their manifest, last: until then ours is right
+                    lacking.append(Path(disk.MANIFEST))
+                for path in lacking:
+                    (run.path / path.parent).mkdir(exist_ok=True)
+                    (source / path).replace(run.path / path)
+                return "completed"
+        except Timeout:
+            return "left"
+
+    def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, Arrays]:
         """What the student says of each probe's images, from the disk or by asking it.
 
         Returns:
@@ -351,10 +430,13 @@ class RunStore:
         """
         answers, network = {}, cache(lambda: run.network(self.device))  # built once, and only if needed
         for probe, made in stimuli.items():
-            name, wanted = f"{probe}-{made.sha256[:12]}", ANSWER
-            if made.texture_labels is not None:
-                wanted += ("confidence_texture",)
-            found = self.kept(run, name, lambda made=made: _ask(network(), made), "predictions", wanted)
+            found = self.kept(
+                run,
+                f"{probe}-{made.sha256[:12]}",
+                lambda made=made: _ask(network(), made),
+                "predictions",
+                lambda found, made=made: _is_answer(found, made, len(run.record["classes"])),
+            )
             answers[probe] = {
                 name: array.astype(np.int64 if name == "predicted" else np.float32)
                 for name, array in found.items()
@@ -365,21 +447,21 @@ class RunStore:
         self,
         run: Run,
         name: str,
-        compute: Callable[[], dict[str, np.ndarray]],
+        compute: Callable[[], Arrays],
         folder: str = "inside",
-        wanted: Iterable[str] = (),
-    ) -> dict[str, np.ndarray]:
+        fits: Callable[[Arrays], bool] = lambda found: True,
+    ) -> Arrays:
         """Arrays that belong to a run, from ``<run>/<folder>/<name>.npz``, or computed and kept there.
 
         Args:
-            wanted: names of arrays; a file without one of them is computed anew.
+            fits: whether what a file holds can be what ``compute`` makes.
 
         Raises:
             Stopped: if ``should_stop`` said so before anything had to be computed.
         """
         path = run.path / folder / f"{name}.npz"
-        with self._lock(run.spec):
-            found = disk.read_arrays(path, wanted)
+        with self.lock(run.spec.id):
+            found = disk.read_arrays(path, fits) or run.packed.get(f"{folder}/{name}")
             if found is None:
                 self.stop_if_asked(f"before {name} of {run.spec.label}")
                 found = compute()
@@ -387,7 +469,53 @@ class RunStore:
         return found
 
 
-def _ask(network: Network, stimuli: Stimuli) -> dict[str, np.ndarray]:
+def damage(run: Run) -> str | None:
+    """What is wrong with a run's directory, in one line, or None."""
+    try:
+        manifest = json.loads(small_text(run.path / disk.MANIFEST))
+        if not {*FILES} <= set(manifest) <= {*FILES, KEPT}:
+            return f"{disk.MANIFEST} doesn't list {', '.join(FILES)}"
+        left_out = [name for name, digest in manifest.items() if digest is None]
+        if left_out not in ([], [WEIGHTS]):
+            return f"it lacks {', '.join(left_out)}"
+        if problem := disk.damage(run.path):
+            return problem
+        if json.loads(small_text(run.path / "spec.json")) != json.loads(run.spec.as_json()):
+            return "spec.json is of another run"
+        check_kinds(run.record, RECORD, "record.json", needed=RECORD)
+        check_kinds(run.record["environment"], {"device": str}, "record.json's environment", ["device"])
+        for name, table, needed in (
+            ("history.csv", run.history, {"epoch", "loss", "train_accuracy", "test_accuracy"}),
+            ("timing.csv", run.timing, {"epoch", "evaluation"}),
+        ):
+            numbers = table.select_dtypes("number")
+            if list(numbers) != list(table) or not needed <= set(table):
+                return f"{name} isn't numbers, with the columns {', '.join(sorted(needed))}"
+            if list(table["epoch"]) != list(range(1, len(table) + 1)) or not len(table):
+                return f"{name} hasn't a row for each epoch"
+    except Exception as error:  # whatever damaged files make their readers raise
+        return one_line(error)
+    return None
+
+
+def small_text(path: Path) -> str:
+    """A small file's text; no device or pipe, and nothing that would fill the memory."""
+    if not path.is_file() or path.stat().st_size > SMALL:
+        raise ValueError(f"{path.name} is missing, or larger than {SMALL // 10**6} MB")
+    return path.read_text(encoding="utf-8")
+
+
+def _is_answer(found: Arrays, made: Stimuli, classes: int) -> bool:
+    names = ["predicted", "confidence", "confidence_label", "squares"]
+    names += ["confidence_texture"] if made.texture_labels is not None else []
+    return (
+        all(name in found and found[name].shape == made.labels.shape for name in names)
+        and all(found[name].dtype.kind in "iuf" for name in names)
+        and bool(((found["predicted"] >= 0) & (found["predicted"] < classes)).all())
+    )
+
+
+def _ask(network: Network, stimuli: Stimuli) -> Arrays:
     share = predict_logits(network, stimuli.images).softmax(1).cpu()
     confidence, predicted = share.max(1)
     columns = {"confidence_label": stimuli.labels}

@@ -5,9 +5,10 @@ study.train()                                   # what is missing
 evidence = study.evidence("cnn_to_vit")         # every model's answers to every probe
 """
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,10 @@ from kdlib.inside import fields, traits
 from kdlib.models import ModelSpec
 from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
+from kdlib.probes.base import digest
 from kdlib.probes.external import EXTERNAL
-from kdlib.profile import TEACHERS, make, read_profile
+from kdlib.profile import TEACHERS, make, read_overrides, read_profile
+from kdlib.results import Records
 from kdlib.roles import roles
 from kdlib.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
@@ -62,6 +65,10 @@ class Study:
         data: the data root, as for :func:`kdlib.data.load`.
         overrides: as for :func:`kdlib.profile.read_profile`.
         should_stop, quiet: as for :class:`kdlib.runs.RunStore`.
+        results: a folder of published records, as :func:`kdlib.results.publish` writes it: its runs are taken
+            over, and no images are needed.
+        scheduler: the address of a Dask scheduler whose workers train the runs, the variable
+            DASK_SCHEDULER_ADDRESS if not given; without one, or where it is empty, this process does.
     """
 
     def __init__(
@@ -72,29 +79,71 @@ class Study:
         overrides: dict | Iterable[str] = (),
         should_stop: Callable[[], bool] = lambda: False,
         quiet: bool = False,
+        results: str | Path | None = None,
+        scheduler: str | None = None,
     ):
-        self.profile = read_profile(profile, overrides)
-        output = Path(output) if output else PROJECT / "outputs"
+        self.records = Records(results) if results else None
+        published = self.records.of(Path(profile).stem)["overrides"] if self.records else {}
+        self.profile = read_profile(profile, published | read_overrides(overrides))
+        output = Path(output).absolute() if output else PROJECT / "outputs"
         self.folder = output / Path(profile).stem
-        # What another process, or a notebook, needs to make the same study.
+        scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS") if scheduler is None else scheduler
+        # What another process, a worker or a notebook needs to make the same study, wherever it runs.
         self.parameters = {
-            "profile": str(profile),
+            "profile": str(Path(profile).absolute() if Path(profile).suffix else profile),
             "output": str(output),
-            "data": str(data) if data else None,
+            "data": str(data_root(data).absolute()) if data else None,
             "overrides": overrides if isinstance(overrides, dict) else list(overrides),
+            "results": str(results) if results else None,
+            "scheduler": scheduler,
         }
-        self.store = RunStore(output / "runs", data, should_stop=should_stop, quiet=quiet)
+        make_store = RunStore
+        if scheduler:
+            from kdlib.cluster import ClusterStore
+
+            make_store = partial(ClusterStore, scheduler, self.parameters)
+        self.store = make_store(output / "runs", data, should_stop=should_stop, quiet=quiet)
+        if self.records:
+            self.records.place(self.store)
         self.seeds: list[int] = self.profile["seeds"]
         self.directions: dict[str, dict] = self.profile["directions"]
 
+    @property
+    def command(self) -> str:
+        """What makes the study on the command line."""
+        given = {"profile": self.parameters["profile"], "from-results": self.parameters["results"]}
+        sets = self.parameters["overrides"]
+        sets = [f"{key}={value}" for key, value in sets.items()] if isinstance(sets, dict) else sets
+        words = [f"--{key} {value}" for key, value in given.items() if value]
+        return " ".join(["python -m kdlib study", *words, *(f"--set '{text}'" for text in sets)])
+
     @cached_property
     def dataset(self) -> Dataset:
+        if self.records:
+            return self.records.dataset
         return self.store.dataset(make(DataSpec, self.profile["data"], "data"))
 
     @cached_property
     def test(self) -> Split:
         """The test images that every network is asked about; no run depends on how many they are."""
         return self.dataset.test.subset(self.profile.get("test_images"))
+
+    @cached_property
+    def few(self) -> Split:
+        """The test images on which networks are looked into."""
+        return self.dataset.test.subset(self.profile.get("inside_images"))
+
+    @cached_property
+    def test_digest(self) -> str:
+        return self._digest(self.test)
+
+    @cached_property
+    def few_digest(self) -> str:
+        return self._digest(self.few)
+
+    def _digest(self, split: Split) -> str:
+        """12 digits that name the images, in whose name answers about them are kept."""
+        return self.records.digest(len(split)) if self.records else digest(split.images)[:12]
 
     # ------------------------------------------------------------------------------------------ runs
 
@@ -141,10 +190,14 @@ class Study:
             "training": make(Training, recipe, f"{group}.{name}.training"),
         }
 
+    def specs(self) -> list[RunSpec]:
+        """Every run that the study needs, once, teachers before their students and the yardsticks last."""
+        wanted = [member.spec for member in self.members()] + self.yardsticks
+        return list({one.id: one for spec in wanted for one in spec.lineage()}.values())
+
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.runs.RunStore.get_all`."""
-        specs = [member.spec for member in self.members()]
-        return list(self.store.get_all([*specs, *self.yardsticks], self._ask_all))
+        return list(self.store.get_all(self.specs(), self.ask_all))
 
     @property
     def yardsticks(self) -> list[RunSpec]:
@@ -156,21 +209,25 @@ class Study:
         """How many training images the networks have whose biases are known."""
         return self.profile.get("yardstick_images", 4000)
 
-    def _ask_all(self, run: Run) -> None:
+    def ask_all(self, run: Run) -> None:
+        """Keep what the evaluation will ask of a run's network."""
         if run.spec.data != self.dataset.spec:  # a yardstick, which is asked other things
             return
         self.store.predictions(run, self.stimuli)
         if self.profile.get("inside_images"):
-            traits(self.store, run, self.few, self.probes)
-            fields(self.store, run, self.few.images)
+            traits(self, run)
+            fields(self, run)
+
+    def finished(self) -> list[Run]:
+        """Those of :meth:`specs` that are complete on disk."""
+        return [run for run in map(self.store.load, self.specs()) if run]
 
     def runs(self, direction: str, names: Iterable[str] = ()) -> dict[str, list[Run]]:
         """The finished runs by role, all or some only, one for each seed; trains what is missing."""
         found: dict[str, list[Run]] = {}
         wanted = [member for member in self.members(direction) if not names or member.role in names]
-        ready = {run.spec.id: run for run in self.store.get_all(member.spec for member in wanted)}
-        for member in wanted:
-            found.setdefault(member.role, []).append(ready[member.spec.id])
+        for member, run in zip(wanted, self.store.get_each(member.spec for member in wanted), strict=True):
+            found.setdefault(member.role, []).append(run)
         return found
 
     # ---------------------------------------------------------------------------------------- answers
@@ -198,7 +255,7 @@ class Study:
     @cached_property
     def _external(self) -> tuple[dict[str, Stimuli], list[str]]:
         found, missing, root = {}, [], data_root(self.store.data_root)
-        for name in self.profile.get("external", []):
+        for name in [] if self.records else self.profile.get("external", []):
             source = EXTERNAL[name]
             try:
                 found |= source.load(root / source.folder, self.dataset.classes)
@@ -207,10 +264,22 @@ class Study:
         return found, missing
 
     def make_stimuli(self, probe: str) -> Stimuli:
-        """The images of one probe, from the cache where it has them."""
+        """The images of one probe, from the cache where it has them; of published records only the labels."""
+        if self.records:
+            return self.records.stimuli(probe)
         self.store.stop_if_asked(f"before making {probe}")
-        cache = cache_folder(self.store.data_root) / "probes"
-        return probes.stimuli(probe, self.test.images, self.test.labels, cache=cache)
+        return probes.stimuli(probe, self.test.images, self.test.labels, cache=self._probe_cache)
+
+    @property
+    def _probe_cache(self) -> Path:
+        return cache_folder(self.store.data_root) / "probes"
+
+    @cached_property
+    def pictures(self) -> tuple[Dataset, dict[str, Stimuli]]:
+        """The images that notebooks show: the study's own, or the procedural set's where it has none."""
+        if self.records:
+            return self.records.pictures(self.probes, self._probe_cache)
+        return self.dataset, self.stimuli
 
     def evidence(self, direction: str) -> Evidence:
         """What every model of a direction answers to every probe, and what is seen inside it."""
@@ -235,19 +304,11 @@ class Study:
                 role: {probe: _stack(answer[probe] for answer in seeds) for probe in stimuli}
                 for role, seeds in answers.items()
             },
-            {
-                role: _stack(traits(self.store, run, self.few, self.probes) for run in seeds)
-                for role, seeds in runs.items()
-            }
+            {role: _stack(traits(self, run) for run in seeds) for role, seeds in runs.items()}
             if inside
             else {},
             self.dataset.chance,
         )
-
-    @cached_property
-    def few(self) -> Split:
-        """The test images on which networks are looked into."""
-        return self.dataset.test.subset(self.profile.get("inside_images"))
 
     # ----------------------------------------------------------------------------------------- tables
 
@@ -266,8 +327,9 @@ class Study:
 
     def augmented(self, epoch: int, count: int = 8) -> Tensor:
         """The first training images as the first seed's runs see them in an epoch: (count, 3, H, W)."""
-        plan = epoch_plan(len(self.dataset.train), self.seeds[0], epoch)
-        return augment(self.dataset.train.images[:count], plan.crop[:count], plan.flip[:count])
+        train = self.pictures[0].train
+        plan = epoch_plan(len(train), self.seeds[0], epoch)
+        return augment(train.images[:count], plan.crop[:count], plan.flip[:count])
 
     def probe_table(self) -> pd.DataFrame:
         """Every probe with its question, its baseline, its size and the name of its images."""
@@ -300,7 +362,7 @@ class Study:
     def teacher_table(self, direction: str) -> pd.DataFrame:
         """How accurate every teacher of a direction is, the controls' too, on the clean test images."""
         specs = [self._teachers(direction, seed) for seed in self.seeds]
-        runs = {key: [self.store.get(found[key]) for found in specs] for key in specs[0]}
+        runs = {key: self.store.get_each(found[key] for found in specs) for key in specs[0]}
         table = measure_table(self._ask(direction, runs, {"clean": self.stimuli["clean"]}))
         table = table[table.measure == "accuracy"]
         teachers = [specs[0][role] for role in table.role]

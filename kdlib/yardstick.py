@@ -102,8 +102,10 @@ def yardstick_table(store: RunStore, train_images: int) -> pd.DataFrame:
     The lowest and highest are over seeds.
     """
     rows = []
-    for yardstick, specs in yardstick_specs(store, train_images).items():
-        runs, data = [store.get(spec) for spec in specs], store.dataset(specs[0].data)
+    known = yardstick_specs(store, train_images)
+    ready = iter(store.get_each(spec for specs in known.values() for spec in specs))
+    for yardstick, specs in known.items():
+        runs, data = [next(ready) for _ in specs], store.dataset(specs[0].data)
         found = [_MEASURES[yardstick.measure](store, run, data.test) for run in runs]
         asked = PROBES["clean"](data.test.images, data.test.labels)
         clean = [_ask(store, run, "clean", asked) for run in runs]
@@ -135,7 +137,11 @@ def _shape_bias(store: RunStore, run: Run, test: Split) -> float:
 
 def _far_near(store: RunStore, run: Run, test: Split) -> float:
     few = test.subset(LOOKED_INTO)
-    found = representations.interactions(run.network(store.device), few.images, few.labels)
+    found = store.kept(
+        run,
+        "interactions",
+        lambda: representations.interactions(run.network(store.device), few.images, few.labels),
+    )
     return found["far"].mean() / found["near"].mean()
 
 

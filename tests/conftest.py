@@ -12,7 +12,10 @@ import torch
 from kdlib.data import Dataset, DataSpec, load
 from kdlib.models import ModelSpec, Network
 from kdlib.runs import RunSpec
+from kdlib.study import Study
 from kdlib.train import Training
+
+from .common import write_tiny_profile
 
 matplotlib.use("agg")
 
@@ -48,7 +51,7 @@ def make_network(shapes):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_spec(shapes):
     def make(student: str, method: str = "independent", teacher: str | None = None, **more) -> RunSpec:
         source = RunSpec(shapes.spec, MODELS[teacher], training=RECIPES[teacher]) if teacher else None
@@ -65,6 +68,18 @@ def cifar10_root() -> Path:
     if not root or not any((Path(root) / name).is_dir() for name in ("cifar10", "cifar-10-batches-py")):
         pytest.skip("no CIFAR-10 images: KDLIB_DATA names no folder that has them")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def minimal(tmp_path_factory) -> dict:
+    return write_tiny_profile(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def finished(minimal) -> Study:
+    study = Study(**minimal, quiet=True)
+    study.train()
+    return study
 
 
 @pytest.fixture

@@ -63,6 +63,12 @@ def test_one_network_that_reads_a_probe_is_enough():
     assert table_of({"clean": 0.8, "edges": 0.1}, {"clean": 0.8, "edges": 0.4}).accepted["edges"]
 
 
+def test_a_network_that_goes_by_texture_reads_a_cue_conflict():
+    """It never names the shape: of these answers nine in ten are the texture's class."""
+    table = table_of({"clean": 0.8, "cue_conflict": 0.1})
+    assert table.accepted["cue_conflict"] and table.readable["cue_conflict"] > 0.8
+
+
 def test_disorder_counts_for_the_cnn_only():
     """A ViT may gain from a finer grid that falls on its tokens."""
     falling = {"clean": 0.8, "scramble_2": 0.5, "scramble_4": 0.4, "scramble_8": 0.3}

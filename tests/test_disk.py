@@ -48,7 +48,7 @@ def test_no_flipped_bit_gives_other_arrays(tmp_path):
         warnings.simplefilter("ignore")
         for changed in flips(content):
             path.write_bytes(changed)
-            found = disk.read_arrays(path, ARRAYS)
+            found = disk.read_arrays(path, lambda found: found.keys() == ARRAYS.keys())
             made_again += found is None
             assert found is None or all(np.array_equal(found[name], ARRAYS[name]) for name in ARRAYS)
         assert made_again > 4 * len(content)  # a few, of dates and the like, change nothing
@@ -57,11 +57,12 @@ def test_no_flipped_bit_gives_other_arrays(tmp_path):
             assert disk.read_arrays(path) is None
 
 
-def test_arrays_of_an_earlier_kind_count_as_absent(tmp_path):
+def test_arrays_that_do_not_fit_count_as_absent(tmp_path):
     disk.write_arrays(tmp_path / "answers.npz", ARRAYS)
+    with pytest.warns(UserWarning, match="is damaged .it holds something else.: made again"):
+        assert disk.read_arrays(tmp_path / "answers.npz", lambda found: "squares" in found) is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert disk.read_arrays(tmp_path / "answers.npz", [*ARRAYS, "squares"]) is None
         assert disk.read_arrays(tmp_path / "no.npz") is None
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kdlib import figures, findings
+from kdlib import figures, findings, original
 from kdlib.bias import tables
 from kdlib.bias.evidence import Evidence
 from kdlib.bias.tables import measure_table, transfer_table
@@ -199,11 +199,12 @@ def test_convergence_is_told_from_the_last_epoch():
 
 
 def test_originals_retentions_are_those_of_its_accuracies():
-    original = findings.original_table().set_index(["direction", "model"])
-    assert original.loc[("cnn_to_vit", "CSKD"), "retention texture"] == pytest.approx(30.4 / 85.2)
-    assert original.loc[("vit_to_cnn", "CRD"), "ratio texture"] == pytest.approx(10.5 / 14.7)
-    assert original.loc[("vit_to_cnn", ["CRD", "SSKD", "CAPD"]), "retention noise"].isna().all()
-    sentence = findings.original_sentence(findings.original_table())
+    table = original.original_table()
+    rows = table.set_index(["direction", "model"])
+    assert rows.loc[("cnn_to_vit", "CSKD"), "retention texture"] == pytest.approx(30.4 / 85.2)
+    assert rows.loc[("vit_to_cnn", "CRD"), "ratio texture"] == pytest.approx(10.5 / 14.7)
+    assert rows.loc[("vit_to_cnn", ["CRD", "SSKD", "CAPD"]), "retention noise"].isna().all()
+    sentence = original.original_sentence(table)
     assert "CRD (ViT → CNN) gets 14.7%" in sentence and "CAPD" in sentence and "Independent" not in sentence
 
 
@@ -228,7 +229,7 @@ def test_figures_show_every_point(measures, evidence):
     for figure in (
         figures.ratio_beside_retention(measures),
         figures.shape_bias_plot(measures[measures.probe == "cue_conflict"]),
-        figures.original_ratios(findings.original_table()),
+        figures.original_ratios(original.original_table()),
     ):
         assert any(len(axis.lines) > 2 for axis in figure.axes)
     plt.close("all")

@@ -52,7 +52,7 @@ def cells_of_first() -> list:
         ),
         v4.new_code_cell("bar()", outputs=[v4.new_output("display_data", data=widget)]),
         v4.new_code_cell("table", outputs=[v4.new_output("execute_result", data=table, execution_count=1)]),
-        v4.new_code_cell("plot()", outputs=[figure(), figure(alt="shape bias by method")]),
+        v4.new_code_cell("plot()", outputs=[figure(), figure(alt="shape bias by method", name="01_shape")]),
         v4.new_code_cell("page()", outputs=[v4.new_output("display_data", data={"text/html": page})]),
         v4.new_code_cell("fail()", outputs=[v4.new_output("error", **error)]),
     ]
@@ -60,7 +60,12 @@ def cells_of_first() -> list:
 
 def cells_of_second() -> list:
     shared = v4.new_output("display_data", data={"text/html": '<div id="shared">again</div>'})
-    return [v4.new_markdown_cell("# Does bias travel?\n\n## Results"), v4.new_code_cell("", outputs=[shared])]
+    short = v4.new_output("display_data", data={"text/markdown": "**In short.** It does."})
+    return [
+        v4.new_markdown_cell("# Does bias travel?\n\n## Results"),
+        v4.new_code_cell("", outputs=[shared]),
+        v4.new_code_cell("tell()", outputs=[short], metadata={"tags": ["abstract"]}),
+    ]
 
 
 def save(path: Path, cells: list) -> Path:
@@ -75,7 +80,8 @@ def report(tmp_path_factory) -> Path:
         save(folder / "01_first.ipynb", cells_of_first()),
         save(folder / "02_second.ipynb", cells_of_second()),
     ]
-    return write_report(notebooks, folder / "new" / "report.html", "Bias & distillation", "profile <quick>")
+    target, words = folder / "new" / "report.html", ("Bias & distillation", "profile <quick>")
+    return write_report(notebooks, target, *words, "python -m kdlib study", "kdlib 0.1.0, commit abc")
 
 
 @pytest.fixture
@@ -105,9 +111,27 @@ def test_contents_lead_to_unique_headings(page):
     assert [link.get_text() for link in links] == [
         *("Does bias travel?", "Results", "Results"),
         *("Does bias travel?", "Results"),
+        *("References", "How to make this again"),
     ]
     targets = [link["href"].removeprefix("#") for link in links]
     assert len(set(targets)) == len(links) and set(targets) <= set(ids)
+
+
+def test_the_abstract_leads(page):
+    abstract = page.select_one("main > .abstract")
+    assert abstract.find_next_sibling(class_="chapter")["id"] == "chapter-1"
+    assert "In short" in abstract.get_text() and page.get_text().count("In short") == 1
+
+
+def test_the_report_tells_how_to_make_each_figure(page):
+    told = page.select_one("#reproduce").get_text()
+    assert "Made by python -m kdlib study with kdlib 0.1.0, commit abc." in told
+    assert "1.1 01_shape" in told and "python -m kdlib study --notebooks 01_first" in told
+
+
+def test_references_are_those_of_the_methods(page):
+    told = page.select_one("#references").get_text()
+    assert "arXiv:1910.10699" in told and "arXiv:2307.08500" in told
 
 
 def test_links_between_notebooks_stay_in_the_page(page):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.bias.evidence import Case, Evidence
-from kdlib.bias.measures import wilson_lower
+from kdlib.bias.measures import cue_decisions, wilson_lower
 from kdlib.probes import PROBES, series
 
 FLOOR_MARGIN = 0.05  # above chance, for the lower 99% bound of some network's accuracy
@@ -21,9 +21,9 @@ SURE = 2.58  # standard errors of a paired difference, 99%
 def acceptance_table(references: dict[str, Evidence]) -> pd.DataFrame:
     """One row a probe: what was measured for each check, ``accepted``, and ``reason`` where it isn't.
 
-    Columns: probe, clipped, readable (the best lower 99% bound of an accuracy), loss (the largest against the
-    baseline, over the levels of a series), disorder (the largest gain of the CNN from one level to the next),
-    beyond_control (the largest paired difference in standard errors).
+    Columns: probe, clipped, readable (the best lower 99% bound of an accuracy, or of the share of either
+    cue), loss (the largest against the baseline, over the levels of a series), disorder (the largest gain of
+    the CNN from one level to the next), beyond_control (the largest paired difference in standard errors).
 
     Args:
         references: independent students, by the direction that they belong to.
@@ -37,7 +37,7 @@ def acceptance_table(references: dict[str, Evidence]) -> pd.DataFrame:
             {
                 "probe": probe,
                 "clipped": made.meta.get("clipped", 0.0),
-                "readable": max(wilson_lower(case.hits, 0.98).max() for case in cases),
+                "readable": max(_readable(case) for case in cases),
                 "loss": max(_loss(case.on(name)) for case in cases for name in levels.get(probe, [probe])),
                 "disorder": max(_disorder(case, levels.get(probe, [])) for case in cases),
                 "beyond_control": max(map(_beyond_control, cases)),
@@ -53,6 +53,13 @@ def mark(table: pd.DataFrame, acceptance: pd.DataFrame) -> pd.DataFrame:
     refused = set(acceptance.probe[~acceptance.accepted])
     refused |= {name for name, levels in series().items() if refused & set(levels)}
     return table.assign(accepted=~table.probe.isin(refused))
+
+
+def _readable(case: Case) -> float:
+    """Where an image has two cues, a network reads it that names either: one that goes by texture never names
+    the shape."""
+    named = cue_decisions(*case.cues) if case.two_cues else [case.hits]
+    return max(wilson_lower(hits, 0.98).max() for hits in named)
 
 
 def _loss(case: Case) -> float:

@@ -19,9 +19,7 @@ from kdlib.train import predict_logits
 
 
 @torch.inference_mode()
-def interactions(
-    network: Network, images: Tensor, labels: Tensor, size: int = 8
-) -> dict[str, np.ndarray]:
+def interactions(network: Network, images: Tensor, labels: Tensor, size: int = 8) -> dict[str, np.ndarray]:
     """How much the evidence in two patches depends on each other, by their distance: the range of locality.
 
     The margin M is the label's logit minus the mean of the others: logits, since a softmax makes everything

@@ -35,7 +35,7 @@ class Page:
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
         plt.close(figure)
         width = round(figure.get_size_inches()[0] * 100)
-        display(Image(path, width=width, metadata={"alt": caption}))
+        display(Image(path, width=width, metadata={"alt": caption, "name": path.stem}))
         self._caption("Figure", caption)
 
     def table(self, table: pd.DataFrame, name: str, caption: str, show: pd.DataFrame | None = None) -> None:
@@ -43,6 +43,12 @@ class Page:
         self.save(table, name)
         self._caption("Table", caption)
         display(HTML(_table_html(table if show is None else show, f"t{self.chapter}{self.counts['Table']}")))
+
+    def text(self, text: str, name: str) -> None:
+        """Show markdown, and keep it as ``<name>.md``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{name}.md").write_text(text, encoding="utf-8")
+        display(Markdown(text))
 
     def save(self, table: pd.DataFrame, name: str) -> None:
         """Keep a table as ``<chapter>_<name>.csv`` without showing it."""
@@ -66,7 +72,7 @@ def _table_html(table: pd.DataFrame, name: str) -> str:
     texts = list(table.select_dtypes(exclude="number").columns)
     head = {"selector": "th", "props": "text-align: left"}
     style = table.style.hide(axis="index").set_uuid(name).set_table_styles([head])
-    style = style.format(precision=3, na_rep="—")
+    style = style.format(precision=3, na_rep="—", escape="html").format_index(axis=1, escape="html")
     # Prose in a narrow column would run down the page.
     prose = [name for name in texts if table[name].astype(str).str.len().max() > 40]
     short = [name for name in texts if name not in prose]

@@ -17,7 +17,7 @@ from kdlib.methods.lskd import LSKD
 from kdlib.methods.ofa import OFA
 from kdlib.methods.sskd import SSKD
 from kdlib.methods.vlfkd import VLFKD
-from kdlib.names import check, lookup
+from kdlib.names import check, check_kinds, lookup
 
 METHODS: dict[str, type[Method]] = {
     "independent": Independent,
@@ -45,8 +45,11 @@ def hyperparameters(name: str, overrides: dict) -> dict:
 
     Raises:
         UnknownName: if there is no such method, or the method has no such hyper-parameter.
+        ValueError: for a value of another type, or a number of something below 1.
     """
-    defaults = {field.name: field.default for field in fields(lookup("method", name, METHODS))}
+    known = fields(lookup("method", name, METHODS))
+    check_kinds(overrides, {field.name: field.type for field in known}, f"hyper.{name}", least=1)
+    defaults = {field.name: field.default for field in known}
     for key in overrides:
         check(f"hyper-parameter of {name}", key, defaults)
     return defaults | overrides

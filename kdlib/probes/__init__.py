@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from kdlib.disk import read_arrays, write_arrays
+from kdlib.disk import Arrays, read_arrays, write_arrays
 from kdlib.names import lookup
 from kdlib.probes import corruptions, cue_conflict, foreground, frequency, noise, scramble, shape, texture
 from kdlib.probes.base import Stimuli, clean
@@ -207,7 +207,7 @@ def stimuli(
     path = Path(cache) / f"{name}-{key.hexdigest()[:20]}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):  # what several processes need is made once
-        made = _read(path)
+        made = _read(path, images, labels)
         if made is None:
             start = time.perf_counter()
             made = probe(images, labels, seed)
@@ -224,8 +224,9 @@ def _write(path: Path, made: Stimuli) -> None:
     write_arrays(path, arrays | {"meta": np.array(json.dumps(made.meta)), "sha256": np.array(made.sha256)})
 
 
-def _read(path: Path) -> Stimuli | None:
-    arrays = read_arrays(path, ("images", "labels", "ids", "meta", "sha256"))
+def _read(path: Path, images: Tensor, labels: Tensor) -> Stimuli | None:
+    """Stimuli that can have been made of these images and labels."""
+    arrays = read_arrays(path, lambda found: _fit(found, images, labels))
     if arrays is None:
         return None
     meta, digest = json.loads(str(arrays.pop("meta"))), str(arrays.pop("sha256"))
@@ -234,3 +235,20 @@ def _read(path: Path) -> Stimuli | None:
         warnings.warn(f"{path} is damaged (its images don't match their sha256): made again", stacklevel=3)
         return None
     return read
+
+
+def _fit(arrays: Arrays, images: Tensor, labels: Tensor) -> bool:
+    numbers = [name for name in ("labels", "ids", "texture_labels") if name in arrays]
+    highest = {"ids": len(images) - 1}
+    return (
+        {"images", "labels", "ids"} <= set(arrays) <= {"images", "meta", "sha256", *numbers}
+        and arrays["images"].dtype == np.uint8
+        and arrays["images"].shape[1:] == images.shape[1:]
+        and isinstance(json.loads(str(arrays["meta"])), dict)
+        and all(
+            arrays[name].dtype == np.int64
+            and arrays[name].shape == arrays["images"].shape[:1]
+            and ((arrays[name] >= 0) & (arrays[name] <= highest.get(name, int(labels.max())))).all()
+            for name in numbers
+        )
+    )

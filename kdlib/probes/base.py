@@ -18,11 +18,17 @@ class Stimuli:
     ids: Tensor  # int64 (N,), index of the source image in the test set that was given
     texture_labels: Tensor | None = None  # int64 (N,), the second cue's class where there are two
     meta: dict[str, float] = field(default_factory=dict)  # e.g. share of clipped values
+    recorded: str = ""  # the digest of images that are not at hand; ``images`` is then empty
 
     @property
     def sha256(self) -> str:
         """Hex digest of the uint8 images, in their order."""
-        return hashlib.sha256(self.images.contiguous().numpy().tobytes()).hexdigest()
+        return self.recorded or digest(self.images)
+
+
+def digest(images: Tensor) -> str:
+    """sha256 of uint8 images (N, 3, H, W), in hexadecimal."""
+    return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()
 
 
 def in_place_of(images: Tensor, labels: Tensor, **meta: float) -> Stimuli:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from kdlib.data import CIFAR10_CLASSES, DataError
-from kdlib.names import check
+from kdlib.data import CIFAR10_CLASSES, DataError, read_image
+from kdlib.names import check, one_line
 from kdlib.probes.base import Stimuli
 
 SIDE = 32  # px
@@ -67,11 +66,7 @@ def geirhos(folder: Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
 
 def _box_mean(path: Path) -> Tensor:
     """An image file whose side is a multiple of 32 px as uint8 (3, 32, 32), every pixel the mean of a box."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except OSError as error:
-        raise DataError(f"{path} is damaged or not an image ({error}); copy it again") from error
+    image = read_image(path)
     width, height = image.size
     if width != height or width % SIDE:
         raise DataError(f"{path} is {width}x{height} px; expected a square with a multiple of {SIDE} a side")
@@ -99,7 +94,7 @@ def cifar10_c(
         )
     for severity in severities:
         check("severity", str(severity), "12345")
-    files = sorted(path for path in folder.glob("*.npy") if path.name != "labels.npy")
+    files = sorted(path for path in folder.glob("*.npy") if re.fullmatch(r"(?!labels\.)\w+\.npy", path.name))
     if not files:
         return {}
     labels = _mapped(folder / "labels.npy")
@@ -128,9 +123,9 @@ def cifar10_c(
 def _mapped(path: Path) -> np.ndarray:
     try:
         # Copy-on-write: torch asks for writable memory, and the file stays as it is.
-        return np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} is missing or damaged ({error}); unpack it again") from error
+        return np.lib.format.open_memmap(path, mode="c")
+    except Exception as error:  # whatever a damaged file makes NumPy raise
+        raise DataError(f"{path} is missing or damaged ({one_line(error)}); unpack it again") from error
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,162 @@
+"""The study on one page, every number computed: verdicts, what transferred, at what cost, the controls."""
+
+import pandas as pd
+
+from kdlib.bias.evidence import INSIDE
+from kdlib.bias.measures import SMALLEST_EFFECTS
+from kdlib.bias.tables import side
+from kdlib.claims import Verdict, read_claims
+from kdlib.original import original_sentence, original_table
+from kdlib.profile import read_profile
+from kdlib.roles import CONTROLS, direction_title, title_of
+
+BIASES = {  # what the study is about, as (measure, probe)
+    "shape bias": ("shape_bias", "cue_conflict"),
+    "foreign texture withstood": ("retention", "cue_conflict"),
+    "texture removed": ("retention", "superpixels"),
+    "layout not needed (answers)": ("retention", "scramble_gutter"),
+    "layout not needed (embedding)": ("embedding_invariance", "scramble_gutter"),
+    "far over near interactions": ("far_near", INSIDE),
+    "noise withstood": ("retention", "gaussian_noise"),
+}
+TWINS = {
+    "lm": "lm_same_family",
+    "crd": "crd_same_family",
+}  # a method and its teacher-of-one's-own-family control
+LONGEST = 170  # characters of a reason that the short table shows whole
+
+
+def setting_sentence(study) -> str:
+    """What was run."""
+    data, profile = study.dataset, study.profile
+    names = {
+        family: network["model"]["name"] + f" for {_epochs(profile, network)} epochs"
+        for family, network in profile["students"].items()
+    }
+    planned = read_profile(study.parameters["profile"])["directions"].values()
+    run = {role for plan in study.directions.values() for role in _roles(plan)}
+    left = [title_of(role) for plan in planned for role in _roles(plan) if role not in run]
+    told = f" Not run yet of this profile: {', '.join(dict.fromkeys(left))}." if left else ""
+    return (
+        f"{data.source}: {len(data.train):,} training images, answers to {len(study.test):,} test images and "
+        f"what is made of them; students are {' and '.join(names.values())}; {len(study.seeds)} seeds, each "
+        f"with teachers of its own; {len({member.spec.id for member in study.members()})} runs in all.{told}"
+    )
+
+
+def _roles(plan: dict) -> list[str]:
+    return [*plan["methods"], *plan.get("controls", [])]
+
+
+def _epochs(profile: dict, network: dict) -> int:
+    return (profile["training"] | network.get("training", {}))["epochs"]
+
+
+def verdict_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
+    """Claim, what was tested, verdict, and the least favourable of the numbers that it rests on."""
+    claims = read_claims()
+    reasons = [verdicts[name].because for name in claims.claim]
+    return pd.DataFrame(
+        {
+            "claim": claims.claim,
+            "tested here": claims.hypothesis,
+            "verdict": [f"**{verdicts[name].word}**" for name in claims.claim],
+            "because": [_shortened(text) for text in reasons],
+        }
+    )
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= LONGEST:
+        return text
+    first, *others = text.split("; ")
+    return f"{first}; and {len(others)} more in notebook 05"
+
+
+def bias_table(transfer: pd.DataFrame) -> pd.DataFrame:
+    """For each direction and bias: how far the teacher is from the independent student, and who moved there.
+
+    Args:
+        transfer: :func:`kdlib.bias.tables.transfer_table`, of one direction or several.
+    """
+    rows = []
+    sides = transfer.assign(side=transfer.apply(side, axis=1))
+    for direction, part in sides.groupby("direction", sort=False):
+        for name, (measure, probe) in BIASES.items():
+            asked = part[(part.measure == measure) & (part.probe == probe)]
+            if len(asked):
+                rows.append({"direction": direction_title(direction), "bias": name, **_moves(asked)})
+    return pd.DataFrame(rows)
+
+
+def _moves(asked: pd.DataFrame) -> dict[str, str]:
+    gap = asked.iloc[0]  # the same in every row
+    away = f"{gap.gap:+.2f} [{gap.gap_low:+.2f}, {gap.gap_high:+.2f}]"
+    found = {"teacher − independent": "not defined" if pd.isna(gap.gap) else away}
+    controls = asked.method.isin(list(CONTROLS))
+    for name, part in (("methods", asked[~controls]), ("controls", asked[controls])):
+        for way in ("toward", "away"):
+            moved = part[part.side == way].sort_values("toward", ascending=way == "away")
+            told = ", ".join(f"{title_of(row.method)} {row.movement:+.2f}" for row in moved.itertuples())
+            found[f"{name} {way}"] = told or ("none" if gap.established else "—")
+    return found
+
+
+def control_sentence(slopes: pd.DataFrame, direction: str) -> str:
+    """Whether a teacher of the other family gives more of itself than one of the student's own."""
+    rows = slopes[slopes.direction == direction].set_index("role")
+    told = [
+        f"{title_of(method)} {_slope(rows.loc[method])}, from a teacher of its own family "
+        f"{_slope(rows.loc[twin])}"
+        for method, twin in TWINS.items()
+        if {method, twin} <= set(rows.index)
+    ]
+    return (
+        f"{direction_title(direction)}, share of the cross-family teacher's whole profile of retentions that "
+        f"a student takes over (slope, 95%): {'; '.join(told) or 'not in this study'}."
+    )
+
+
+def _slope(row: pd.Series) -> str:
+    return "not defined" if pd.isna(row.slope) else f"{row.slope:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [table.columns, ["---"] * table.shape[1], *table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def answer(
+    study, verdicts: dict[str, Verdict], transfer: pd.DataFrame, slopes: pd.DataFrame, costs: pd.DataFrame
+) -> str:
+    """The page as markdown.
+
+    Args:
+        transfer, slopes: of all directions, as :func:`kdlib.bias.tables.transfer_table` and ``slope_table``.
+        costs: of all directions, as :meth:`kdlib.study.Study.cost_table`.
+    """
+    relative = (
+        costs[~costs.role.isin(["teacher", *CONTROLS])].groupby(["direction", "role"])["relative"].mean()
+    )
+    cheapest, dearest = relative.drop("independent", level="role").agg(["idxmin", "idxmax"])
+    parts = [
+        "**What was run.** " + setting_sentence(study),
+        "**The claims of the original study.**",
+        _markdown(verdict_table(verdicts)),
+        "**Which biases a student takes over.** The teacher's distance from the independent student with its "
+        "95% interval, and the students whose movement is surely toward it or away from it. A dash: the "
+        "teacher is not established to differ, so that nothing can be transferred. A movement counts as the "
+        "other architecture's only if the controls, which lack just that, did not make it too.",
+        _markdown(bias_table(transfer)),
+        f"**At what cost.** An epoch costs from {relative[cheapest]:.2f} times the independent student's "
+        f"({title_of(cheapest[1])}, {direction_title(cheapest[0])}) to {relative[dearest]:.2f} times "
+        f"({title_of(dearest[1])}, {direction_title(dearest[0])}).",
+        "**Any teacher, or one of the other architecture?** "
+        + " ".join(control_sentence(slopes, direction) for direction in study.directions),
+        "**Where the original's conclusions came from.** " + original_sentence(original_table()),
+        "**Limits.** One data set, one size of network, one budget; intervals are for new seeds and new "
+        "images of the same data. The smallest effects that count were fixed beforehand: "
+        + ", ".join(f"{name.replace('_', ' ')} {size:g}" for name, size in SMALLEST_EFFECTS.items())
+        + ".",
+    ]
+    return "\n\n".join(parts)

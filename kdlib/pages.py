@@ -1,0 +1,63 @@
+"""What a visitor reads before installing anything: notebooks with outputs, figures, the README's answer."""
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+
+from kdlib.data import PROJECT
+from kdlib.notebooks import NOTEBOOKS
+from kdlib.report import figures_of, read_notebook
+from kdlib.study import Study
+
+BEGIN, END = "<!-- answer: made by `make notebooks` -->", "<!-- end of answer -->"
+INDEX = """# Figures
+
+Of the published study, made by `make notebooks` from [the records](../results). Each is there as PNG and SVG.
+
+"""
+
+
+def refresh(study: Study, project: Path = PROJECT) -> list[Path]:
+    """Bring notebooks/, figures/ and README.md of the project up to date with an executed study."""
+    executed = [study.folder / "notebooks" / path.name for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
+    written = [_notebook(path, project / "notebooks" / path.name) for path in executed]
+    figures = project / "figures"
+    shutil.rmtree(figures, ignore_errors=True)
+    figures.mkdir()
+    rows = ["| figure | file | what it shows |", "|---|---|---|"]
+    for chapter, path in enumerate(executed, start=1):
+        for place, (name, caption) in enumerate(figures_of(path), start=1):
+            for suffix in (".png", ".svg"):
+                shutil.copy(study.folder / "figures" / f"{name}{suffix}", figures)
+            rows.append(f"| {chapter}.{place} | [{name}]({name}.png), [SVG]({name}.svg) | {caption} |")
+    (figures / "README.md").write_text(INDEX + "\n".join(rows) + "\n", encoding="utf-8")
+    readme, answer = project / "README.md", (study.folder / "answer.md").read_text(encoding="utf-8")
+    text = re.sub(
+        f"{re.escape(BEGIN)}.*{re.escape(END)}",
+        lambda _: f"{BEGIN}\n\n{answer}\n\n{END}",
+        readme.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    readme.write_text(text, encoding="utf-8")
+    return [*written, figures / "README.md", readme]
+
+
+def _notebook(executed: Path, target: Path) -> Path:
+    """The notebook with its outputs and nothing that differs from one execution to the next."""
+    notebook = read_notebook(executed)
+    notebook.cells = [
+        cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    notebook.metadata = {"kernelspec": notebook.metadata.kernelspec, "language_info": {"name": "python"}}
+    count = 0
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            for output in cell.outputs:
+                output.pop("execution_count", None)
+    nbformat.write(notebook, target)
+    return target

@@ -1,0 +1,73 @@
+"""The published study: what is shown in the repository follows from the records in it."""
+
+import re
+
+import nbformat
+import papermill
+import pytest
+
+from kdlib import pages, runs
+from kdlib.data import PROJECT
+from kdlib.notebooks import NOTEBOOKS
+from kdlib.report import figures_of
+from kdlib.status import status_table
+from kdlib.study import Study
+
+RESULTS = PROJECT / "results" / "cifar10-cpu"
+COMMITTED = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+
+
+def texts(path) -> list[str]:
+    """What a notebook printed, without pictures."""
+    found = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            found.append(data.get("text/html") or data.get("text/markdown") or output.get("text", ""))
+    return [text for text in found if text]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    folder = tmp_path_factory.mktemp("published")
+    return Study("cifar10-cpu", folder / "outputs", folder / "data", results=RESULTS, quiet=True)
+
+
+def test_every_run_of_the_profile_is_there(study):
+    assert set(status_table(study).state) == {"done"}
+
+
+def test_records_are_small():
+    sizes = [path.stat().st_size for path in RESULTS.rglob("*") if path.is_file()]
+    assert sum(sizes) < 30e6
+
+
+def test_findings_follow_from_the_records(study, tmp_path, monkeypatch):
+    """Executed anew on a machine without images, notebook 05 prints what is committed, and so does README."""
+    monkeypatch.setattr(runs, "fit", None)
+    source = NOTEBOOKS / "05_findings.ipynb"
+    papermill.execute_notebook(source, tmp_path / source.name, study.parameters, progress_bar=False)
+    assert texts(pages._notebook(tmp_path / source.name, tmp_path / "clean.ipynb")) == texts(source)
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    shown = re.search(f"{re.escape(pages.BEGIN)}(.*){re.escape(pages.END)}", readme, re.DOTALL)[1]
+    assert shown.strip() == (study.folder / "answer.md").read_text(encoding="utf-8").strip()
+
+
+def test_figures_are_those_of_the_notebooks():
+    names = {name for path in COMMITTED for name, _ in figures_of(path)}
+    files = {path.stem for path in (PROJECT / "figures").glob("*.png")}
+    assert files == names
+    index = (PROJECT / "figures" / "README.md").read_text(encoding="utf-8")
+    assert all(f"[{name}]({name}.png)" in index for name in names)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_notebooks_show_their_outputs_and_nothing_volatile(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert any(cell.outputs for cell in code)
+    for cell in code:
+        assert set(cell.metadata) <= {"tags"}
+        assert all(output.output_type not in ("stream", "error") for output in cell.outputs)

@@ -1,0 +1,99 @@
+"""Published records: the same tables without weights, images or training."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdlib import runs
+from kdlib.bias.tables import measure_table, transfer_table
+from kdlib.inside import inside_table, likeness_table, receptive_maps
+from kdlib.results import publish
+from kdlib.study import Study
+from kdlib.yardstick import yardstick_table
+
+
+@pytest.fixture(scope="module")
+def folder(finished, tmp_path_factory):
+    return publish(finished, tmp_path_factory.mktemp("results") / "minimal")
+
+
+@pytest.fixture
+def published(folder, minimal, tmp_path, monkeypatch):
+    """The study on another machine, where nothing can be trained."""
+    monkeypatch.setattr(runs, "fit", None)
+    return Study(minimal["profile"], tmp_path / "out", tmp_path / "data", results=folder, quiet=True)
+
+
+def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(one, other, check_dtype=False, rtol=1e-4, atol=1e-6)
+
+
+def test_every_table_is_the_same(finished, published):
+    for direction in finished.directions:
+        theirs, ours = finished.evidence(direction), published.evidence(direction)
+        same(measure_table(theirs), measure_table(ours))
+        same(transfer_table(theirs), transfer_table(ours))
+        for table in (inside_table, likeness_table):
+            same(table(finished, direction), table(published, direction))
+        for name in ("history_table", "cost_table", "teacher_table", "network_table"):
+            same(getattr(finished, name)(direction), getattr(published, name)(direction))
+        maps = receptive_maps(published, direction)
+        assert all(
+            np.array_equal(maps[role], seen) for role, seen in receptive_maps(finished, direction).items()
+        )
+    same(finished.data_table(), published.data_table())
+    same(finished.probe_table(), published.probe_table())
+    images = finished.yardstick_images
+    same(yardstick_table(finished.store, images), yardstick_table(published.store, images))
+
+
+def test_records_hold_neither_images_nor_weights(folder):
+    names = {path.name for path in folder.rglob("*") if path.is_file()}
+    texts = {"spec.json", "record.json", "history.csv", "timing.csv", "manifest.json"}
+    assert names == {"study.json", "labels.npz", "kept.npz"} | texts
+    for path in folder.rglob("*.npz"):
+        with np.load(path, allow_pickle=False) as stored:
+            assert all(stored[name].dtype != np.float64 for name in stored.files)
+
+
+def test_pictures_are_drawn_where_the_records_have_none(published):
+    data, stimuli = published.pictures
+    assert data.spec.name == "shape_texture"
+    assert list(stimuli) == published.probes
+    assert all(made.images.shape[1:] == (3, 32, 32) for made in stimuli.values())
+    assert published.augmented(0).shape == (8, 3, 32, 32)
+
+
+def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
+    run = published.finished()[0]
+    with pytest.raises(RuntimeError, match="came without weights, so nothing new can be asked of it"):
+        run.network()
+    changes = {"probes": ["clean", "grey"], "inside_images": 5}
+    other = Study(
+        minimal["profile"], tmp_path / "out", tmp_path / "data", changes, results=folder, quiet=True
+    )
+    with pytest.raises(RuntimeError, match="have no answers to grey; leave the probe out"):
+        other.stimuli  # noqa: B018
+    with pytest.raises(RuntimeError, match="are of 4 and 200 images, not 5"):
+        other.few_digest  # noqa: B018
+    with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of that"):
+        Study("quick", tmp_path / "out", tmp_path / "data", results=folder)
+    with pytest.raises(RuntimeError, match="holds no published records: expected study.json"):
+        Study(minimal["profile"], tmp_path / "out", tmp_path / "data", results=tmp_path)
+
+
+def test_a_damaged_record_is_set_aside(folder, minimal, published, monkeypatch):
+    run = published.finished()[0]
+    (run.path / "history.csv").write_text("epoch\n")
+    with pytest.warns(UserWarning, match="history.csv changed"):
+        assert published.store.load(run.spec) is None
+
+
+def test_study_json_names_the_images(folder, finished):
+    about = json.loads((folder / "study.json").read_text())
+    assert about["data"]["fingerprint"] == finished.dataset.spec.fingerprint
+    assert {name: made["sha256"] for name, made in about["stimuli"].items()} == {
+        name: made.sha256 for name, made in finished.stimuli.items()
+    }
