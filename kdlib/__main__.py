@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     with_study(command("report", report, "join the executed notebooks into one HTML file (and PDF)"))
     timing = with_study(command("bench", bench, "time a step of every method beside the independent student"))
     timing.add_argument("--rounds", type=int, default=7, help="how often the methods take turns (7)")
+    state = with_study(command("status", status, "what is done, what is left, and how long that may take"))
+    state.add_argument("--json", action="store_true", help="the table for programs")
     packing = with_study(command("export", export, "pack the finished runs of a study into one file"))
     packing.add_argument("archive", type=Path, help="the file to write, e.g. quick.zip")
     packing.add_argument(

@@ -160,7 +160,7 @@ def disturb(arguments: dict[str, str], options: argparse.Namespace, log: Path) -
         start, jobs = log.stat().st_size, rng.choice((1, 2))
         in_a_write = rng.random() < 0.4
         process = command(arguments, jobs, log, rng.randrange(10**9) if in_a_write else None)
-        process.join(span * rng.random() * (20 if in_a_write else 1))
+        process.join(span * rng.random() * (20 if in_a_write or rng.random() < 0.2 else 1))
         others, killed = family(process.pid, output), kills.total()
         if process.is_alive():
             where = place(output, log, start)
@@ -204,7 +204,7 @@ def compare(whole: Path, disturbed: Path) -> Counter:
     tables = sorted(path for path in whole.glob("*/tables/*.csv") if path.stem[3:].split("_")[0] not in TIMED)
     for path in tables:
         ours, theirs = (pd.read_csv(root / path.relative_to(whole)) for root in (whole, disturbed))
-        shown = [column for column in ours if column not in TIMES]
+        shown = ours.columns.drop("seconds", errors="ignore")
         pd.testing.assert_frame_equal(ours[shown], theirs[shown], check_exact=True)
         same["tables"] += 1
     return same
@@ -242,6 +242,6 @@ if __name__ == "__main__":
         "--seed", type=int, default=0, help="of what happens, as far as the clock lets it (0)"
     )
     parser.add_argument("--minutes", type=float, default=60, help="after which no more are made (60)")
-    parser.add_argument("--span", type=float, default=60, help="seconds within which a kill falls (60)")
+    parser.add_argument("--span", type=float, default=60, help="seconds within which most kills fall (60)")
     parser.add_argument("--images", type=int, default=200, help="test images (200)")
     run(parser.parse_args())

@@ -345,7 +345,7 @@ def test_a_failed_run_is_named_and_the_others_are_trained(minimal, tmp_path, cap
     assert main(words) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(
-        "kdlib: 2 runs failed: crd: vit_tiny_patch16_224 from resnet18, seed 0: ValueError: no"
+        "kdlib: 2 of 18 runs failed: crd: vit_tiny_patch16_224 from resnet18, seed 0: Val"
     )
     assert main(["status", *words[1:]]) == 0
     told = capsys.readouterr().out
