@@ -81,8 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     pages.add_argument("--from-results", metavar="FOLDER", required=True, help="as for study")
     with_study(command("probes", build_probes, "make the probes' images, with the time they take"))
     with_study(command("report", report, "join the executed notebooks into one HTML file (and PDF)"))
-    timing = with_study(command("bench", bench, "time a step of every method beside the independent student"))
-    timing.add_argument("--rounds", type=int, default=7, help="how often the methods take turns (7)")
+    timing = with_study(
+        command("bench", bench, "time a step of every method beside what its networks alone take")
+    )
+    timing.add_argument(
+        "--rounds", type=int, default=15, help="how often each takes turns with its floor (15)"
+    )
     state = with_study(command("status", status, "what is done, what is left, and how long that may take"))
     state.add_argument("--json", action="store_true", help="the table for programs")
     packing = with_study(command("export", export, "pack the finished runs of a study into one file"))
@@ -206,17 +210,11 @@ def build_probes(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    import pandas as pd
+    from kdlib.bench import keep
 
-    from kdlib.bench import step_costs
-
-    study = _study(options)
-    table = pd.concat([step_costs(study, name, options.rounds) for name in study.directions])
-    study.folder.mkdir(parents=True, exist_ok=True)
-    path = study.folder / "bench.csv"
-    table.to_csv(path, index=False)
-    print(table.to_string(index=False, float_format="{:.2f}".format))
-    print(f"{study.store.device}, {torch.get_num_threads()} threads; kept in {path}", file=sys.stderr)
+    table, paths = keep(_study(options), options.rounds)
+    print(table.drop(columns="role").to_string(index=False, float_format="{:.2f}".format))
+    print("kept in", *paths, file=sys.stderr)
     return 0
 
 

@@ -1,101 +1,200 @@
-"""What a step of every method costs, beside the independent student's step in the same run.
+"""What a step of every method costs, beside its floor: what the networks alone cost in the same run.
 
-The methods take turns, a few steps each, for several rounds; a ratio is formed within a round and the median
-over rounds is told, so that a machine that is busy for a while disturbs all methods alike.
+The floor is a step of the plain student on labels, for the same images, after the teacher's forward on them
+where the method reads the teacher; the images lie ready, and nothing is matched. Each method takes turns with
+its floor, with the independent student and with a product of matrices. Ratios are formed within a round, and
+the median over rounds is told, so that a machine that is busy for a while disturbs all of them alike.
 """
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from itertools import accumulate, count
+from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm.auto import tqdm
 
-from kdlib.methods import METHODS, Batch
-from kdlib.models import Network
-from kdlib.roles import title_of
+from kdlib.environment import environment
+from kdlib.methods import METHODS
+from kdlib.models import ModelSpec, Network
+from kdlib.roles import roles, title_of
 from kdlib.runs import RunSpec
 from kdlib.study import Study
-from kdlib.train import Clock, batches, make_optimiser, train_step
+from kdlib.train import PRECISIONS, Clock, batches, in_precision, make_optimiser, train_step
+
+GOAL = {"cpu": 1.10, "cuda": 1.15}  # steps of the floor
+PARTS = ("data", "teacher", "student", "method", "update")
+SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product tells what the machine can do
 
 
-class _Contender:
+class Contender:
     """A run's networks and method, untrained: a step costs the same."""
 
     def __init__(self, study: Study, spec: RunSpec):
-        data, device = study.dataset, study.store.device
-        options = (len(data.classes), *data.statistics)
-        self.spec, self.device = spec, device
+        self.data, self.device, self.training = study.dataset, study.store.device, spec.training
+        self.clock = Clock(self.device)
         self.method = METHODS[spec.method](**spec.hyper)
-        self.student = Network(spec.student, *options, heads=self.method.heads).to(device)
+        self.student = self._network(spec.student, self.method.heads).train()
         self.teacher = None
         if spec.teacher:
-            self.teacher = Network(spec.teacher.student, *options).to(device).eval().requires_grad_(False)
-        self.method.build(self.student, self.teacher, data.train)
+            self.teacher = self._network(spec.teacher.student).eval().requires_grad_(False)
+        self.method.build(self.student, self.teacher, self.data.train)
         if self.method.teacher_part:
             self.method.teacher_part.requires_grad_(False)
-        self.method.to(device).train()
-        self.student.train()
-        self.optimiser = make_optimiser(self.student, self.method, spec.training)
-        self.batches = self._endless(data.train.to(device))
+        self.method.to(self.device).train()
+        self.optimiser = make_optimiser(self.student, self.method, self.training)
+        train = self.data.train.to(self.device)
+        self.batches = (
+            batch for epoch in count() for batch in batches(train, self.training, 0, epoch, self.clock)
+        )
+        batch = next(self.batches)
+        self.images = self.method.views(batch)
+        self.labels = batch.labels.repeat_interleave(len(self.images) // len(batch.labels))
+        self.plain = self._network(spec.student).train()
+        self.plain_optimiser = make_optimiser(self.plain, METHODS["independent"](), self.training)
 
-    def _endless(self, train) -> Iterator[Batch]:
-        epoch = 0
-        while True:
-            yield from batches(train, self.spec.training, 0, epoch, Clock(self.device))
-            epoch += 1
+    def _network(self, spec: ModelSpec, heads: tuple[str, ...] = ("class",)) -> Network:
+        return Network(spec, len(self.data.classes), *self.data.statistics, heads=heads).to(self.device)
 
-    def time(self, steps: int) -> float:
-        """Seconds a step, its batch and augmentation included."""
-        self._wait()
-        start = time.perf_counter()
-        for _ in range(steps):
-            train_step(
-                self.student,
-                self.teacher,
-                self.method,
-                next(self.batches),
-                self.optimiser,
-                self.spec.training,
-                Clock(self.device),
-            )
-        self._wait()
-        return (time.perf_counter() - start) / steps
+    def step(self) -> None:
+        """As in training, from the batch to the update."""
+        batch = next(self.batches)
+        train_step(self.student, self.teacher, self.method, batch, self.optimiser, self.training, self.clock)
+
+    def floor(self) -> None:
+        """The networks' part of it."""
+        if self.method.reads:
+            with torch.no_grad(), in_precision(self.training, self.device):
+                self.teacher(self.images)
+        with in_precision(self.training, self.device):
+            logits = self.plain(self.images).logits
+        self.plain_optimiser.zero_grad()
+        F.cross_entropy(logits, self.labels).backward()
+        nn.utils.clip_grad_norm_(self.plain.parameters(), self.training.clip)
+        self.plain_optimiser.step()
 
     def parameters(self) -> int:
         """Of the student and of what the method adds."""
         parts = (*self.student.parameters(), *self.method.parameters())
         return sum(parameter.numel() for parameter in parts)
 
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+
+def stopwatch(device: torch.device) -> Callable[[], float]:
+    """A clock in seconds; that of the process alone where one thread does all, so that no other counts."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
 
 
-def step_costs(study: Study, direction: str, rounds: int = 7, steps: int = 4) -> pd.DataFrame:
-    """One row for each student of a direction: milliseconds a step, relative to the independent student's.
+def seconds(function: Callable[[], object], device: torch.device, times: int = 1) -> float:
+    """Of a call, in the mean over ``times`` calls."""
+    wait, now = torch.cuda.synchronize if device.type == "cuda" else lambda: None, stopwatch(device)
+    wait()
+    start = now()
+    for _ in range(times):
+        function()
+    wait()
+    return (now() - start) / times
 
-    ``extra_parameters`` are those that it has more than the independent one.
+
+def flops(function: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products and convolutions in a call."""
+    # Fused attention computes some products twice; they count once.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        function()
+    return counter.get_total_flops()
+
+
+def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
+    """The most that a call's tensors hold at once, beyond what was held before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        function()
+    events = recorded.profiler.kineto_results.events()
+    return max(accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
+
+
+def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
+    """One row for each student of a direction whose step is another's.
+
+    Returns:
+        ``milliseconds`` of a step and of its parts, ``floor`` in milliseconds, the step in steps of the floor
+        and of the independent student; ``images_per_second`` of the training set; ``gflop`` of the floor, and
+        the step's as a multiple of them; what share of a matrix product's operations per second the floor's
+        are; ``megabytes`` at the peak of a step, beyond what is held between steps; ``extra_parameters``
+        beside the independent student's.
     """
+    device, seed = study.store.device, study.seeds[0]
+    times = 10 if device.type == "cuda" else 1  # steps a turn: a GPU is waited for only once
     specs = {
         member.role: member.spec
         for member in study.members(direction)
-        if member.role != "teacher" and member.seed == study.seeds[0]
+        if member.role != "teacher" and member.seed == seed and roles()[member.role].epochs == 1
     }
-    contenders = {role: _Contender(study, spec) for role, spec in specs.items()}
-    for contender in contenders.values():
-        contender.time(1)  # the first step allocates
-    times = pd.DataFrame(
-        [{role: contender.time(steps) for role, contender in contenders.items()} for _ in range(rounds)]
-    )
-    plain = contenders["independent"].parameters()
-    relative = times.div(times["independent"], axis=0).median()
-    return pd.DataFrame(
-        {
-            "direction": direction,
-            "role": list(contenders),
-            "title": [title_of(role) for role in contenders],
-            "milliseconds": [1000 * times[role].median() for role in contenders],
-            "relative": [relative[role] for role in contenders],
-            "extra_parameters": [contender.parameters() - plain for contender in contenders.values()],
+    independent = Contender(study, specs["independent"])
+    plain, rows = independent.parameters(), []
+    for role, spec in tqdm(specs.items(), desc=direction, disable=study.store.quiet):
+        contender = Contender(study, spec)
+        work, all_work = flops(contender.floor), flops(contender.step)
+        memory = peak_bytes(contender.step, device)
+        kind, side = PRECISIONS[spec.training.precision], SIDE[device.type]
+        square = torch.rand(side, side, device=device, dtype=kind)
+        turns = {
+            "step": contender.step,
+            "floor": contender.floor,
+            "independent": independent.step,
+            "product": lambda square=square: square @ square,
         }
-    )
+        contender.clock.read()
+        table = pd.DataFrame(
+            {name: seconds(turn, device, times) for name, turn in turns.items()}
+            | {part: total / times for part, total in contender.clock.read().items()}
+            for _ in range(1 + rounds)
+        )[1:]  # the first allocates
+        middle = table.median()
+        rows.append(
+            {
+                "direction": direction,
+                "role": role,
+                "title": title_of(role),
+                "precision": spec.training.precision,
+                "milliseconds": 1000 * middle["step"],
+                "floor": 1000 * middle["floor"],
+                "over_floor": (table.step / table.floor).median(),
+                "over_independent": (table.step / table.independent).median(),
+                "images_per_second": spec.training.batch_size / middle["step"],
+                **{part: 1000 * middle[part] for part in PARTS},
+                "gflop": work / 1e9,
+                "flop_over_floor": all_work / work,
+                "gflop_per_second": work / middle["floor"] / 1e9,
+                "share_of_peak": (work / table.floor / (2 * side**3 / table["product"])).median(),
+                "megabytes": memory / 1e6,
+                "extra_parameters": contender.parameters() - plain,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def keep(study: Study, rounds: int = 15) -> tuple[pd.DataFrame, list[Path]]:
+    """Measure both directions; the table, and where it lies: as JSON with the machine, CSV, and a figure."""
+    from kdlib.figures import set_style, steps_over_floors
+
+    table = pd.concat([step_costs(study, name, rounds) for name in study.directions], ignore_index=True)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    paths = [study.folder / f"bench.{kind}" for kind in ("json", "csv", "png")]
+    found = {"machine": environment(study.store.device), "rounds": rounds, "steps": table.to_dict("records")}
+    paths[0].write_text(json.dumps(found, indent=1))
+    table.to_csv(paths[1], index=False)
+    set_style()
+    steps_over_floors(table, GOAL[study.store.device.type]).savefig(paths[2], dpi=160)
+    return table, paths

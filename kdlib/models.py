@@ -284,5 +284,7 @@ def _split(attention: nn.Module, output: Tensor) -> Tensor:
     """(B, P+N, 3 D) to (3, B, heads, P+N, d), normalised as the block does it."""
     batch, count, _ = output.shape
     parts = output.reshape(batch, count, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    if isinstance(attention.q_norm, nn.Identity):  # as in most: the output itself, not a copy of it
+        return parts.float()
     queries, keys, values = parts
     return torch.stack([attention.q_norm(queries), attention.k_norm(keys), values]).float()

@@ -18,7 +18,13 @@ from kdlib.figures.inside import attention_reach, likeness_maps, receptive_field
 from kdlib.figures.page import Page, measures_side_by_side, wide_table, with_interval
 from kdlib.figures.probes import image_grid, probe_gallery, severity_curves
 from kdlib.figures.style import set_style, style_of
-from kdlib.figures.training import cost_bars, cost_beside_benefit, learning_curves, loss_terms
+from kdlib.figures.training import (
+    cost_bars,
+    cost_beside_benefit,
+    learning_curves,
+    loss_terms,
+    steps_over_floors,
+)
 
 __all__ = [
     "Page",
@@ -44,6 +50,7 @@ __all__ = [
     "severity_curves",
     "shape_bias_by_class",
     "shape_bias_plot",
+    "steps_over_floors",
     "style_of",
     "wide_table",
     "with_interval",

@@ -64,8 +64,9 @@ def cells(feature_map: Tensor) -> Tensor:
 def correlations(feature_map: Tensor) -> Tensor:
     """Between the cells of each image, over channels: (B, N, N)."""
     tokens = feature_map.flatten(2).transpose(1, 2)
-    tokens = F.normalize(tokens - tokens.mean(2, keepdim=True), dim=2)
-    return tokens @ tokens.transpose(1, 2)
+    # Standardised in one pass; eps only keeps a cell without variance at 0.
+    tokens = F.layer_norm(tokens, tokens.shape[2:], eps=1e-24)
+    return tokens @ tokens.transpose(1, 2) / tokens.shape[2]
 
 
 def batch_covariances(feature_map: Tensor) -> Tensor:

@@ -24,16 +24,17 @@ def test_crd_starts_at_its_analytic_value(negatives, temperature, positive):
     similarity = (own @ memory.T).gather(1, columns)
     if positive == "live":
         similarity[:, 0] = (own * other).sum(1)
-    scores = torch.exp(similarity / temperature)
-    found = contrastive_loss(scores, count * scores.mean(), negatives / count).item()
+    similarity /= temperature
+    normaliser = count * similarity.exp().mean()
+    found = contrastive_loss(similarity[:, 0], similarity[:, 1:], normaliser, negatives / count).item()
     expected = math.log(negatives) + 1 + 1 / (2 * temperature**2 * dimension)
     assert found == pytest.approx(expected, abs=4 / (temperature * math.sqrt(dimension * batch)))
 
 
 def test_crd_of_equal_scores_is_exact():
-    scores = torch.full((5, 8), 3.0, dtype=torch.float64)
-    count = 100
-    found = contrastive_loss(scores, count * scores.mean(), 7 / count, eps=0.0)
+    similarity = torch.full((5, 8), 3.0, dtype=torch.float64)
+    normaliser = 100 * similarity.exp().mean()
+    found = contrastive_loss(similarity[:, 0], similarity[:, 1:], normaliser, 7 / 100)
     assert found.item() == pytest.approx(math.log(8) + 7 * math.log(1 + 1 / 7), abs=1e-9)
     assert found.item() == pytest.approx(3.014161, abs=1e-6)
 
