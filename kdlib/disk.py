@@ -86,13 +86,15 @@ def damage(folder: Path) -> str | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         changed = [name for name, told in manifest.items() if told and sha256(folder / name) != told]
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         return str(error)
     return f"{', '.join(changed)} changed" if changed else None
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+    """Hex digest of a file; a pipe, which would be waited for, counts as none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is missing")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

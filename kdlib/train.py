@@ -70,10 +70,10 @@ class Progress:
             return None
         try:
             tensors, rows = disk.read_tensors(path)
-        except ValueError as error:
+            return cls(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
+        except (ValueError, KeyError) as error:
             warnings.warn(f"checkpoint {path} is damaged ({error}): training starts anew", stacklevel=3)
             return None
-        return cls(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
 
 
 def fit(

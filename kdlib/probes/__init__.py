@@ -241,7 +241,7 @@ def _fit(arrays: Arrays, images: Tensor, labels: Tensor) -> bool:
     numbers = [name for name in ("labels", "ids", "texture_labels") if name in arrays]
     highest = {"ids": len(images) - 1}
     return (
-        {"images", "labels", "ids"} <= set(arrays) <= {"images", "meta", "sha256", *numbers}
+        {"images", "labels", "ids", "meta", "sha256"} <= set(arrays) <= {"images", "meta", "sha256", *numbers}
         and arrays["images"].dtype == np.uint8
         and arrays["images"].shape[1:] == images.shape[1:]
         and isinstance(json.loads(str(arrays["meta"])), dict)
