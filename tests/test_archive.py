@@ -263,7 +263,7 @@ REFUSED = {
     "a deep spec": (changed("spec.json", b'{"teacher":' * 2000 + b"1" + b"}" * 2000), "recursion"),
     "a spec that is none": (changed("spec.json", b"[]"), "spec.json is \\[\\]; it must be a mapping"),
     "another manifest": (changed("manifest.json", b"{}"), "manifest.json doesn't list spec.json"),
-    "another record": (changed("record.json", b"{}"), "record.json has changed"),
+    "another record": (changed("record.json", b"{}"), "record.json changed"),
 }
 
 
@@ -334,7 +334,7 @@ def test_what_a_killed_import_left_is_cleared_away(packed, store):
 
 
 def test_a_run_that_another_process_holds_is_left_to_it(packed, trained, store):
-    with store._lock(trained[0].spec):
+    with store.lock(trained[0].spec.id):
         assert read_archive(packed, store) == Counter(new=1, left=1)
 
 
