@@ -72,20 +72,23 @@ def _shortened(text: str) -> str:
     return f"{first}; and {len(others)} more in notebook 05"
 
 
-def bias_table(transfer: pd.DataFrame) -> pd.DataFrame:
-    """For each direction and bias: how far the teacher is from the independent student, and who moved there.
+def movements(transfer: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`kdlib.bias.tables.transfer_table` that the study is about, with the bias's name."""
+    found = pd.concat(
+        transfer[(transfer.measure == measure) & (transfer.probe == probe)].assign(bias=name)
+        for name, (measure, probe) in BIASES.items()
+    )
+    order = list(transfer.direction.unique())
+    return found.sort_values("direction", key=lambda names: names.map(order.index), kind="stable")
 
-    Args:
-        transfer: :func:`kdlib.bias.tables.transfer_table`, of one direction or several.
-    """
-    rows = []
-    sides = transfer.assign(side=transfer.apply(side, axis=1))
-    for direction, part in sides.groupby("direction", sort=False):
-        for name, (measure, probe) in BIASES.items():
-            asked = part[(part.measure == measure) & (part.probe == probe)]
-            if len(asked):
-                rows.append({"direction": direction_title(direction), "bias": name, **_moves(asked)})
-    return pd.DataFrame(rows)
+
+def bias_table(moved: pd.DataFrame) -> pd.DataFrame:
+    """For each direction and bias: how far the teacher is from the independent student, and who moved."""
+    moved = moved.assign(side=moved.apply(side, axis=1))
+    return pd.DataFrame(
+        {"direction": direction_title(direction), "bias": bias, **_moves(part)}
+        for (direction, bias), part in moved.groupby(["direction", "bias"], sort=False)
+    )
 
 
 def _moves(asked: pd.DataFrame) -> dict[str, str]:
@@ -147,7 +150,7 @@ def answer(
         "95% interval, and the students whose movement is surely toward it or away from it. A dash: the "
         "teacher is not established to differ, so that nothing can be transferred. A movement counts as the "
         "other architecture's only if the controls, which lack just that, did not make it too.",
-        _markdown(bias_table(transfer)),
+        _markdown(bias_table(movements(transfer))),
         f"**At what cost.** An epoch costs from {relative[cheapest]:.2f} times the independent student's "
         f"({title_of(cheapest[1])}, {direction_title(cheapest[0])}) to {relative[dearest]:.2f} times "
         f"({title_of(dearest[1])}, {direction_title(dearest[0])}).",

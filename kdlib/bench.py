@@ -7,6 +7,7 @@ the median over rounds is told, so that a machine that is busy for a while distu
 """
 
 import json
+import os
 import time
 from collections.abc import Callable
 from itertools import accumulate, count
@@ -118,6 +119,7 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
         before = torch.cuda.memory_allocated()
         function()
         return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # or every start and stop is told
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         function()
     events = recorded.profiler.kineto_results.events()

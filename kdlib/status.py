@@ -85,7 +85,7 @@ def _state(store: RunStore, spec: RunSpec) -> tuple[str, int]:
         run = Run(spec, path) if path.is_dir() else None
         epochs = len(run.timing) if run else _epochs(store.beside(spec, "checkpoint"))
         finished = "diverged" if run and run.diverged else "done"
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "damaged", 0
     if _held(store.beside(spec, "lock")):
         return "running", epochs

@@ -25,7 +25,7 @@ from kdlib import disk
 from kdlib.data import Dataset, Split, augment, epoch_plan
 from kdlib.methods import Batch, Method
 from kdlib.models import Network
-from kdlib.names import lookup
+from kdlib.names import lookup, one_line
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,20 @@ class Progress:
             return None
         try:
             tensors, rows = disk.read_tensors(path)
-            return cls(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
-        except (ValueError, KeyError) as error:
-            warnings.warn(f"checkpoint {path} is damaged ({error}): training starts anew", stacklevel=3)
+            progress = cls(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
+            if not all("loss" in row for row in progress.history):
+                raise ValueError("its history tells no loss")
+            return progress
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            told = one_line(error)
+            warnings.warn(f"checkpoint {path} is damaged ({told}): training starts anew", stacklevel=3)
             return None
+
+    def fits(self, student: Network, method: Method) -> bool:
+        """Whether its tensors are those of these networks."""
+        own = _state(student, method)
+        kept = {name for name in self.tensors if name.startswith(("student.", "method."))}
+        return kept == own.keys() and all(self.tensors[name].shape == own[name].shape for name in own)
 
 
 def fit(
@@ -91,7 +101,8 @@ def fit(
     """Train ``student`` and the method's own parts in place, all on the student's device.
 
     Args:
-        resume: what ``after_epoch`` was given last, to go on from there.
+        resume: what ``after_epoch`` was given last, to go on from there; what was left by other networks, as
+            when a method's file has changed, is dropped with a warning.
         after_epoch: called with the state after every epoch, e.g. to write a checkpoint.
         label: what the progress bar calls the run.
 
@@ -105,6 +116,9 @@ def fit(
     steps = len(train) // training.batch_size
     if not steps:
         raise ValueError(f"batch size {training.batch_size} exceeds the {len(train)} training images")
+    if resume and not resume.fits(student, method):
+        warnings.warn(f"{label}: the checkpoint is of other networks: training starts anew", stacklevel=2)
+        resume = None
     progress, clock, first = resume or Progress([], [], {}), Clock(device), {}
     if method.teacher_part:
         if not resume:
@@ -333,13 +347,20 @@ def _check_gradients(student: Network, method: Method) -> None:
                 )
 
 
-def _parts(student: Network, method: Method, optimiser: torch.optim.Optimizer) -> dict:
+def _parts(student: Network, method: Method, optimiser: torch.optim.Optimizer | None) -> dict:
     """Everything that changes in training."""
-    parts = {"student": student, "method": method, "optimiser": optimiser}
-    return parts | ({"own_optimiser": method.own_optimiser} if method.own_optimiser else {})
+    parts = {
+        "student": student,
+        "method": method,
+        "optimiser": optimiser,
+        "own_optimiser": method.own_optimiser,
+    }
+    return {name: part for name, part in parts.items() if part is not None}
 
 
-def _state(student: Network, method: Method, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _state(
+    student: Network, method: Method, optimiser: torch.optim.Optimizer | None = None
+) -> dict[str, Tensor]:
     """The state as flat tensors, so that no pickle is needed to keep it."""
     tensors = {}
     for name, part in _parts(student, method, optimiser).items():

@@ -51,7 +51,6 @@ class Yardstick:
 YARDSTICKS = (
     Yardstick("Only shape predicts the label", "shape bias", 0.9, 1.0, {"texture_correlation": 0.0}),
     Yardstick("Only texture predicts the label", "shape bias", 0.0, 0.1, {"shape_correlation": 0.0}),
-    Yardstick("Both do", "shape bias", 0.0, 1.0),
     Yardstick(
         "Bag of patches, 16 px",
         "far/near",

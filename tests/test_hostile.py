@@ -207,7 +207,10 @@ def test_weights_of_another_network_are_told(copy, made):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("texts", [{}, {"history": "[]"}, {"history": "[", "timing": "[]"}])
+@pytest.mark.parametrize(
+    "texts",
+    [{}, {"history": "[]"}, {"history": "[", "timing": "[]"}, {"history": "[1]", "timing": "[1]"}],
+)
 def test_a_checkpoint_without_its_tables_starts_anew(texts, tmp_path):
     disk.write_tensors(tmp_path / "checkpoint", {"student.mean": torch.zeros(3)}, texts)
     with pytest.warns(UserWarning, match="is damaged .*: training starts anew"):

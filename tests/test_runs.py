@@ -21,6 +21,7 @@ from kdlib.methods import METHODS
 from kdlib.probes import stimuli
 from kdlib.runs import RunsFailed, RunSpec, RunStore
 from kdlib.stop import Stopped
+from kdlib.train import Progress
 
 from .conftest import MODELS, RECIPES
 from .methods.common import TAUGHT
@@ -183,6 +184,17 @@ def test_a_damaged_checkpoint_starts_training_anew(tmp_path, make_spec):
     with pytest.warns(UserWarning, match="checkpoint .* is damaged .*: training starts anew"):
         run = RunStore(tmp_path, device="cpu", quiet=True).get(spec)
     assert len(run.history) == 2
+
+
+def test_a_checkpoint_of_other_networks_starts_training_anew(tmp_path, make_spec):
+    """As it is left when the file of a method changes between a kill and the next start."""
+    spec = make_spec("cnn")
+    store = RunStore(tmp_path, device="cpu", quiet=True)
+    weights = {"student.backbone.fc.weight": torch.zeros(3, 3)}
+    Progress([{"epoch": 1, "loss": 1.0}], [{"epoch": 1}], weights).write(store.beside(spec, "checkpoint"))
+    with pytest.warns(UserWarning, match="seed 0: the checkpoint is of other networks: training starts anew"):
+        run = store.get(spec)
+    assert len(run.history) == 2 and not store.beside(spec, "checkpoint").exists()
 
 
 def test_a_diverged_run_is_kept_and_says_so(store, make_spec, monkeypatch):

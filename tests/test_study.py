@@ -213,7 +213,7 @@ def test_everything_is_done(finished):
     table = status_table(finished)
     assert set(table.state) == {"done"} and set(table.seconds) == {0} and set(table.error) == {""}
     assert set(table.answers) == {f"{len(finished.probes)}/{len(finished.probes)}", ""}
-    assert (table.role == "yardstick").sum() == 10
+    assert (table.role == "yardstick").sum() == 8
     assert summary(table) == f"{len(set(table.run))} done"
 
 
@@ -221,8 +221,8 @@ def test_status_tells_what_each_run_is(finished, minimal, tmp_path):
     study = Study(**minimal | {"output": tmp_path}, overrides=[text.removeprefix("--set=") for text in SMALL])
     roles = {m.role: m.spec for m in study.members("cnn_to_vit")}
     table = status_table(study)
-    assert set(table.state) == {"left"} and len(table) == 18
-    assert summary(table) == "18 left; no estimate yet of the time that is left"
+    assert set(table.state) == {"left"} and len(table) == 16
+    assert summary(table) == "16 left; no estimate yet of the time that is left"
 
     shutil.copytree(finished.store.path(roles["teacher"]), study.store.path(roles["teacher"]))
     (study.store.path(roles["teacher"]) / "timing.csv").write_text("epoch,student,stage\n1,50,20\n2,50,\n")
@@ -240,9 +240,9 @@ def test_status_tells_what_each_run_is(finished, minimal, tmp_path):
     assert list(states.epochs) == ["2/2", "1/2", "0/2", "0/2"]
     assert list(states.seconds) == [0, 60, 120, 120]
     assert states.error["lm"] == "ValueError: no"
-    # 1 + 2 + 2 epochs there, 4 runs of 2 in the other direction, and 10 yardsticks of 5: 63 minutes
+    # 1 + 2 + 2 epochs there, 4 runs of 2 in the other direction, and 8 yardsticks of 5: 53 minutes
     assert summary(table) == (
-        "14 left, 1 done, 1 stopped, 1 failed, 1 running; training may take 1 h 3 min more with 1 at a time, "
+        "12 left, 1 done, 1 stopped, 1 failed, 1 running; training may take 53 min more with 1 at a time, "
         "probes not counted"
     )
 
@@ -302,7 +302,7 @@ SMALL = [
     "--set=seeds=[0]",
     "--set=probes=[clean]",
     "--set=inside_images=0",
-]  # 2 directions with a teacher and 3 students each, and 10 yardsticks
+]  # 2 directions with a teacher and 3 students each, and 8 yardsticks
 for direction in ("cnn_to_vit", "vit_to_cnn"):
     SMALL += [f"--set=directions.{direction}.methods=[lm, crd]", f"--set=directions.{direction}.controls=[]"]
 
@@ -324,7 +324,7 @@ def test_a_signal_stops_at_a_checkpoint_and_the_same_command_goes_on(finished, m
     assert main(words) == 3
     assert re.search(r"stopped .*; the same command goes on from there\n$", capsys.readouterr().err)
     assert main(words) == 0
-    assert "18 runs are complete" in capsys.readouterr().out
+    assert "16 runs are complete" in capsys.readouterr().out
     for path in tmp_path.glob("runs/*/weights.safetensors"):
         undisturbed = finished.store.root / path.relative_to(tmp_path / "runs")
         assert path.read_bytes() == undisturbed.read_bytes()
@@ -339,7 +339,7 @@ def test_a_failed_run_is_named_and_the_others_are_trained(minimal, tmp_path, cap
     assert main(words) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(
-        "kdlib: 2 of 18 runs failed: crd: vit_tiny_patch16_224 from resnet18, seed 0: Val"
+        "kdlib: 2 of 16 runs failed: crd: vit_tiny_patch16_224 from resnet18, seed 0: Val"
     )
     assert main(["status", *words[1:]]) == 0
     told = capsys.readouterr().out
@@ -365,14 +365,14 @@ def test_two_commands_started_together_train_every_run_once(minimal, tmp_path):
     processes = [subprocess.Popen(start, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     trained = (tmp_path / "trained.txt").read_text().split()
-    assert len(trained) == len(set(trained)) == 18
+    assert len(trained) == len(set(trained)) == 16
 
 
 def test_two_jobs_share_the_runs(minimal, tmp_path, capsys):
     words = [*arguments(minimal, "train"), f"--output={tmp_path}", *SMALL, "--jobs=2"]
     assert main(words) == 0
     done = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
-    assert len(done) == 18
+    assert len(done) == 16
 
 
 @pytest.mark.parametrize("kind", ["methods", "probes", "profiles", "models"])

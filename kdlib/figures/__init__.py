@@ -5,6 +5,7 @@
 
 from kdlib.figures.bias import (
     accuracy_lines,
+    bias_movements,
     bias_profiles,
     effect_map,
     forest,
@@ -30,6 +31,7 @@ __all__ = [
     "Page",
     "accuracy_lines",
     "attention_reach",
+    "bias_movements",
     "bias_profiles",
     "cost_bars",
     "cost_beside_benefit",

@@ -252,6 +252,51 @@ def movement_planes(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def bias_movements(table: pd.DataFrame) -> Figure:
+    """For each bias, how far the teacher and every student are from the independent one: a panel a direction.
+
+    Black: the teacher. Colours: the methods, with 95% intervals. The grey bar spans what the controls do,
+    which lack the other architecture's teacher. On grey ground the teacher is not established to differ.
+
+    Args:
+        table: as :func:`kdlib.answer.movements` gives it.
+    """
+    directions, biases = list(table.direction.unique()), list(table.bias.unique())
+    figure, axes = panels(len(directions), columns=2, width=3.6, height=0.85 * len(biases), sharey=True)
+    shown = {}
+    for axis, direction in zip(axes, directions, strict=True):
+        part = table[table.direction == direction]
+        methods = _students(part)
+        for place, bias in enumerate(biases):
+            rows = part[part.bias == bias].set_index("method")
+            defined = rows.dropna(subset=["gap"])
+            controls = rows.movement[rows.index.isin(list(CONTROLS))].dropna()
+            if len(defined):
+                teacher = defined.iloc[0]
+                shown["teacher"] = _spot(axis, place - 0.36, "teacher", teacher, "gap")
+            if not len(defined) or not teacher.established:
+                axis.axhspan(place - 0.5, place + 0.5, color="0.95", zorder=0)
+            if len(controls):
+                axis.barh(place + 0.08, np.ptp(controls), 0.7, left=controls.min(), color="0.8", zorder=1)
+            for offset, role in zip(np.linspace(-0.22, 0.38, len(methods)), methods, strict=True):
+                if role in rows.index:
+                    shown[role] = _spot(axis, place + offset, role, rows.loc[role], "movement")
+        axis.axvline(0, color="0.4", linewidth=0.8)
+        axis.set(title=direction_title(direction), ylim=(len(biases) - 0.5, -0.5))
+        axis.set_yticks(range(len(biases)), [textwrap.fill(bias, 18) for bias in biases])
+        axis.tick_params(axis="y", length=0)
+    figure.supxlabel("student (teacher) minus independent student")
+    figure.legend(shown.values(), map(title_of, shown), loc="outside right center", fontsize="x-small")
+    return figure
+
+
+def _spot(axis: plt.Axes, place: float, role: str, row: pd.Series, what: str) -> plt.Line2D:
+    """An estimate with its interval."""
+    style = style_of(role)
+    axis.hlines(place, row[f"{what}_low"], row[f"{what}_high"], color=style["color"], linewidth=1)
+    return axis.plot(row[what], place, linestyle="", **style, markersize=3.5)[0]
+
+
 def shape_bias_by_class(table: pd.DataFrame) -> Figure:
     """Share of shape among cue decisions for each class of the shape; lines at each network's mean.
 

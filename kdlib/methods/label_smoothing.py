@@ -69,7 +69,7 @@ class LabelSmoothing(Method):
 
     def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
         classes = student.logits.shape[1]
-        certain = F.one_hot(batch.labels, classes)
+        certain = torch.zeros_like(student.logits).scatter_(1, batch.labels[:, None], 1.0)
         return {
             "label": F.cross_entropy(student.logits, (1 - self.epsilon) * certain + self.epsilon / classes)
         }

@@ -1,10 +1,14 @@
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdlib.data import PROJECT
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.names import UnknownName
+from kdlib.train import Clock, batches, make_optimiser, train_step
 
+from ..conftest import RECIPES
 from .common import TAUGHT, built, make_batch, terms_of
 
 # The term that is the method's own, and what it falls to within 25 steps on one batch, as a share of its
@@ -26,6 +30,7 @@ LEARNS = {
     "lm_shuffled": ("logits", 0.85),
 }
 SMALL = {"crd": {"negatives": 32}}
+READS = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "_unique2")
 
 
 def make_pair(name, teacher, student, make_network):
@@ -92,6 +97,43 @@ def test_the_methods_own_term_falls_on_a_repeated_batch(name, teacher, student, 
         method.after_step()
         values.append(terms[term].item())
     assert values[-1] < factor * max(values)
+
+
+class NoReads(TorchDispatchMode):
+    """Raises where the host reads a value, or a shape depends on one: there it would wait for a GPU."""
+
+    def __init__(self, steps: list[Tensor]):
+        super().__init__()
+        self.steps = {step.data_ptr() for step in steps}  # an optimiser counts its steps on the host
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        places = args[1] if name in ("index", "index_put", "index_put_") else ()
+        by_mask = any(place is not None and place.dtype == torch.bool for place in places)
+        counts = name == "_local_scalar_dense" and args[0].data_ptr() in self.steps
+        if not counts and (by_mask or name in READS):
+            raise AssertionError(f"a step reads a value on the host: {function}")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "teacher", "student"), TAUGHT)
+def test_a_step_reads_no_value_on_the_host(name, teacher, student, make_network, shapes):
+    student, teacher = make_pair(name, teacher, student, make_network)
+    method, clock = built(name, student, teacher.eval(), shapes), Clock(torch.device("cpu"))
+    optimiser, recipe = make_optimiser(student, method, RECIPES["cnn"]), RECIPES["cnn"]
+    first, *others = batches(shapes.train, recipe, 0, 0, clock)
+    train_step(student, teacher, method, first, optimiser, recipe, clock)
+    own = method.own_optimiser.state.values() if method.own_optimiser else []
+    with NoReads([state["step"] for state in own]):
+        for batch in others:
+            train_step(student, teacher, method, batch, optimiser, recipe, clock)
+
+
+def test_a_value_that_is_read_on_the_host_is_found():
+    values = torch.arange(4.0)
+    for read in (lambda: values[0].item(), lambda: values[values > 1], lambda: bool((values > 1).any())):
+        with pytest.raises(AssertionError, match="reads a value on the host"), NoReads([]):
+            read()
 
 
 def test_every_taught_method_is_shown_to_learn():
