@@ -19,6 +19,7 @@ from kdlib.bias.measures import LARGE, SMALLEST_EFFECTS, learned
 from kdlib.bias.statistics import holm, interval_of
 from kdlib.bias.transfer import profile_slopes, transfer
 from kdlib.original import CORRECTED, TO_CNN, TO_VIT, original_table
+from kdlib.probes import series
 from kdlib.roles import direction_title, title_of
 
 CLAIMS = Path(__file__).with_name("claims.yml")
@@ -79,7 +80,8 @@ def _need(records: Records, direction: str, roles: Iterable[str], probes: Iterab
         raise NotEvaluable(f"this study has no {direction_title(direction)}")
     evidence = records.evidence[direction]
     absent = [title_of(role) for role in roles if role not in evidence.answers]
-    absent += [probe.replace("_", " ") for probe in probes if probe not in (*evidence.headings, INSIDE)]
+    known = (*evidence.headings, *evidence.stimuli, INSIDE)
+    absent += [probe.replace("_", " ") for probe in probes if probe not in known]
     if INSIDE in probes and not evidence.inside:
         absent.append("looks inside the networks")
     if absent:
@@ -298,6 +300,20 @@ def instils(records: Records, measures: dict[str, str], rising: str | None = Non
     return Verdict("inconclusive", f"{told}; {', '.join(why)}", shown)
 
 
+def arrangement(records: Records) -> Verdict:
+    """C3b; where the hardest level's intact images can't be read, what the mildest level alone would say."""
+    try:
+        return instils(records, {"retention": LAYOUT, "embedding_invariance": LAYOUT})
+    except NotEvaluable as reason:
+        try:
+            mildest = series()[LAYOUT][0]
+            alone = instils(records, {"retention": mildest, "embedding_invariance": mildest})
+        except NotEvaluable:
+            raise reason from None
+        hint = f"{reason}, and {mildest.replace('_', ' ')} alone would say {alone.word}: {alone.because}"
+        return Verdict("not evaluable", hint, alone.comparisons)
+
+
 def _bought(evidence: Evidence, roles: Iterable[str]) -> str:
     """Which students lost more than a tenth of the independent one's clean accuracy."""
     clean = {role: evidence.influence(role, "accuracy", "clean").mean() for role in (*roles, "independent")}
@@ -345,7 +361,18 @@ def better_teachers(records: Records) -> Verdict:
             ]
             differences[f"{title_of(method)}, {name}"] = ours[0] - ours[1]
     table = compare(differences)
-    return Verdict(_by_signs(table), _tell(table), table)
+    sizes = {name: _distance(part) for name, part in both.items()}
+    told = _tell(table)
+    if max(sizes.values()) > 2 * min(sizes.values()):
+        apart = ", ".join(f"{direction_title(name)} {size:.2f}" for name, size in sizes.items())
+        told += f"; the teachers' distances differ in size, and so does what there is to carry over ({apart})"
+    return Verdict(_by_signs(table), told, table)
+
+
+def _distance(evidence: Evidence) -> float:
+    """Of the teacher from the independent student: root mean square over all retentions."""
+    pairs = zip(*evidence.profiles("teacher", "independent"), strict=True)
+    return float(np.sqrt(np.mean([(theirs - alone).mean() ** 2 for theirs, alone in pairs])))
 
 
 def _paired_headings(evidence: Evidence) -> list[str]:
@@ -388,7 +415,7 @@ JUDGES: dict[str, Callable[[Records], Verdict]] = {
     "C1c": by_transfer,
     "C2": locality,
     "C3a": partial(instils, measures={"shape_bias": TEXTURE}, rising="shape_sensitivity"),
-    "C3b": partial(instils, measures={"retention": LAYOUT, "embedding_invariance": LAYOUT}),
+    "C3b": arrangement,
     "C4": convergence,
     "C5": better_teachers,
 }

@@ -9,6 +9,7 @@ A study that is given such a folder takes its runs over, and makes every table a
 
 import json
 import shutil
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from kdlib.data import PROJECT, DataError, Dataset, DataSpec, Split, load
 from kdlib.inside import inside_table, likeness_table
 from kdlib.probes import PROBES, Stimuli, stimuli
 from kdlib.profile import read_overrides
-from kdlib.runs import FILES, KEPT, WEIGHTS, Run, RunStore
+from kdlib.runs import FILES, KEPT, WEIGHTS, Run, RunSpec, RunStore
 from kdlib.yardstick import yardstick_table
 
 PICTURED = DataSpec("shape_texture", train_images=200, options={"test_images": 200})
@@ -70,12 +71,13 @@ class Records:
         spec, classes = DataSpec(**self.about["data"]), tuple(self.about["classes"])
         return Dataset(spec, self.about["source"], classes, *splits)
 
-    def stimuli(self, name: str) -> Stimuli:
-        """What is known of a probe's images.
+    def stimuli(self, name: str, count: int) -> Stimuli:
+        """What is known of a probe's images, made of the first ``count`` test images.
 
         Raises:
-            DataError: the probe was not asked.
+            DataError: the probe was not asked, or of another number of images.
         """
+        self.digest(count)
         if name not in self.about["stimuli"]:
             raise DataError(f"the records in {self.folder} have no answers to {name}; leave the probe out")
         split, about = _without_images(self._labels[f"{name} labels"]), self.about["stimuli"][name]
@@ -109,6 +111,29 @@ class Records:
                 if not target.is_dir():
                     with disk.written(target) as partial:
                         shutil.copytree(source, partial)
+
+
+class RecordStore(RunStore):
+    """Runs that were published: loaded, and never trained."""
+
+    def get_all(self, specs: Iterable[RunSpec], then: Callable[[Run], None] | None = None) -> Iterator[Run]:
+        """All runs, teachers first.
+
+        Raises:
+            DataError: some weren't published.
+        """
+        wanted = {spec.id: spec for member in specs for spec in member.lineage()}
+        found = {key: self.load(spec) for key, spec in wanted.items()}
+        missing = [spec.label for key, spec in wanted.items() if not found[key]]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(wanted)} runs are not in the published records, the first: "
+                f"{missing[0]}; set results to None to train what is missing, or undo what was changed"
+            )
+        yield from found.values()
+
+    def get(self, spec: RunSpec) -> Run:
+        return self.get_each([spec])[0]
 
 
 def _without_images(labels: Tensor) -> Split:

@@ -281,11 +281,21 @@ class RunStore:
                 self.stop_if_asked("while other processes train")
                 time.sleep(1)
         if lost:
-            failed = [spec for spec in lost.values() if not spec.teacher or spec.teacher.id not in lost]
-            told = [f"{spec.label}: {self.failure(spec)}" for spec in failed]
-            if len(lost) > len(failed):
-                told.append(f"{len(lost) - len(failed)} left out, as their teacher failed")
-            raise RunsFailed(f"{len(failed)} of {count} runs failed: {'; '.join(told)}")
+            raise RunsFailed(self._told(lost, count))
+
+    def _told(self, lost: dict[str, RunSpec], count: int) -> str:
+        """Which of ``count`` runs failed: each error once, with the first of its runs."""
+        failed = [spec for spec in lost.values() if not spec.teacher or spec.teacher.id not in lost]
+        labels: dict[str | None, list[str]] = {}
+        for spec in failed:
+            labels.setdefault(self.failure(spec), []).append(spec.label)
+        told = [
+            f"{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {error}"
+            for error, found in labels.items()
+        ]
+        if len(lost) > len(failed):
+            told.append(f"{len(lost) - len(failed)} left out, as their teacher failed")
+        return f"{len(failed)} of {count} runs failed: {'; '.join(told)}"
 
     def _get_now(self, spec: RunSpec, then: Callable[[Run], None], start: float) -> Run | None:
         """The run, or None if it fails, or another process has failed at it since the start.

@@ -36,7 +36,7 @@ from kdlib.probes import PROBES, Stimuli
 from kdlib.probes.base import digest
 from kdlib.probes.external import EXTERNAL
 from kdlib.profile import TEACHERS, make, read_overrides, read_profile
-from kdlib.results import Records
+from kdlib.results import Records, RecordStore
 from kdlib.roles import roles
 from kdlib.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
@@ -97,8 +97,8 @@ class Study:
             "results": str(results) if results else None,
             "scheduler": scheduler,
         }
-        make_store = RunStore
-        if scheduler:
+        make_store = RecordStore if self.records else RunStore
+        if scheduler and not self.records:
             from kdlib.cluster import ClusterStore
 
             make_store = partial(ClusterStore, scheduler, self.parameters)
@@ -266,7 +266,7 @@ class Study:
     def make_stimuli(self, probe: str) -> Stimuli:
         """The images of one probe, from the cache where it has them; of published records only the labels."""
         if self.records:
-            return self.records.stimuli(probe)
+            return self.records.stimuli(probe, len(self.test))
         self.store.stop_if_asked(f"before making {probe}")
         return probes.stimuli(probe, self.test.images, self.test.labels, cache=self._probe_cache)
 

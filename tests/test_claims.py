@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -134,6 +136,18 @@ def test_invariance_needs_behaviour_and_representation():
     assert verdict("C3b", to_cnn=moved, inside=inside).word == "supported"
 
 
+def test_where_hard_scrambles_cannot_be_read_the_mild_one_gives_a_hint_and_no_verdict():
+    blind = {"independent": {"intact_4_gutter": 0.1}}
+    found = verdict("C3b", to_cnn=blind)
+    assert found.word == "not evaluable"
+    assert found.because.startswith(
+        "retention under scramble gutter is not defined for Independent in every seed, and scramble 2 gutter "
+        "alone would say contradicted: "
+    )
+    blind = {"independent": dict.fromkeys(INTACT, 0.1)}
+    assert verdict("C3b", to_cnn=blind).because.endswith("for Independent in every seed")
+
+
 @pytest.mark.parametrize(
     ("clean", "word"),
     [(0.1, "supported"), (0.3, "supported"), (0.55, "learns slowly"), (0.69, "contradicted")],
@@ -152,6 +166,9 @@ def test_teachers_are_compared_only_at_equal_accuracy():
     assert rows.loc["LM, slope", "low"] > 0 and rows.loc["CRD, slope", "estimate"] == pytest.approx(
         0.8, abs=0.1
     )
+    assert "differ in size" not in found.because
+    far = verdict("C5", to_cnn={"teacher": dict.fromkeys(("cue_conflict", *NOISES, *SCRAMBLED), 0.45)})
+    assert re.search(r"distances differ in size, .* \(ViT → CNN 0\.\d\d, CNN → ViT 0\.\d\d\)$", far.because)
 
 
 def test_what_lacks_a_precondition_is_not_evaluable():

@@ -194,6 +194,7 @@ def test_convergence_is_told_from_the_last_epoch():
     history = pd.DataFrame(rows, columns=["role", "seed", "epoch", "term", "value"])
     told = findings.convergence_sentence(history, "capd")
     assert "CAPD gets 40.0% to 41.0%" in told and "independent: 20.0% to 21.0%" in told
+    assert "Its mean passes nine tenths of the independent student's after epoch 1." in told
     assert told.endswith("went from 2.00 in the first epoch to 1.00 in the last.")
     assert findings.convergence_sentence(history, "sskd") == "This study has no SSKD."
 

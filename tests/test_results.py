@@ -8,6 +8,7 @@ import pytest
 
 from kdlib import runs
 from kdlib.bias.tables import measure_table, transfer_table
+from kdlib.data import DataError
 from kdlib.inside import inside_table, likeness_table, receptive_maps
 from kdlib.results import publish
 from kdlib.study import Study
@@ -78,6 +79,22 @@ def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
         other.stimuli  # noqa: B018
     with pytest.raises(RuntimeError, match="are of 4 and 200 images, not 5"):
         other.few_digest  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"hyper.lm.temperature": 2},
+            r"\d+ of \d+ runs are not in the published records, the first: lm: .*; set results to None",
+        ),
+        ({"test_images": 100}, "are of 4 and 200 images, not 100"),
+    ],
+)
+def test_what_was_changed_is_refused_and_not_ignored(changes, message, folder, minimal, tmp_path):
+    study = Study(minimal["profile"], tmp_path / "out", tmp_path, changes, results=folder, quiet=True)
+    with pytest.raises(DataError, match=message):
+        study.evidence("cnn_to_vit")
     with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of that"):
         Study("quick", tmp_path / "out", tmp_path / "data", results=folder)
     with pytest.raises(RuntimeError, match="holds no published records: expected study.json"):

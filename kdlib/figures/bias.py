@@ -262,7 +262,9 @@ def bias_movements(table: pd.DataFrame) -> Figure:
         table: as :func:`kdlib.answer.movements` gives it.
     """
     directions, biases = list(table.direction.unique()), list(table.bias.unique())
-    figure, axes = panels(len(directions), columns=2, width=3.6, height=0.85 * len(biases), sharey=True)
+    lines = table[~table.method.isin(list(CONTROLS))].groupby("direction").method.nunique().max()
+    height = (0.09 * lines + 0.4) * len(biases)
+    figure, axes = panels(len(directions), columns=2, width=3.6, height=height, sharey=True)
     shown = {}
     for axis, direction in zip(axes, directions, strict=True):
         part = table[table.direction == direction]

@@ -1,0 +1,52 @@
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from kdlib import answer, figures
+from kdlib.bias.tables import transfer_table
+
+from .common import make_evidence
+
+RATES = {
+    "teacher": {"clean": 0.8, "cue_conflict": 0.8, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
+    "independent": {"clean": 0.8, "cue_conflict": 0.3, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
+    "lm": {"clean": 0.8, "cue_conflict": 0.6, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
+    "crd": {"clean": 0.8, "cue_conflict": 0.3, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
+    "lm_same_family": {"clean": 0.8, "cue_conflict": 0.1, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
+}
+
+
+@pytest.fixture(scope="module")
+def moved():
+    directions = ("vit_to_cnn", "cnn_to_vit")  # in the study's order, whatever the alphabet says
+    tables = [transfer_table(make_evidence(RATES, direction=name)) for name in directions]
+    return answer.movements(pd.concat(tables))
+
+
+def test_the_biases_of_interest_come_direction_by_direction(moved):
+    known = ["shape bias", "foreign texture withstood", "noise withstood"]
+    assert list(moved.direction.unique()) == ["vit_to_cnn", "cnn_to_vit"]
+    assert [list(part.bias.unique()) for _, part in moved.groupby("direction")] == [known, known]
+    assert len(moved) == 2 * 3 * 3  # directions, biases, students
+
+
+def test_who_moved_is_told_with_the_teachers_distance(moved):
+    table = answer.bias_table(moved).set_index(["direction", "bias"])
+    bias = table.loc["ViT → CNN", "shape bias"]
+    assert bias["teacher − independent"].startswith("+0.5")
+    assert bias["methods toward"].startswith("LM +0.") and bias["methods away"] == "none"
+    assert bias["controls away"].startswith("LM, same family -0.") and bias["controls toward"] == "none"
+    noise = table.loc["CNN → ViT", "noise withstood"]
+    assert set(noise[["methods toward", "methods away", "controls toward"]]) == {"—"}
+
+
+def test_the_figure_shows_teacher_and_methods_and_spans_the_controls(moved):
+    figure = figures.bias_movements(moved)
+    assert [axis.get_title() for axis in figure.axes] == ["ViT → CNN", "CNN → ViT"]
+    for axis, (_, part) in zip(figure.axes, moved.groupby("direction", sort=False), strict=True):
+        points = [line.get_xdata()[0] for line in axis.lines if line.get_marker() not in ("None", None)]
+        shown = part[part.method.isin(["lm", "crd"])]
+        assert sorted(points) == pytest.approx(sorted([*shown.movement, *shown.drop_duplicates("bias").gap]))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Teacher", "LM", "CRD"]
+    plt.close("all")
