@@ -129,12 +129,39 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
+def longer_sentence(longer, verdicts: dict[str, Verdict]) -> str:
+    """What a longer schedule says of the claims that it can judge.
+
+    Args:
+        longer: :attr:`kdlib.study.Study.longer`.
+        verdicts: on its records.
+    """
+    epochs = {
+        direction: longer.profile["students"][plan["student"]]["training"]["epochs"]
+        for direction, plan in longer.directions.items()
+        if plan["methods"]
+    }
+    told = [
+        f"{name} {found.word} ({found.because})"
+        for name, found in verdicts.items()
+        if found.word != "not evaluable"
+    ]
+    budget = ", ".join(f"{count} epochs {direction_title(direction)}" for direction, count in epochs.items())
+    return f"{budget}: {'; '.join(told) or 'no claim can be judged'}."
+
+
 def answer(
-    study, verdicts: dict[str, Verdict], transfer: pd.DataFrame, slopes: pd.DataFrame, costs: pd.DataFrame
+    study,
+    verdicts: dict[str, Verdict],
+    transfer: pd.DataFrame,
+    slopes: pd.DataFrame,
+    costs: pd.DataFrame,
+    later: dict[str, Verdict] | None = None,
 ) -> str:
     """The page as markdown.
 
     Args:
+        later: the verdicts on :attr:`kdlib.study.Study.longer`, if there is one.
         transfer, slopes: of all directions, as :func:`kdlib.bias.tables.transfer_table` and ``slope_table``.
         costs: of all directions, as :meth:`kdlib.study.Study.cost_table`.
     """
@@ -146,6 +173,7 @@ def answer(
         "**What was run.** " + setting_sentence(study),
         "**The claims of the original study.**",
         _markdown(verdict_table(verdicts)),
+        *(["**With more epochs.** " + longer_sentence(study.longer, later)] if later else []),
         "**Which biases a student takes over.** The teacher's distance from the independent student with its "
         "95% interval, and the students whose movement is surely toward it or away from it. A dash: the "
         "teacher is not established to differ, so that nothing can be transferred. A movement counts as the "

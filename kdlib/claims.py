@@ -18,6 +18,7 @@ from kdlib.bias.evidence import INSIDE, Evidence
 from kdlib.bias.measures import LARGE, SMALLEST_EFFECTS, learned
 from kdlib.bias.statistics import holm, interval_of
 from kdlib.bias.transfer import profile_slopes, transfer
+from kdlib.inside import inside_table
 from kdlib.original import CORRECTED, TO_CNN, TO_VIT, original_table
 from kdlib.probes import series
 from kdlib.roles import direction_title, title_of
@@ -37,6 +38,16 @@ class Records:
     cost: dict[str, pd.DataFrame]  # Study.cost_table
     inside: dict[str, pd.DataFrame]  # kdlib.inside.inside_table
     accepted: set[str]  # probes
+
+
+def records_of(study, accepted: set[str]) -> Records:
+    """A study's; trains what is missing. See :class:`kdlib.study.Study`."""
+    return Records(
+        evidence={direction: study.evidence(direction) for direction in study.directions},
+        cost={direction: study.cost_table(direction) for direction in study.directions},
+        inside={direction: inside_table(study, direction) for direction in study.directions},
+        accepted=accepted,
+    )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from kdlib.train import Training
 PROFILES = Path(__file__).with_name("profiles")
 KEYS = {
     **{"title": str, "data": dict, "seeds": list[int], "training": dict, "students": dict, "teachers": dict},
-    **{"directions": dict, "hyper": dict, "probes": list[str], "external": list[str]},
+    **{"directions": dict, "hyper": dict, "probes": list[str], "external": list[str], "longer": dict},
     **{"test_images": int | None, "inside_images": int | None, "yardstick_images": int},
 }
 NEEDED = ("title", "data", "seeds", "training", "students", "teachers", "directions", "probes")
@@ -58,6 +58,8 @@ def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             check_kinds(place, {}, f"{part} of override {key}")
         place[last] = value
     _validate(profile)
+    if profile.get("longer"):
+        read_profile(name, read_overrides(overrides) | profile["longer"] | {"longer": {}})
     return profile
 
 

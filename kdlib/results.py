@@ -143,10 +143,11 @@ def _without_images(labels: Tensor) -> Split:
 def publish(study, folder: str | Path) -> Path:
     """Write the records of a finished study; what was in the folder before is replaced."""
     folder = Path(folder)
-    for direction in study.directions:  # whatever isn't kept yet
-        study.evidence(direction)
-        inside_table(study, direction)
-        likeness_table(study, direction)
+    for part in filter(None, (study, study.longer)):  # whatever isn't kept yet
+        for direction in part.directions:
+            part.evidence(direction)
+            inside_table(part, direction)
+            likeness_table(part, direction)
     yardstick_table(study.store, study.yardstick_images)
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "runs").mkdir(parents=True)

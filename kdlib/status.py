@@ -70,6 +70,10 @@ def _parts(study: Study) -> Iterator[tuple[str, str, RunSpec]]:
     members = study.members()
     seen = {member.spec.id for member in members}
     yield from ((member.direction, member.role, member.spec) for member in members)
+    if study.longer:
+        later = [member for member in study.longer.members() if member.spec.id not in seen]
+        seen |= {member.spec.id for member in later}
+        yield from ((member.direction, f"{member.role}, longer", member.spec) for member in later)
     for member in members:
         for spec in member.spec.lineage():
             if spec.id not in seen:

@@ -192,8 +192,21 @@ class Study:
 
     def specs(self) -> list[RunSpec]:
         """Every run that the study needs, once, teachers before their students and the yardsticks last."""
-        wanted = [member.spec for member in self.members()] + self.yardsticks
+        members = self.members() + (self.longer.members() if self.longer else [])
+        wanted = [member.spec for member in members] + self.yardsticks
         return list({one.id: one for spec in wanted for one in spec.lineage()}.values())
+
+    @cached_property
+    def longer(self) -> "Study | None":
+        """The same study with a longer schedule, if the profile has one; its runs lie with these."""
+        changes = self.profile.get("longer")
+        if not changes:
+            return None
+        given = read_overrides(self.parameters["overrides"])
+        same = {name: self.parameters[name] for name in ("profile", "output", "data", "results", "scheduler")}
+        longer = Study(**same, overrides=given | changes | {"longer": {}})
+        longer.store = self.store  # one progress display, one way to stop
+        return longer
 
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.runs.RunStore.get_all`."""

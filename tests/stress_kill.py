@@ -62,7 +62,10 @@ def command(arguments: dict[str, str], jobs: int, log: Path, deadly: int | None 
         for direction in ("cnn_to_vit", "vit_to_cnn"):
             words += [f"--set=directions.{direction}.methods=[lm, crd]"]
             words += [f"--set=directions.{direction}.controls=[lm_matched, fewer_epochs]"]
-        words += ["--set=probes=[clean, cue_conflict, no_conflict, superpixels_100, scramble_4, local_noise]"]
+        words += [
+            "--set=longer={}",
+            "--set=probes=[clean, cue_conflict, no_conflict, superpixels_100, scramble_4, local_noise]",
+        ]
         sys.exit(main(["study", *words, f"--jobs={jobs}"]))
 
     process = FORK.Process(target=run)

@@ -17,6 +17,8 @@ from PIL import Image
 
 from kdlib import figures, findings, inside
 from kdlib.__main__ import main
+from kdlib.answer import longer_sentence
+from kdlib.claims import Verdict
 from kdlib.data import CIFAR10_CLASSES
 from kdlib.inside import inside_table, likeness_table
 from kdlib.methods import METHODS
@@ -86,6 +88,7 @@ def test_overrides_change_one_place_only():
         (["directions.cnn_to_vit={teacher: cnn, student: vit}"], "directions.cnn_to_vit has no methods; add"),
         (["training.epochs=many"], "training.epochs is 'many'; it must be of type int"),
         (["seeds=[]"], "the profile has no seeds"),
+        (["longer={training.epoch: 9}"], "students.cnn.training 'epoch'. Did you mean 'epochs'"),
         (["training.epochs"], "override 'training.epochs' is not of the form key=value"),
     ],
 )
@@ -115,6 +118,19 @@ def test_members_are_paired_by_seed(finished):
     taught = next(m for m in members if (m.direction, m.role) == ("cnn_to_vit", "crd"))
     assert independent.spec.training == taught.spec.training
     assert independent.spec.student == taught.spec.student
+
+
+def test_a_longer_schedule_shares_what_it_does_not_change(finished):
+    longer = finished.longer
+    base = {(m.direction, m.role, m.seed): m.spec for m in finished.members()}
+    later = {(m.direction, m.role, m.seed): m.spec for m in longer.members()}
+    changed = {key for key, spec in later.items() if spec != base[key]}
+    assert changed == {("vit_to_cnn", role, seed) for role in ("independent", "capd") for seed in (0, 1)}
+    assert all(later[key].training.epochs == base[key].training.epochs + 1 for key in changed)
+    assert {later[key].id for key in changed} < {spec.id for spec in finished.specs()}
+    assert longer.longer is None and longer.store is finished.store
+    told = longer_sentence(longer, {"C1a": Verdict("not evaluable", "no"), "C4": Verdict("supported", "why")})
+    assert told == "3 epochs ViT → CNN: C4 supported (why)."
 
 
 def test_evidence_has_every_answer(finished):
@@ -302,6 +318,7 @@ SMALL = [
     "--set=seeds=[0]",
     "--set=probes=[clean]",
     "--set=inside_images=0",
+    "--set=longer={}",
 ]  # 2 directions with a teacher and 3 students each, and 8 yardsticks
 for direction in ("cnn_to_vit", "vit_to_cnn"):
     SMALL += [f"--set=directions.{direction}.methods=[lm, crd]", f"--set=directions.{direction}.controls=[]"]
