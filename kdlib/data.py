@@ -64,15 +64,9 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
     def subset(self, count: int | None) -> "Split":
-        """The first ``count`` images of a fixed order in which the classes take turns.
-
-        Raises:
-            ValueError: if there are fewer images than asked for.
-        """
-        if count is None or count == len(self):
+        """The first ``count`` images of a fixed order in which the classes take turns; at most all."""
+        if count is None or count >= len(self):
             return self
-        if count > len(self):
-            raise ValueError(f"{count} images were asked for, but there are {len(self)}; ask for fewer")
         shuffled = np.random.default_rng(0).permutation(len(self))
         labels = self.labels.numpy()[shuffled]
         by_class = np.argsort(labels, kind="stable")
@@ -143,6 +137,11 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
             "these are other pixels; set KDLIB_DATA to the data that the run was made with"
         )
     spec = DataSpec(**{**spec.__dict__, "fingerprint": found})
+    if (spec.train_images or 0) > len(train):
+        raise DataError(
+            f"data.train_images is {spec.train_images}, but {spec.name} has {len(train)}; ask for fewer, or for "
+            "all with null"
+        )
     return Dataset(spec, source, classes, train.subset(spec.train_images), test)
 
 

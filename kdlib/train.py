@@ -112,7 +112,7 @@ def fit(
     """
     device = next(student.parameters()).device
     train = data.train.to(device)
-    test = data.test.subset(min(len(data.test), MONITORED)).to(device)
+    test = data.test.subset(MONITORED).to(device)
     steps = len(train) // training.batch_size
     if not steps:
         raise ValueError(f"batch size {training.batch_size} exceeds the {len(train)} training images")

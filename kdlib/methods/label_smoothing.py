@@ -62,7 +62,7 @@ class LabelSmoothing(Method):
     temperature: float = 1.0
 
     def build(self, student: Network, teacher: Network, train: Split) -> None:
-        images = train.subset(min(len(train), IMAGES)).images
+        images = train.subset(IMAGES).images
         entropy = mean_entropy(teacher, images, self.temperature)
         # A buffer: checkpoints keep it, and a step need not wait for its value on the host.
         self.register_buffer("epsilon", torch.tensor(epsilon_of(entropy, teacher.backbone.num_classes)))
