@@ -139,8 +139,8 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
     spec = DataSpec(**{**spec.__dict__, "fingerprint": found})
     if (spec.train_images or 0) > len(train):
         raise DataError(
-            f"data.train_images is {spec.train_images}, but {spec.name} has {len(train)}; ask for fewer, or for "
-            "all with null"
+            f"data.train_images is {spec.train_images}, but {spec.name} has {len(train)}; ask for fewer, or "
+            "for all with null"
         )
     return Dataset(spec, source, classes, train.subset(spec.train_images), test)
 
