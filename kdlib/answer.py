@@ -4,6 +4,7 @@ import pandas as pd
 
 from kdlib.bias.evidence import INSIDE
 from kdlib.bias.measures import SMALLEST_EFFECTS
+from kdlib.bias.statistics import with_interval
 from kdlib.bias.tables import side
 from kdlib.claims import Verdict, read_claims
 from kdlib.original import original_sentence, original_table
@@ -94,8 +95,7 @@ def bias_table(moved: pd.DataFrame) -> pd.DataFrame:
 def _moves(asked: pd.DataFrame) -> dict[str, str]:
     defined = asked.dropna(subset=["gap"])
     gap = (defined if len(defined) else asked).iloc[0]  # the same in every row that has one
-    away = f"{gap.gap:+.2f} [{gap.gap_low:+.2f}, {gap.gap_high:+.2f}]"
-    found = {"teacher − independent": "not defined" if pd.isna(gap.gap) else away}
+    found = {"teacher − independent": with_interval(gap.gap, gap.gap_low, gap.gap_high, "+.2f")}
     controls = asked.method.isin(list(CONTROLS))
     for name, part in (("methods", asked[~controls]), ("controls", asked[controls])):
         for way in ("toward", "away"):
@@ -121,7 +121,7 @@ def control_sentence(slopes: pd.DataFrame, direction: str) -> str:
 
 
 def _slope(row: pd.Series) -> str:
-    return "not defined" if pd.isna(row.slope) else f"{row.slope:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+    return with_interval(row.slope, row.low, row.high, "+.2f")
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ import yaml
 
 from kdlib.bias.evidence import INSIDE, Evidence
 from kdlib.bias.measures import LARGE, SMALLEST_EFFECTS, learned
-from kdlib.bias.statistics import holm, interval_of
+from kdlib.bias.statistics import holm, interval_of, with_interval
 from kdlib.bias.transfer import profile_slopes, transfer
 from kdlib.inside import inside_table
 from kdlib.original import CORRECTED, TO_CNN, TO_VIT, original_table
@@ -129,11 +129,11 @@ def _movement(evidence: Evidence, role: str, measure: str, probe: str):
     return transfer(*matrices, SMALLEST_EFFECTS[measure])
 
 
-def _tell(table: pd.DataFrame) -> str:
+def _tell(table: pd.DataFrame, form: str = "+.3f", lowest_first: bool = True) -> str:
     """Every comparison with its interval, the least favourable first."""
-    rows = table.sort_values("estimate").itertuples()
+    rows = table.sort_values("estimate", ascending=lowest_first).itertuples()
     return "; ".join(
-        f"{row.comparison} {row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows
+        f"{row.comparison} {with_interval(row.estimate, row.low, row.high, form)}" for row in rows
     )
 
 
@@ -160,9 +160,7 @@ def cheapest(records: Records) -> Verdict:
     table = compare({name: np.log(ratio.to_numpy())[:, None] for name, ratio in ratios.items()})
     span = ["estimate", "low", "high", "narrow_low", "narrow_high"]
     ratio = table.assign(**np.exp(table[span]))
-    told = "; ".join(
-        f"{row.comparison} {row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in ratio.itertuples()
-    )
+    told = _tell(ratio, ".2f", lowest_first=False)
     if (table.high < 0).all():
         return Verdict("supported", told, ratio)
     return Verdict("contradicted" if (table.low > 0).any() else "inconclusive", told, ratio)
@@ -223,7 +221,7 @@ def locality(records: Records) -> Verdict:
     evidence = _need(records, TO_VIT, (*CNN_METHODS, "teacher"), (INSIDE,))
     moves = {role: _movement(evidence, role, "far_near", INSIDE) for role in CNN_METHODS}
     gap = moves["cskd"].gap
-    shown = f"the teacher's distance is {gap.estimate:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    shown = f"the teacher's distance is {gap}"
     if not moves["cskd"].established:
         raise NotEvaluable(f"on far/near the teacher is not established to differ: {shown}")
     narrow = {
@@ -361,8 +359,8 @@ def better_teachers(records: Records) -> Verdict:
     apart = interval_of(clean[0] - clean[1])
     if abs(apart.estimate) > 0.02:
         raise NotEvaluable(
-            f"the teachers' accuracies differ by {apart.estimate:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}]"
-            ", more than 2 points: a better teacher can't be told from a better network"
+            f"the teachers' accuracies differ by {apart}, more than 2 points: a better teacher can't be told "
+            "from a better network"
         )
     differences = {}
     for method in ("lm", "crd"):

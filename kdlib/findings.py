@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from kdlib.bias import SMALLEST_EFFECTS
-from kdlib.bias.statistics import effect_word
+from kdlib.bias.statistics import effect_word, with_interval
 from kdlib.bias.tables import side
 from kdlib.data import Dataset
 from kdlib.roles import CONTROLS, REFERENCES, direction_title, title_of
@@ -27,8 +27,8 @@ def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
     """Every movement in words: direction, method, measure, probe, result, and which way it went."""
     rows = []
     for _, row in transfer.iterrows():
-        span = f", {row.movement:+.3f} [{row.movement_low:+.3f}, {row.movement_high:+.3f}]"
-        span = "" if pd.isna(row.movement) else span
+        span = with_interval(row.movement, row.movement_low, row.movement_high)
+        span = "" if pd.isna(row.movement) else f", {span}"
         rows.append(
             {
                 "direction": direction_title(row.direction),
@@ -71,9 +71,7 @@ def accuracy_sentence(measures: pd.DataFrame) -> str:
 
 
 def _percent(row: pd.Series) -> str:
-    if pd.isna(row.low):
-        return f"{row.estimate:.1%}"
-    return f"{row.estimate:.1%} [{row.low:.1%}, {row.high:.1%}]"
+    return with_interval(row.estimate, row.low, row.high, ".1%")
 
 
 def training_sentence(history: pd.DataFrame) -> str:
@@ -243,6 +241,6 @@ def schedule_sentence(table: pd.DataFrame) -> str:
         return f"{told}."
     row = off.loc[off.residual.abs().idxmax()]
     return (
-        f"{told}, farthest {title_of(row.role)} under {row.probe.replace('_', ' ')}: {row.residual:+.2f} "
-        f"[{row.low:+.2f}, {row.high:+.2f}]."
+        f"{told}, farthest {title_of(row.role)} under {row.probe.replace('_', ' ')}: "
+        f"{with_interval(row.residual, row.low, row.high, '+.2f')}."
     )

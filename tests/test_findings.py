@@ -7,6 +7,7 @@ import torch
 from kdlib import figures, findings, original
 from kdlib.bias import tables
 from kdlib.bias.evidence import Evidence
+from kdlib.bias.statistics import with_interval
 from kdlib.bias.tables import measure_table, transfer_table
 from kdlib.probes import Stimuli
 from kdlib.roles import roles
@@ -210,9 +211,9 @@ def test_originals_retentions_are_those_of_its_accuracies():
 
 
 def test_a_cell_reads_as_estimate_and_interval():
-    assert figures.with_interval(0.5, 0.4, 0.6) == "0.50 [0.40, 0.60]"
-    assert figures.with_interval(0.5, np.nan, np.nan) == "0.50"
-    assert figures.with_interval(np.nan, np.nan, np.nan) == "—"
+    assert with_interval(0.5, 0.4, 0.6) == "+0.500 [+0.400, +0.600]"
+    assert with_interval(0.5, np.nan, np.nan, ".2f") == "0.50"
+    assert with_interval(np.nan, np.nan, np.nan) == "not defined"
 
 
 def test_wide_table_keeps_the_order_of_probes_and_roles(measures):

@@ -28,6 +28,9 @@ class Interval:
     seeds: int
     images: int  # 1 where only seeds were taken as random
 
+    def __str__(self) -> str:
+        return with_interval(self.estimate, self.low, self.high)
+
 
 def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
     """Confidence interval of the grand mean of `influence` (k seeds, n images), for new seeds and new images.
@@ -154,6 +157,13 @@ def holm(p: Sequence[float]) -> np.ndarray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
     return adjusted
+
+
+def with_interval(estimate: float, low: float, high: float, form: str = "+.3f") -> str:
+    """Like "+0.531 [+0.502, +0.560]"; no brackets where there is no interval."""
+    if np.isnan(estimate):
+        return "not defined"
+    return f"{estimate:{form}}" + ("" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]")
 
 
 def effect_word(wide: tuple[float, float], narrow: tuple[float, float], p: float, smallest: float) -> str:

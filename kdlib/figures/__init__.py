@@ -16,7 +16,7 @@ from kdlib.figures.bias import (
     shape_bias_plot,
 )
 from kdlib.figures.inside import attention_reach, likeness_maps, receptive_fields, receptive_sizes
-from kdlib.figures.page import Page, measures_side_by_side, wide_table, with_interval
+from kdlib.figures.page import Page, measures_side_by_side, wide_table
 from kdlib.figures.probes import image_grid, probe_gallery, severity_curves
 from kdlib.figures.style import set_style, style_of
 from kdlib.figures.training import (
@@ -55,5 +55,4 @@ __all__ = [
     "steps_over_floors",
     "style_of",
     "wide_table",
-    "with_interval",
 ]

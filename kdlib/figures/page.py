@@ -8,6 +8,7 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
+from kdlib.bias.statistics import with_interval
 from kdlib.figures.probes import probe_gallery
 from kdlib.figures.style import set_style
 from kdlib.probes import PROBES, Stimuli
@@ -84,17 +85,10 @@ def _table_html(table: pd.DataFrame, name: str) -> str:
 def wide_table(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     """A measure as "estimate [low, high]", roles down and probes across."""
     rows = table[table.measure == measure]
-    cells = [with_interval(*values) for values in zip(rows.estimate, rows.low, rows.high, strict=True)]
+    cells = [with_interval(*span, ".2f") for span in zip(rows.estimate, rows.low, rows.high, strict=True)]
     rows = rows.assign(cell=cells, role=rows.role.map(title_of))
     wide = rows.pivot(index="role", columns="probe", values="cell")
     return wide.loc[rows.role.unique(), rows.probe.unique()].reset_index().rename_axis(columns=None)
-
-
-def with_interval(estimate: float, low: float, high: float) -> str:
-    """Like "0.53 [0.50, 0.56]", without the brackets where there is no interval."""
-    if pd.isna(estimate):
-        return "—"
-    return f"{estimate:.2f}" if pd.isna(low) else f"{estimate:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def measures_side_by_side(table: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ def set_style() -> None:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "figure.dpi": 110,
+        "figure.labelsize": "medium",
         "legend.frameon": False,
         "savefig.bbox": "tight",
         "svg.fonttype": "none",
