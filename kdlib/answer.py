@@ -9,7 +9,7 @@ from kdlib.bias.tables import side
 from kdlib.claims import Verdict, read_claims
 from kdlib.original import original_sentence, original_table
 from kdlib.profile import read_profile
-from kdlib.roles import CONTROLS, direction_title, title_of
+from kdlib.roles import CONTROLS, WITHOUT_IT, direction_title, title_of
 
 BIASES = {  # what the study is about, as (measure, probe)
     "shape bias": ("shape_bias", "cue_conflict"),
@@ -74,18 +74,41 @@ def _shortened(text: str) -> str:
 
 
 def movements(transfer: pd.DataFrame) -> pd.DataFrame:
-    """The rows of :func:`kdlib.bias.tables.transfer_table` that the study is about, with the bias's name."""
+    """The rows of :func:`kdlib.bias.tables.transfer_table` that the study is about, with the bias's name and
+    the :func:`kdlib.bias.tables.side` that each moved to."""
     found = pd.concat(
         transfer[(transfer.measure == measure) & (transfer.probe == probe)].assign(bias=name)
         for name, (measure, probe) in BIASES.items()
     )
     order = list(transfer.direction.unique())
+    found = found.assign(side=found.apply(side, axis=1))
     return found.sort_values("direction", key=lambda names: names.map(order.index), kind="stable")
+
+
+def headline(verdicts: dict[str, Verdict], moved: pd.DataFrame) -> str:
+    """How many claims hold, and which biases moved for what reason; ``moved`` as by :func:`movements`."""
+    words: dict[str, list[str]] = {}
+    for name, verdict in verdicts.items():
+        words.setdefault(verdict.word, []).append(name)
+    told = [f"{word}: {', '.join(names)}" for word, names in sorted(words.items(), key=lambda w: -len(w[1]))]
+    sentences = [f"The original's claims, in {len(verdicts)} testable parts: {'; '.join(told)}."]
+    for direction, part in moved.groupby("direction", sort=False):
+        differ = part[part.established].bias.unique()
+        toward = part[part.side == "toward"]
+        by_methods = toward[~toward.method.isin(list(CONTROLS))].bias.unique()
+        by_controls = toward[toward.method.isin(WITHOUT_IT)].bias.unique()
+        alone = [bias for bias in by_methods if bias not in by_controls]
+        sentences.append(
+            f"{direction_title(direction)}: the teacher surely differs from the independent student in "
+            f"{len(differ)} of {part.bias.nunique()} biases; some method's student surely moves toward it in "
+            f"{len(by_methods)} of these, and in {len(by_methods) - len(alone)} a control without the other "
+            f"architecture's teacher does so too. Moved by methods alone: {', '.join(alone) or 'none'}."
+        )
+    return " ".join(sentences)
 
 
 def bias_table(moved: pd.DataFrame) -> pd.DataFrame:
     """For each direction and bias: how far the teacher is from the independent student, and who moved."""
-    moved = moved.assign(side=moved.apply(side, axis=1))
     return pd.DataFrame(
         {"direction": direction_title(direction), "bias": bias, **_moves(part)}
         for (direction, bias), part in moved.groupby(["direction", "bias"], sort=False)
@@ -96,8 +119,8 @@ def _moves(asked: pd.DataFrame) -> dict[str, str]:
     defined = asked.dropna(subset=["gap"])
     gap = (defined if len(defined) else asked).iloc[0]  # the same in every row that has one
     found = {"teacher − independent": with_interval(gap.gap, gap.gap_low, gap.gap_high, "+.2f")}
-    controls = asked.method.isin(list(CONTROLS))
-    for name, part in (("methods", asked[~controls]), ("controls", asked[controls])):
+    methods, controls = ~asked.method.isin(list(CONTROLS)), asked.method.isin(WITHOUT_IT)
+    for name, part in (("methods", asked[methods]), ("controls", asked[controls])):
         for way in ("toward", "away"):
             moved = part[part.side == way].sort_values("toward", ascending=way == "away")
             told = ", ".join(f"{title_of(row.method)} {row.movement:+.2f}" for row in moved.itertuples())
@@ -169,7 +192,9 @@ def answer(
         costs[~costs.role.isin(["teacher", *CONTROLS])].groupby(["direction", "role"])["relative"].mean()
     )
     cheapest, dearest = relative.drop("independent", level="role").agg(["idxmin", "idxmax"])
+    moved = movements(transfer)
     parts = [
+        "**In short.** " + headline(verdicts, moved),
         "**What was run.** " + setting_sentence(study),
         "**The claims of the original study.**",
         _markdown(verdict_table(verdicts)),
@@ -177,8 +202,9 @@ def answer(
         "**Which biases a student takes over.** The teacher's distance from the independent student with its "
         "95% interval, and the students whose movement is surely toward it or away from it. A dash: the "
         "teacher is not established to differ, so that nothing can be transferred. A movement counts as the "
-        "other architecture's only if the controls, which lack just that, did not make it too.",
-        _markdown(bias_table(movements(transfer))),
+        "other architecture's only if no control made it too: these are the students to whom nothing of that "
+        "teacher comes but, at most, its mean entropy.",
+        _markdown(bias_table(moved)),
         f"**At what cost.** An epoch costs from {relative[cheapest]:.2f} times the independent student's "
         f"({title_of(cheapest[1])}, {direction_title(cheapest[0])}) to {relative[dearest]:.2f} times "
         f"({title_of(dearest[1])}, {direction_title(dearest[0])}).",

@@ -72,6 +72,10 @@ CONTROLS = {
 }
 
 
+# Those to whose students nothing of the other architecture's teacher comes but, at most, its mean entropy.
+WITHOUT_IT = [name for name, role in CONTROLS.items() if role.teacher != "teacher"] + ["label_smoothing"]
+
+
 @cache
 def roles() -> dict[str, Role]:
     """Every role that a student can have, by name: independent, the methods, the controls."""

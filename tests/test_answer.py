@@ -4,6 +4,8 @@ import pytest
 
 from kdlib import answer, figures
 from kdlib.bias.tables import transfer_table
+from kdlib.claims import Verdict
+from kdlib.roles import WITHOUT_IT
 
 from .common import make_evidence
 
@@ -38,6 +40,26 @@ def test_who_moved_is_told_with_the_teachers_distance(moved):
     assert bias["controls away"].startswith("LM, same family -0.") and bias["controls toward"] == "none"
     noise = table.loc["CNN → ViT", "noise withstood"]
     assert set(noise[["methods toward", "methods away", "controls toward"]]) == {"—"}
+
+
+def test_the_headline_tells_what_methods_move_and_controls_do_not(moved):
+    words = {"C1a": "contradicted", "C2": "supported", "C4": "contradicted"}
+    told = answer.headline({name: Verdict(word, "") for name, word in words.items()}, moved)
+    assert told.startswith(
+        "The original's claims, in 3 testable parts: contradicted: C1a, C4; supported: C2. ViT → CNN: the "
+        "teacher surely differs from the independent student in 2 of 3 biases; some method's student surely "
+        "moves toward it in 2 of these, and in 0 a control without the other architecture's teacher does so "
+        "too. Moved by methods alone: shape bias, foreign texture withstood. CNN → ViT:"
+    )
+    as_far = moved.assign(side=moved.side.where(moved.method != "lm_same_family", "toward"))
+    assert "and in 2 a control" in answer.headline({}, as_far) and answer.headline({}, as_far).endswith(
+        ": none."
+    )
+
+
+def test_controls_with_the_other_architectures_teacher_are_not_among_those_without():
+    assert {"lm_same_family", "label_smoothing", "rotations", "more_epochs"} < set(WITHOUT_IT)
+    assert not {"lm_shuffled", "capd_no_discriminator"} & set(WITHOUT_IT)
 
 
 def test_the_figure_shows_teacher_and_methods_and_spans_the_controls(moved):

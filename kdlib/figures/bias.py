@@ -12,7 +12,7 @@ from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.evidence import INSIDE
 from kdlib.bias.tables import side
 from kdlib.figures.style import COLOURS, panels, say_if_empty, style_of
-from kdlib.roles import CONTROLS, REFERENCES, direction_title, title_of
+from kdlib.roles import CONTROLS, REFERENCES, WITHOUT_IT, direction_title, title_of
 
 
 def forest(
@@ -255,8 +255,8 @@ def movement_planes(table: pd.DataFrame) -> Figure:
 def bias_movements(table: pd.DataFrame) -> Figure:
     """For each bias, how far the teacher and every student are from the independent one: a panel a direction.
 
-    Black: the teacher. Colours: the methods, with 95% intervals. The grey bar spans what the controls do,
-    which lack the other architecture's teacher. On grey ground the teacher is not established to differ.
+    Black: the teacher. Colours: the methods, with 95% intervals. The grey bar spans the controls without the
+    other architecture's teacher. On grey ground the teacher is not established to differ.
 
     Args:
         table: as :func:`kdlib.answer.movements` gives it.
@@ -272,7 +272,7 @@ def bias_movements(table: pd.DataFrame) -> Figure:
         for place, bias in enumerate(biases):
             rows = part[part.bias == bias].set_index("method")
             defined = rows.dropna(subset=["gap"])
-            controls = rows.movement[rows.index.isin(list(CONTROLS))].dropna()
+            controls = rows.movement[rows.index.isin(WITHOUT_IT)].dropna()
             if len(defined):
                 teacher = defined.iloc[0]
                 shown["teacher"] = _spot(axis, place - 0.36, "teacher", teacher, "gap")
