@@ -95,14 +95,14 @@ def headline(verdicts: dict[str, Verdict], moved: pd.DataFrame) -> str:
     for direction, part in moved.groupby("direction", sort=False):
         differ = part[part.established].bias.unique()
         toward = part[part.side == "toward"]
-        by_methods = toward[~toward.method.isin(list(CONTROLS))].bias.unique()
-        by_controls = toward[toward.method.isin(WITHOUT_IT)].bias.unique()
-        alone = [bias for bias in by_methods if bias not in by_controls]
+        by_methods = toward[~toward.method.isin(list(CONTROLS))]
+        farther = by_methods[by_methods.beyond > 0].groupby("bias", sort=False).method.unique()
+        told = [f"{bias} ({', '.join(map(title_of, names))})" for bias, names in farther.items()]
         sentences.append(
             f"{direction_title(direction)}: the teacher surely differs from the independent student in "
             f"{len(differ)} of {part.bias.nunique()} biases; some method's student surely moves toward it in "
-            f"{len(by_methods)} of these, and in {len(by_methods) - len(alone)} a control without the other "
-            f"architecture's teacher does so too. Moved by methods alone: {', '.join(alone) or 'none'}."
+            f"{by_methods.bias.nunique()} of these, and surely farther than every control without the other "
+            f"architecture's teacher in {len(told) or 'none'}{': ' if told else ''}{', '.join(told)}."
         )
     return " ".join(sentences)
 
@@ -123,7 +123,10 @@ def _moves(asked: pd.DataFrame) -> dict[str, str]:
     for name, part in (("methods", asked[methods]), ("controls", asked[controls])):
         for way in ("toward", "away"):
             moved = part[part.side == way].sort_values("toward", ascending=way == "away")
-            told = ", ".join(f"{title_of(row.method)} {row.movement:+.2f}" for row in moved.itertuples())
+            told = ", ".join(
+                f"{title_of(row.method)} {row.movement:+.2f}{' ★' if row.beyond > 0 else ''}"
+                for row in moved.itertuples()
+            )
             found[f"{name} {way}"] = told or ("none" if gap.established else "—")
     return found
 
@@ -201,9 +204,10 @@ def answer(
         *(["**With more epochs.** " + longer_sentence(study.longer, later)] if later else []),
         "**Which biases a student takes over.** The teacher's distance from the independent student with its "
         "95% interval, and the students whose movement is surely toward it or away from it. A dash: the "
-        "teacher is not established to differ, so that nothing can be transferred. A movement counts as the "
-        "other architecture's only if no control made it too: these are the students to whom nothing of that "
-        "teacher comes but, at most, its mean entropy.",
+        "teacher is not established to differ, so that nothing can be transferred. The controls are students "
+        "to whom nothing of the other architecture's teacher comes but, at most, its mean entropy; ★: surely "
+        "farther toward the teacher than every one of them. Intervals are not corrected for the number of "
+        "comparisons.",
         _markdown(bias_table(moved)),
         f"**At what cost.** An epoch costs from {relative[cheapest]:.2f} times the independent student's "
         f"({title_of(cheapest[1])}, {direction_title(cheapest[0])}) to {relative[dearest]:.2f} times "

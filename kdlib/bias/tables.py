@@ -1,6 +1,7 @@
 """Tidy tables of one direction: every measure of every model with its interval, and every movement."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from kdlib.bias.evidence import INSIDE, MEASURES, Case, Evidence
 from kdlib.bias.measures import SMALLEST_EFFECTS
 from kdlib.bias.statistics import interval_of, mean_interval
 from kdlib.bias.transfer import profile_cosine, profile_slopes, transfer
-from kdlib.roles import direction_title, roles, title_of
+from kdlib.roles import CONTROLS, WITHOUT_IT, direction_title, roles, title_of
 
 GAINS = {"accuracy": "accuracy", "error_consistency": "error consistency with the teacher"}
 NO_INTERVAL = {"low": np.nan, "high": np.nan}
@@ -38,16 +39,33 @@ def transfer_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each method, measure and probe: movement, gap, and movement toward the teacher.
 
     For the measures that have a smallest effect of interest, on the evidence's headings. ``narrow_low`` and
-    ``narrow_high`` are the movement's 90% interval, for equivalence. Where nothing can be computed (one seed,
-    or a run that did not learn), the numbers are NaN and ``reason`` says why.
+    ``narrow_high`` are the movement's 90% interval, for equivalence. ``beyond``: the lowest end of the
+    intervals of a method's movement toward the teacher less that of each control without the other
+    architecture's teacher: above 0, it moved surely farther than all of them. Where nothing can be computed
+    (one seed, or a run that did not learn), the numbers are NaN and ``reason`` says why.
     """
-    rows = []
+    rows, influence = [], cache(evidence.influence)
     for method in evidence.methods:
         for measure, probe in evidence.questions:
             if measure in SMALLEST_EFFECTS and probe in (*evidence.headings, INSIDE):
                 row = {"direction": evidence.direction, "method": method, "measure": measure, "probe": probe}
-                rows.append(row | _movement(evidence, method, measure, probe))
+                row |= _movement(influence, method, measure, probe)
+                controls = [
+                    role for role in evidence.methods if role in WITHOUT_IT and method not in CONTROLS
+                ]
+                differences = [
+                    np.sign(row["gap"])
+                    * (influence(method, measure, probe) - influence(role, measure, probe))
+                    for role in controls
+                ]
+                rows.append(row | {"beyond": _lowest_end(differences)})
     return pd.DataFrame(rows)
+
+
+def _lowest_end(differences: Sequence[np.ndarray]) -> float:
+    """Of the intervals of these matrices, as far as they have one; NaN if none has."""
+    defined = [part for part in differences if len(part) > 1 and np.isfinite(part).all()]
+    return min((interval_of(part).low for part in defined), default=np.nan)
 
 
 def side(row: pd.Series) -> str:
@@ -63,11 +81,11 @@ def side(row: pd.Series) -> str:
     return "toward" if row.toward_low > 0 else "away" if row.toward_high < 0 else "neither"
 
 
-def _movement(evidence: Evidence, method: str, measure: str, probe: str) -> dict:
+def _movement(influence: Callable[..., np.ndarray], method: str, measure: str, probe: str) -> dict:
     spans = [f"{name}{end}" for name in ("movement", "gap", "toward") for end in ("", "_low", "_high")]
     empty = dict.fromkeys([*spans, "narrow_low", "narrow_high", "p", "ratio", "seeds_up"], np.nan)
     compared = (method, "independent", "teacher")
-    student, independent, teacher = (evidence.influence(role, measure, probe) for role in compared)
+    student, independent, teacher = (influence(role, measure, probe) for role in compared)
     row = empty | {"seeds": len(student), "established": False, "reason": ""}
     try:
         found = transfer(student, independent, teacher, SMALLEST_EFFECTS[measure])
