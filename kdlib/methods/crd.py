@@ -93,6 +93,7 @@ class CRD(Method):
             memory = torch.empty(len(train), self.dimension).uniform_(-bound, bound)
             self.register_buffer(f"memory_{side}", memory)
             self.register_buffer(f"normaliser_{side}", torch.zeros(()))
+        self.started = False
         sizes = torch.bincount(train.labels)
         # Not in checkpoints: a function of the training labels.
         self.register_buffer("by_class", train.labels.argsort(stable=True), persistent=False)
@@ -105,6 +106,7 @@ class CRD(Method):
         negatives = draw_negatives(batch.labels, self.by_class, self.starts, self.sizes, self.negatives)
         contrast = self._side("student", v_student, v_teacher, self.memory_teacher, batch.indices, negatives)
         contrast += self._side("teacher", v_teacher, v_student, self.memory_student, batch.indices, negatives)
+        self.started = True
         self._seen = batch.indices, v_student.detach(), v_teacher.detach()
         return {
             "label": F.cross_entropy(student.logits, batch.labels),
@@ -119,11 +121,11 @@ class CRD(Method):
         positive = (own * pair).sum(1)
         # One product with the whole memory, then a gather: (B, K, d) is never formed.
         negative = (own @ memory.T).gather(1, negatives)
-        # Zero until the first batch has set it; a test on the host would wait for the device at every step.
         normaliser = getattr(self, f"normaliser_{side}")
-        scores = torch.cat([positive[:, None], negative], dim=1).detach().exp()
-        normaliser.copy_(torch.where(normaliser > 0, normaliser, len(memory) * scores.mean()))
-        return contrastive_loss(positive, negative, normaliser.clone(), self.negatives / len(memory))
+        if not self.started:  # or it went on from a checkpoint, which has a normaliser
+            scores = torch.cat([positive[:, None], negative], dim=1).detach().exp()
+            normaliser.copy_(torch.where(normaliser > 0, normaliser, len(memory) * scores.mean()))
+        return contrastive_loss(positive, negative, normaliser, self.negatives / len(memory))
 
     @torch.no_grad()
     def after_step(self) -> dict[str, Tensor]:
