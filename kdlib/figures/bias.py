@@ -256,7 +256,8 @@ def bias_movements(table: pd.DataFrame) -> Figure:
     """For each bias, how far the teacher and every student are from the independent one: a panel a direction.
 
     Black: the teacher. Colours: the methods, with 95% intervals. The grey bar spans the controls without the
-    other architecture's teacher. On grey ground the teacher is not established to differ.
+    other architecture's teacher. On grey ground the teacher is not established to differ. The horizontal axes
+    show all estimates; intervals may reach beyond them.
 
     Args:
         table: as :func:`kdlib.answer.movements` gives it.
@@ -284,7 +285,10 @@ def bias_movements(table: pd.DataFrame) -> Figure:
                 if role in rows.index:
                     shown[role] = _spot(axis, place + offset, role, rows.loc[role], "movement")
         axis.axvline(0, color="0.4", linewidth=0.8)
+        reach = [0, *part.gap.dropna(), *part.movement.dropna()]
+        margin = 0.15 * (max(reach) - min(reach)) or 1
         axis.set(title=direction_title(direction), ylim=(len(biases) - 0.5, -0.5))
+        axis.set_xlim(min(reach) - margin, max(reach) + margin)
         axis.set_yticks(range(len(biases)), [textwrap.fill(bias, 18) for bias in biases])
         axis.tick_params(axis="y", length=0)
     figure.supxlabel("student (teacher) minus independent student")
