@@ -31,9 +31,11 @@ def setting_sentence(study) -> str:
     """What was run."""
     data, profile = study.dataset, study.profile
     names = [_student(profile, network) for network in profile["students"].values()]
-    planned = read_profile(study.parameters["profile"])["directions"].values()
+    planned = read_profile(study.parameters["profile"])
     run = {role for plan in study.directions.values() for role in _roles(plan)}
-    left = [title_of(role) for plan in planned for role in _roles(plan) if role not in run]
+    wanted = [role for plan in planned["directions"].values() for role in _roles(plan)]
+    left = [title_of(role) for role in wanted if role not in run]
+    left += ["the longer schedule"] if planned.get("longer") and not study.longer else []
     told = f" Not run yet of this profile: {', '.join(dict.fromkeys(left))}." if left else ""
     return (
         f"{data.source}: {len(data.train):,} training images, answers to {len(study.test):,} test images and "
