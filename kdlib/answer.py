@@ -213,7 +213,8 @@ def answer(
         _markdown(bias_table(moved)),
         f"**At what cost.** An epoch costs from {relative[cheapest]:.2f} times the independent student's "
         f"({title_of(cheapest[1])}, {direction_title(cheapest[0])}) to {relative[dearest]:.2f} times "
-        f"({title_of(dearest[1])}, {direction_title(dearest[0])}).",
+        f"({title_of(dearest[1])}, {direction_title(dearest[0])}): time of the runs themselves, which other "
+        "work on the machine may shift by a tenth; `python -m kdlib bench` takes turns instead.",
         "**Any teacher, or one of the other architecture?** "
         + " ".join(control_sentence(slopes, direction) for direction in study.directions),
         "**Where the original's conclusions came from.** " + original_sentence(original_table()),
