@@ -79,6 +79,10 @@ def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
         other.stimuli  # noqa: B018
     with pytest.raises(RuntimeError, match="are of 4 and 200 images, not 5"):
         other.few_digest  # noqa: B018
+    with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of that"):
+        Study("quick", tmp_path / "out", tmp_path / "data", results=folder)
+    with pytest.raises(RuntimeError, match="holds no published records: expected study.json"):
+        Study(minimal["profile"], tmp_path / "out", tmp_path / "data", results=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +99,6 @@ def test_what_was_changed_is_refused_and_not_ignored(changes, message, folder, m
     study = Study(minimal["profile"], tmp_path / "out", tmp_path, changes, results=folder, quiet=True)
     with pytest.raises(DataError, match=message):
         study.evidence("cnn_to_vit")
-    with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of that"):
-        Study("quick", tmp_path / "out", tmp_path / "data", results=folder)
-    with pytest.raises(RuntimeError, match="holds no published records: expected study.json"):
-        Study(minimal["profile"], tmp_path / "out", tmp_path / "data", results=tmp_path)
 
 
 def test_a_damaged_record_is_set_aside(folder, minimal, published, monkeypatch):

@@ -45,18 +45,16 @@ def transfer_table(evidence: Evidence) -> pd.DataFrame:
     (one seed, or a run that did not learn), the numbers are NaN and ``reason`` says why.
     """
     rows, influence = [], cache(evidence.influence)
+    controls = [role for role in evidence.methods if role in WITHOUT_IT]
     for method in evidence.methods:
         for measure, probe in evidence.questions:
             if measure in SMALLEST_EFFECTS and probe in (*evidence.headings, INSIDE):
                 row = {"direction": evidence.direction, "method": method, "measure": measure, "probe": probe}
                 row |= _movement(influence, method, measure, probe)
-                controls = [
-                    role for role in evidence.methods if role in WITHOUT_IT and method not in CONTROLS
-                ]
+                moved = np.sign(row["gap"]) * influence(method, measure, probe)
+                others = [] if method in CONTROLS else controls
                 differences = [
-                    np.sign(row["gap"])
-                    * (influence(method, measure, probe) - influence(role, measure, probe))
-                    for role in controls
+                    moved - np.sign(row["gap"]) * influence(role, measure, probe) for role in others
                 ]
                 rows.append(row | {"beyond": _lowest_end(differences)})
     return pd.DataFrame(rows)
