@@ -5,8 +5,8 @@ import pandas as pd
 from kdlib.bias.evidence import INSIDE
 from kdlib.bias.measures import SMALLEST_EFFECTS
 from kdlib.bias.statistics import with_interval
-from kdlib.bias.tables import side
-from kdlib.claims import Verdict, read_claims
+from kdlib.bias.tables import side, transfer_table
+from kdlib.claims import Verdict, judge, read_claims, records_of
 from kdlib.original import original_sentence, original_table
 from kdlib.profile import read_profile
 from kdlib.roles import CONTROLS, WITHOUT_IT, direction_title, title_of
@@ -37,10 +37,14 @@ def setting_sentence(study) -> str:
     left = [title_of(role) for role in wanted if role not in run]
     left += ["the longer schedule"] if planned.get("longer") and not study.longer else []
     told = f" Not run yet of this profile: {', '.join(dict.fromkeys(left))}." if left else ""
+    specs, later = ({member.spec.id for member in part.members()} for part in (study, study.longer or study))
+    runs = f"{len(specs)} runs in all" + (
+        f", and {len(later - specs)} of a longer schedule" if study.longer else ""
+    )
     return (
         f"{data.source}: {len(data.train):,} training images, answers to {len(study.test):,} test images and "
         f"what is made of them; students are {' and '.join(names)}; {len(study.seeds)} seeds, each "
-        f"with teachers of its own; {len({member.spec.id for member in study.members()})} runs in all.{told}"
+        f"with teachers of its own; {runs}.{told}"
     )
 
 
@@ -157,25 +161,40 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
-def longer_sentence(longer, verdicts: dict[str, Verdict]) -> str:
-    """What a longer schedule says of the claims that it can judge.
+def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
+    """What a longer schedule says, and its :func:`movements`.
 
     Args:
         longer: :attr:`kdlib.study.Study.longer`.
-        verdicts: on its records.
+        accepted: probes.
     """
-    epochs = {
-        direction: longer.profile["students"][plan["student"]]["training"]["epochs"]
-        for direction, plan in longer.directions.items()
-        if plan["methods"]
-    }
-    told = [
-        f"{name} {found.word} ({found.because})"
-        for name, found in verdicts.items()
-        if found.word != "not evaluable"
-    ]
-    budget = ", ".join(f"{count} epochs {direction_title(direction)}" for direction, count in epochs.items())
-    return f"{budget}: {'; '.join(told) or 'no claim can be judged'}."
+    if not longer:
+        return "No longer schedule was run.", pd.DataFrame()
+    records = records_of(longer, accepted)
+    moved = movements(pd.concat(transfer_table(part) for part in records.evidence.values()))
+    return longer_sentence(longer, judge(records), moved), moved
+
+
+def longer_sentence(longer, verdicts: dict[str, Verdict], moved: pd.DataFrame) -> str:
+    """The claims that a longer schedule can judge, and the biases that each student takes over."""
+    judged = {name: found for name, found in verdicts.items() if found.word != "not evaluable"}
+    told = [f"{name} {found.word} ({found.because})" for name, found in judged.items()]
+    sentences = [f"Of the claims: {'; '.join(told) or 'none can be judged'}."]
+    for direction, part in moved.groupby("direction", sort=False):
+        student = longer.profile["students"][longer.directions[direction]["student"]]
+        differ = part[part.established].bias.nunique()
+        surely = [_toward(title_of(name), rows) for name, rows in part.groupby("method", sort=False)]
+        sentences.append(
+            f"{direction_title(direction)}, {student['training']['epochs']} epochs: the teacher surely "
+            f"differs in {differ} biases; surely toward it {'; '.join(surely)}."
+        )
+    return " ".join(sentences)
+
+
+def _toward(student: str, rows: pd.DataFrame) -> str:
+    toward = rows[rows.side == "toward"]
+    biases = ", ".join(f"{row.bias} {row.movement:+.2f} of {row.gap:+.2f}" for row in toward.itertuples())
+    return f"{student} in {len(toward) or 'none'}{': ' if biases else ''}{biases}"
 
 
 def answer(
@@ -184,14 +203,14 @@ def answer(
     transfer: pd.DataFrame,
     slopes: pd.DataFrame,
     costs: pd.DataFrame,
-    later: dict[str, Verdict] | None = None,
+    later: str,
 ) -> str:
     """The page as markdown.
 
     Args:
-        later: the verdicts on :attr:`kdlib.study.Study.longer`, if there is one.
         transfer, slopes: of all directions, as :func:`kdlib.bias.tables.transfer_table` and ``slope_table``.
         costs: of all directions, as :meth:`kdlib.study.Study.cost_table`.
+        later: what :func:`with_more_epochs` says.
     """
     relative = (
         costs[~costs.role.isin(["teacher", *CONTROLS])].groupby(["direction", "role"])["relative"].mean()
@@ -203,7 +222,6 @@ def answer(
         "**What was run.** " + setting_sentence(study),
         "**The claims of the original study.**",
         _markdown(verdict_table(verdicts)),
-        *(["**With more epochs.** " + longer_sentence(study.longer, later)] if later else []),
         "**Which biases a student takes over.** The teacher's distance from the independent student with its "
         "95% interval, and the students whose movement is surely toward it or away from it. A dash: the "
         "teacher is not established to differ, so that nothing can be transferred. The controls are students "
@@ -211,6 +229,7 @@ def answer(
         "farther toward the teacher than every one of them. Intervals are not corrected for the number of "
         "comparisons.",
         _markdown(bias_table(moved)),
+        "**With more epochs.** " + later,
         f"**At what cost.** An epoch costs from {relative[cheapest]:.2f} times the independent student's "
         f"({title_of(cheapest[1])}, {direction_title(cheapest[0])}) to {relative[dearest]:.2f} times "
         f"({title_of(dearest[1])}, {direction_title(dearest[0])}): time of the runs themselves, which other "
@@ -218,8 +237,9 @@ def answer(
         "**Any teacher, or one of the other architecture?** "
         + " ".join(control_sentence(slopes, direction) for direction in study.directions),
         "**Where the original's conclusions came from.** " + original_sentence(original_table()),
-        "**Limits.** One data set, one size of network, one budget; intervals are for new seeds and new "
-        "images of the same data. The smallest effects that count were fixed beforehand: "
+        "**Limits.** One data set, one size of network and, but for the longer schedule, one budget; "
+        "intervals are for new seeds and new images of the same data. The smallest effects that count were "
+        "fixed beforehand: "
         + ", ".join(f"{name.replace('_', ' ')} {size:g}" for name, size in SMALLEST_EFFECTS.items())
         + ".",
     ]

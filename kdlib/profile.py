@@ -38,7 +38,8 @@ def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
     """A profile's content: one of :func:`profile_names`, or the path of a YAML file.
 
     Args:
-        overrides: ``{"training.epochs": 1}`` or ``["training.epochs=1"]``; values are read as YAML.
+        overrides: ``{"training.epochs": 1}`` or ``["training.epochs=1"]``; values are read as YAML. A
+            direction that is null is left out, with the networks that no other one uses.
 
     Raises:
         UnknownName: for a profile or a key that doesn't exist.
@@ -59,7 +60,10 @@ def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
         place[last] = value
     _validate(profile)
     if profile.get("longer"):
-        read_profile(name, read_overrides(overrides) | profile["longer"] | {"longer": {}})
+        try:
+            read_profile(name, read_overrides(overrides) | profile["longer"] | {"longer": {}})
+        except ValueError as error:
+            raise ValueError(f"in longer, which longer={{}} leaves out: {error}") from error
     return profile
 
 
@@ -97,10 +101,12 @@ def _yaml(text: str | bytes, where: str):
 
 
 def _validate(profile: dict) -> None:
-    """Find what would otherwise fail late, or be ignored."""
+    """Find what would otherwise fail late, or be ignored, and leave out what is null."""
     _check(profile, KEYS, "a profile", NEEDED)
-    used = set()
-    for direction, plan in profile["directions"].items():
+    wanted = {name: plan for name, plan in profile["directions"].items() if plan is not None}
+    fewer, used = len(wanted) < len(profile["directions"]), set()
+    profile["directions"] = wanted
+    for direction, plan in wanted.items():
         if not re.fullmatch(r"\w+", direction):
             raise ValueError(
                 f"direction {direction!r} is part of files' names; use letters, digits and _ only"
@@ -118,6 +124,8 @@ def _validate(profile: dict) -> None:
                     f"control {control} needs directions.{direction}.{needed}: one of the profile's teachers"
                 )
     for group in ("students", "teachers"):
+        if fewer:
+            profile[group] = {name: net for name, net in profile[group].items() if (group, name) in used}
         for name, network in profile[group].items():
             _check(network, {"model": dict, "training": dict}, f"{group}.{name}", ("model",))
             if (group, name) not in used:

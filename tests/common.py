@@ -24,12 +24,11 @@ def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 200) -> dict
     profile |= {"probes": fewer, "test_images": images, "inside_images": 4, "yardstick_images": 64}
     profile["training"] = {"epochs": epochs, "batch_size": 16}
     profile["hyper"] = {"crd": {"negatives": 32}}
-    profile["longer"] = {"students.cnn.training.epochs": epochs + 1}
-    for direction, methods in (("cnn_to_vit", []), ("vit_to_cnn", ["capd"])):
-        profile["longer"] |= {
-            f"directions.{direction}.methods": methods,
-            f"directions.{direction}.controls": [],
-        }
+    profile["longer"] = {
+        "students.cnn.training.epochs": epochs + 1,
+        "directions.cnn_to_vit": None,
+        **{"directions.vit_to_cnn.methods": ["capd"], "directions.vit_to_cnn.controls": []},
+    }
     profile = json.loads(json.dumps(profile))  # without the anchors, which share one object
     for group in ("students", "teachers"):
         for name, network in profile[group].items():

@@ -1,4 +1,5 @@
 import re
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -61,6 +62,22 @@ def test_a_control_that_moves_as_far_takes_the_credit():
     assert set(moved.side[moved.method == "lm"]) == {"toward", "teacher not different"}
     assert "moves toward it in 2 of these, and surely farther than" in answer.headline({}, moved)
     assert answer.headline({}, moved).endswith("architecture's teacher in none.")
+
+
+def test_a_longer_schedule_tells_the_claims_it_can_judge_and_who_moved():
+    rates = {name: RATES[name] for name in ("teacher", "independent", "lm")}
+    rates["crd"] = RATES["lm_same_family"]  # away from the teacher
+    moved = answer.movements(transfer_table(make_evidence(rates, direction="vit_to_cnn")))
+    profile = {"students": {"cnn": {"training": {"epochs": 9}}}}
+    longer = SimpleNamespace(profile=profile, directions={"vit_to_cnn": {"student": "cnn"}})
+    verdicts = {"C1a": Verdict("not evaluable", "no"), "C4": Verdict("supported", "why")}
+    assert re.fullmatch(
+        r"Of the claims: C4 supported \(why\)\. ViT → CNN, 9 epochs: the teacher surely differs in 2 biases; "
+        r"surely toward it LM in 2: shape bias \+0\.3\d of \+0\.5\d, foreign texture withstood [^;]*; "
+        r"CRD in none\.",
+        answer.longer_sentence(longer, verdicts, moved),
+    )
+    assert answer.longer_sentence(longer, {}, moved).startswith("Of the claims: none can be judged. ViT")
 
 
 def test_controls_with_the_other_architectures_teacher_are_not_among_those_without():

@@ -17,8 +17,7 @@ from PIL import Image
 
 from kdlib import figures, findings, inside
 from kdlib.__main__ import main
-from kdlib.answer import longer_sentence
-from kdlib.claims import Verdict
+from kdlib.answer import with_more_epochs
 from kdlib.data import CIFAR10_CLASSES
 from kdlib.inside import inside_table, likeness_table
 from kdlib.methods import METHODS
@@ -69,6 +68,13 @@ def test_overrides_change_one_place_only():
     assert read_profile("quick", {"training.epochs": 1})["training"]["epochs"] == 1
 
 
+def test_a_direction_that_is_null_is_left_out_with_its_networks():
+    one = read_profile("quick", ["directions.cnn_to_vit=null", "data.train_images=null"])
+    assert list(one["directions"]) == ["vit_to_cnn"] and list(one["students"]) == ["cnn"]
+    assert set(one["teachers"]) == {"vit", "cnn", "cnn_matched"}  # those that the other direction uses
+    assert one["data"]["train_images"] is None
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -88,7 +94,14 @@ def test_overrides_change_one_place_only():
         (["directions.cnn_to_vit={teacher: cnn, student: vit}"], "directions.cnn_to_vit has no methods; add"),
         (["training.epochs=many"], "training.epochs is 'many'; it must be of type int"),
         (["seeds=[]"], "the profile has no seeds"),
-        (["longer={training.epoch: 9}"], "students.cnn.training 'epoch'. Did you mean 'epochs'"),
+        (
+            ["longer={training.epoch: 9}"],
+            "in longer, which longer={} leaves out: .*students.cnn.training 'epoch'. Did you mean 'epochs'",
+        ),
+        (
+            ["directions.cnn_to_vit=null", "longer={directions.cnn_to_vit.methods: [lm]}"],
+            "in longer, which longer={} leaves out: cnn_to_vit of override .*methods is None",
+        ),
         (["training.epochs"], "override 'training.epochs' is not of the form key=value"),
     ],
 )
@@ -126,11 +139,19 @@ def test_a_longer_schedule_shares_what_it_does_not_change(finished):
     later = {(m.direction, m.role, m.seed): m.spec for m in longer.members()}
     changed = {key for key, spec in later.items() if spec != base[key]}
     assert changed == {("vit_to_cnn", role, seed) for role in ("independent", "capd") for seed in (0, 1)}
+    assert later.keys() - changed == {("vit_to_cnn", "teacher", seed) for seed in (0, 1)}
     assert all(later[key].training.epochs == base[key].training.epochs + 1 for key in changed)
     assert {later[key].id for key in changed} < {spec.id for spec in finished.specs()}
     assert longer.longer is None and longer.store is finished.store
-    told = longer_sentence(longer, {"C1a": Verdict("not evaluable", "no"), "C4": Verdict("supported", "why")})
-    assert told == "3 epochs ViT → CNN: C4 supported (why)."
+    told, moved = with_more_epochs(longer, {"clean"})
+    assert re.match(
+        r"Of the claims: C4 [\w ]+ \(CAPD.*ViT → CNN, 3 epochs: the teacher surely .*CAPD in ", told
+    )
+    assert set(moved.method) == {"capd"}
+
+
+def test_without_a_longer_schedule_it_is_said():
+    assert with_more_epochs(None, set())[0] == "No longer schedule was run."
 
 
 def test_evidence_has_every_answer(finished):

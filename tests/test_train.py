@@ -5,7 +5,7 @@ import torch
 
 from kdlib.data import epoch_plan
 from kdlib.methods import METHODS
-from kdlib.train import Clock, Progress, Training, fit, make_optimiser, schedule
+from kdlib.train import Clock, Progress, Training, _warn_of_slow_precision, fit, make_optimiser, schedule
 
 from .conftest import RECIPES
 
@@ -158,6 +158,25 @@ def test_bfloat16_trains_nearly_the_same_student(make_network, shapes, name):
     full, half = losses("float32"), losses("bfloat16")
     assert half == pytest.approx(full, rel=0.02)
     assert half != full
+
+
+@pytest.mark.parametrize(
+    ("found", "precision", "warned"),
+    [
+        ({"avx512_bf16": False, "amx_bf16": False, "architecture": "x86_64"}, "bfloat16", 1),
+        ({"avx512_bf16": False, "amx_bf16": False, "architecture": "x86_64"}, "float32", 0),
+        ({"avx512_bf16": False, "amx_bf16": True, "architecture": "x86_64"}, "bfloat16", 0),
+        ({"architecture": "aarch64"}, "bfloat16", 0),
+        ({}, "bfloat16", 0),
+    ],
+)
+def test_a_precision_that_the_processor_only_emulates_is_told(found, precision, warned, monkeypatch, recwarn):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    training = dataclasses.replace(RECIPES["cnn"], precision=precision)
+    _warn_of_slow_precision(training, torch.device("cpu"))
+    _warn_of_slow_precision(training, torch.device("cuda"))
+    told = [str(warning.message) for warning in recwarn]
+    assert len(told) == warned and all("--set training.precision=float32" in text for text in told)
 
 
 def test_clock_adds_up_and_starts_anew():
