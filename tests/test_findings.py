@@ -1,6 +1,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 import torch
 
@@ -342,3 +343,16 @@ def test_a_page_numbers_and_keeps_what_it_shows(tmp_path, measures, capsys):
     kept = pd.read_csv(tmp_path / "tables" / "07_measures.csv")
     assert len(kept) == len(measures)
     assert page.counts == {"Figure": 2, "Table": 1}
+
+
+def test_a_chart_has_few_colours_and_a_picture_keeps_its_own(tmp_path, measures):
+    page = figures.Page(tmp_path, chapter=7)
+    page.figure(figures.ratio_beside_retention(measures), "chart", "Dots.")
+    figure, axis = plt.subplots()
+    axis.imshow(np.arange(3 * 64 * 64, dtype=np.uint8).reshape(64, 64, 3))
+    page.figure(figure, "picture", "What a network saw.")
+    chart, picture = (
+        PIL.Image.open(tmp_path / "figures" / f"07_{name}.png") for name in ("chart", "picture")
+    )
+    assert (chart.mode, picture.mode) == ("P", "RGBA")
+    assert chart.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
