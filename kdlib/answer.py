@@ -92,24 +92,37 @@ def movements(transfer: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(verdicts: dict[str, Verdict], moved: pd.DataFrame) -> str:
-    """How many claims hold, and which biases moved for what reason; ``moved`` as by :func:`movements`."""
+    """Which biases moved for what reason, and how many claims hold; ``moved`` as by :func:`movements`."""
     words: dict[str, list[str]] = {}
     for name, verdict in verdicts.items():
         words.setdefault(verdict.word, []).append(name)
-    told = [f"{word}: {', '.join(names)}" for word, names in sorted(words.items(), key=lambda w: -len(w[1]))]
-    sentences = [f"The original's claims, in {len(verdicts)} testable parts: {'; '.join(told)}."]
+    claims = [
+        f"{word}: {', '.join(names)}" for word, names in sorted(words.items(), key=lambda w: -len(w[1]))
+    ]
+    differing, moving, farther, told = 0, 0, 0, []
     for direction, part in moved.groupby("direction", sort=False):
-        differ = part[part.established].bias.unique()
-        toward = part[part.side == "toward"]
-        by_methods = toward[~toward.method.isin(list(CONTROLS))]
-        farther = by_methods[by_methods.beyond > 0].groupby("bias", sort=False).method.unique()
-        told = [f"{bias} ({', '.join(map(title_of, names))})" for bias, names in farther.items()]
-        sentences.append(
-            f"{direction_title(direction)}: the teacher surely differs from the independent student in "
-            f"{len(differ)} of {part.bias.nunique()} biases; some method's student surely moves toward it in "
-            f"{by_methods.bias.nunique()} of these, and surely farther than every control without the other "
-            f"architecture's teacher in {len(told) or 'none'}{': ' if told else ''}{', '.join(told)}."
+        differ = part[part.established].bias.nunique()
+        toward = part[(part.side == "toward") & ~part.method.isin(list(CONTROLS))]
+        beyond = toward[toward.beyond > 0].groupby("bias", sort=False).method.unique()
+        names = ", ".join(
+            f"{bias} ({', '.join(map(title_of, students))})" for bias, students in beyond.items()
         )
+        told.append(
+            f"{direction_title(direction)}: the teacher differs in {differ} of {part.bias.nunique()} biases, "
+            f"students move in {toward.bias.nunique()}, farther than every control in "
+            f"{len(beyond) or 'none'}{': ' if names else ''}{names}."
+        )
+        differing, moving = differing + differ, moving + toward.bias.nunique()
+        farther += len(beyond)
+    needed = "needs such a teacher" if 2 * farther > moving else "is not shown to need such a teacher"
+    sentences = [
+        f"In {differing or 'no'} biases a teacher surely differs from the independent student of the other "
+        f"architecture. Some method's student surely moves toward it in {moving or 'none'} of them, and in "
+        f"{farther or 'none'} surely farther than every control to which no such teacher came"
+        + (f": most of what moves {needed}." if moving else "."),
+        *told,
+        f"The original's claims, in {len(verdicts)} testable parts: {'; '.join(claims)}.",
+    ]
     return " ".join(sentences)
 
 
