@@ -40,7 +40,7 @@ def run_notebooks(study: Study, names: Iterable[str] = ()) -> list[Path]:
                     executed,
                     study.parameters,
                     progress_bar=False,
-                    extra_arguments=["--log-level=ERROR"],  # of the kernel, whose warnings tell nothing here
+                    extra_arguments=["--log-level=CRITICAL"],  # the kernel's; cells' errors are told anyway
                     on_cell_start=lambda where=where, **cell: study.store.stop_if_asked(where),
                 )
         except PapermillExecutionError as error:
