@@ -99,27 +99,26 @@ def headline(verdicts: dict[str, Verdict], moved: pd.DataFrame) -> str:
     claims = [
         f"{word}: {', '.join(names)}" for word, names in sorted(words.items(), key=lambda w: -len(w[1]))
     ]
-    differing, moving, farther, told = 0, 0, 0, []
+    counts, told = [], []
     for direction, part in moved.groupby("direction", sort=False):
         differ = part[part.established].bias.nunique()
         toward = part[(part.side == "toward") & ~part.method.isin(list(CONTROLS))]
         beyond = toward[toward.beyond > 0].groupby("bias", sort=False).method.unique()
-        names = ", ".join(
-            f"{bias} ({', '.join(map(title_of, students))})" for bias, students in beyond.items()
-        )
+        counts.append((part.bias.nunique(), differ, toward.bias.nunique(), len(beyond)))
+        asked, differing, moving, farther = counts[-1]
+        names = [f"{bias} ({', '.join(map(title_of, students))})" for bias, students in beyond.items()]
         told.append(
-            f"{direction_title(direction)}: the teacher differs in {differ} of {part.bias.nunique()} biases, "
-            f"students move in {toward.bias.nunique()}, farther than every control in "
-            f"{len(beyond) or 'none'}{': ' if names else ''}{names}."
+            f"{direction_title(direction)}: the teacher differs in {differing} of {asked} biases, students "
+            f"move in {moving}, farther than every control in {farther or 'none'}{': ' if names else ''}"
+            f"{', '.join(names)}."
         )
-        differing, moving = differing + differ, moving + toward.bias.nunique()
-        farther += len(beyond)
+    asked, differing, moving, farther = map(sum, zip(*counts, strict=True))
     needed = "needs such a teacher" if 2 * farther > moving else "is not shown to need such a teacher"
     sentences = [
-        f"In {differing or 'no'} biases a teacher surely differs from the independent student of the other "
-        f"architecture. Some method's student surely moves toward it in {moving or 'none'} of them, and in "
-        f"{farther or 'none'} surely farther than every control to which no such teacher came"
-        + (f": most of what moves {needed}." if moving else "."),
+        f"In {differing or 'none'} of {asked} biases, by direction, a teacher surely differs from the "
+        f"independent student of the other architecture. Some method's student surely moves toward it in "
+        f"{moving or 'none'} of them, and in {farther or 'none'} surely farther than every control to which "
+        "no such teacher came" + (f": most of what moves {needed}." if moving else "."),
         *told,
         f"The original's claims, in {len(verdicts)} testable parts: {'; '.join(claims)}.",
     ]

@@ -49,10 +49,11 @@ def test_the_headline_tells_what_methods_move_and_controls_do_not(moved):
     words = {"C1a": "contradicted", "C2": "supported", "C4": "contradicted"}
     told = answer.headline({name: Verdict(word, "") for name, word in words.items()}, moved)
     assert told.startswith(
-        "In 4 biases a teacher surely differs from the independent student of the other architecture. Some "
-        "method's student surely moves toward it in 4 of them, and in 4 surely farther than every control to "
-        "which no such teacher came: most of what moves needs such a teacher. ViT → CNN: the teacher differs "
-        "in 2 of 3 biases, students move in 2, farther than every control in 2: shape bias (LM), foreign"
+        "In 4 of 6 biases, by direction, a teacher surely differs from the independent student of the other "
+        "architecture. Some method's student surely moves toward it in 4 of them, and in 4 surely farther "
+        "than every control to which no such teacher came: most of what moves needs such a teacher. ViT → "
+        "CNN: the teacher differs in 2 of 3 biases, students move in 2, farther than every control in "
+        "2: shape bias (LM), foreign"
     )
     assert told.endswith("The original's claims, in 3 testable parts: contradicted: C1a, C4; supported: C2.")
 
@@ -69,7 +70,7 @@ def test_a_control_that_moves_as_far_takes_the_credit():
 def test_where_nothing_moves_nothing_is_said_of_why():
     rates = dict.fromkeys(("teacher", "independent", "lm"), RATES["independent"])
     told = answer.headline({}, answer.movements(transfer_table(make_evidence(rates))))
-    assert told.startswith("In no biases a teacher surely differs from the independent student of the other")
+    assert told.startswith("In none of 3 biases, by direction, a teacher surely differs from the indep")
     assert "toward it in none of them, and in none surely farther" in told and "most of what" not in told
 
 
