@@ -34,7 +34,7 @@ class Page:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.chapter:02}_{name}.png"
         figure.savefig(path, dpi=160)
-        if not any(axis.images for axis in figure.axes):
+        if not any(image.get_array().ndim == 3 for axis in figure.axes for image in axis.images):
             _fewer_colours(path)
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
         plt.close(figure)
