@@ -139,14 +139,18 @@ def _moves(asked: pd.DataFrame) -> dict[str, str]:
     found = {"teacher − independent": with_interval(gap.gap, gap.gap_low, gap.gap_high, "+.2f")}
     methods, controls = ~asked.method.isin(list(CONTROLS)), asked.method.isin(WITHOUT_IT)
     for name, part in (("methods", asked[methods]), ("controls", asked[controls])):
-        for way in ("toward", "away"):
-            moved = part[part.side == way].sort_values("toward", ascending=way == "away")
-            told = ", ".join(
-                f"{title_of(row.method)} {row.movement:+.2f}{' ★' if row.beyond > 0 else ''}"
-                for row in moved.itertuples()
-            )
-            found[f"{name} {way}"] = told or ("none" if gap.established else "—")
+        toward, away = _moved(part, "toward"), _moved(part, "away")
+        told = [*([toward] if toward else []), *([f"away: {away}"] if away else [])]
+        found[name] = ("; ".join(told) or "none") if gap.established else "—"
     return found
+
+
+def _moved(students: pd.DataFrame, way: str) -> str:
+    rows = students[students.side == way].sort_values("toward", ascending=way == "away")
+    return ", ".join(
+        f"{title_of(row.method)} {row.movement:+.2f}{' ★' if row.beyond > 0 else ''}"
+        for row in rows.itertuples()
+    )
 
 
 def control_sentence(slopes: pd.DataFrame, direction: str) -> str:
@@ -235,11 +239,11 @@ def answer(
         "**The claims of the original study.**",
         _markdown(verdict_table(verdicts)),
         "**Which biases a student takes over.** The teacher's distance from the independent student with its "
-        "95% interval, and the students whose movement is surely toward it or away from it. A dash: the "
-        "teacher is not established to differ, so that nothing can be transferred. The controls are students "
-        "to whom nothing of the other architecture's teacher comes but, at most, its mean entropy; ★: surely "
-        "farther toward the teacher than every one of them. Intervals are not corrected for the number of "
-        "comparisons.",
+        "95% interval, and the students whose movement is surely toward it or, so marked, away from it. A "
+        "dash: the teacher is not established to differ, so that nothing can be transferred. The controls "
+        "are students to whom nothing of the other architecture's teacher comes but, at most, its mean "
+        "entropy; ★: surely farther toward the teacher than every one of them. Intervals are not corrected "
+        "for the number of comparisons.",
         _markdown(bias_table(moved)),
         "**With more epochs.** " + later,
         f"**At what cost.** An epoch costs from {relative[cheapest]:.2f} times the independent student's "

@@ -39,10 +39,18 @@ def test_who_moved_is_told_with_the_teachers_distance(moved):
     table = answer.bias_table(moved).set_index(["direction", "bias"])
     bias = table.loc["ViT → CNN", "shape bias"]
     assert bias["teacher − independent"].startswith("+0.5")
-    assert re.fullmatch(r"LM \+0\.\d\d ★", bias["methods toward"]) and bias["methods away"] == "none"
-    assert bias["controls away"].startswith("LM, same family -0.") and bias["controls toward"] == "none"
+    assert re.fullmatch(r"LM \+0\.\d\d ★", bias["methods"])
+    assert re.fullmatch(r"away: LM, same family -0\.\d\d", bias["controls"])
     noise = table.loc["CNN → ViT", "noise withstood"]
-    assert set(noise[["methods toward", "methods away", "controls toward"]]) == {"—"}
+    assert set(noise[["methods", "controls"]]) == {"—"}
+
+
+def test_who_moved_either_way_is_told_in_one_cell():
+    rates = RATES | {"crd": RATES["lm_same_family"]}
+    del rates["lm_same_family"]
+    table = answer.bias_table(answer.movements(transfer_table(make_evidence(rates)))).set_index("bias")
+    assert re.fullmatch(r"LM \+0\.\d\d; away: CRD -0\.\d\d", table.methods["shape bias"])
+    assert table.controls["shape bias"] == "none"
 
 
 def test_the_headline_tells_what_methods_move_and_controls_do_not(moved):
