@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from kdlib.bias.evidence import INSIDE
+from kdlib.bias.evidence import INSIDE, Evidence
 from kdlib.bias.measures import SMALLEST_EFFECTS
 from kdlib.bias.statistics import with_interval
 from kdlib.bias.tables import side, transfer_table
@@ -188,7 +188,20 @@ def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
         return "No longer schedule was run.", pd.DataFrame()
     records = records_of(longer, accepted)
     moved = movements(pd.concat(transfer_table(part) for part in records.evidence.values()))
-    return longer_sentence(longer, judge(records), moved), moved
+    told = [longer_sentence(longer, judge(records), moved), *map(_accuracies, records.evidence.values())]
+    return " ".join(told), moved
+
+
+def _accuracies(evidence: Evidence) -> str:
+    """How accurate all are on clean images, and whether a bias could be owed to that alone."""
+    clean = {role: evidence.influence(role, "accuracy", "clean").mean() for role in evidence.answers}
+    told = ", ".join(f"{title_of(role)} {accuracy:.2f}" for role, accuracy in clean.items())
+    if not CONTROLS.keys() & clean:
+        told += (
+            ". Biases change with accuracy, and no control was trained by this schedule: a student that is as "
+            "biased as its teacher may only have learned less than the independent one"
+        )
+    return f"Accuracy, {direction_title(evidence.direction)}: {told}."
 
 
 def longer_sentence(longer, verdicts: dict[str, Verdict], moved: pd.DataFrame) -> str:

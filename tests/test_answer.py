@@ -98,6 +98,15 @@ def test_a_longer_schedule_tells_the_claims_it_can_judge_and_who_moved():
     assert answer.longer_sentence(longer, {}, moved).startswith("Of the claims: none can be judged. ViT")
 
 
+def test_accuracies_are_told_with_a_caution_where_no_control_was_run():
+    told = answer._accuracies(make_evidence(RATES, direction="vit_to_cnn"))
+    assert re.fullmatch(
+        r"Accuracy, ViT → CNN: Teacher 0\.\d\d, Independent 0\.\d\d, LM .*same family 0\.\d\d\.", told
+    )
+    alone = {name: rates for name, rates in RATES.items() if name != "lm_same_family"}
+    assert answer._accuracies(make_evidence(alone)).endswith("learned less than the independent one.")
+
+
 def test_controls_with_the_other_architectures_teacher_are_not_among_those_without():
     assert {"lm_same_family", "label_smoothing", "rotations", "more_epochs"} < set(WITHOUT_IT)
     assert not {"lm_shuffled", "capd_no_discriminator"} & set(WITHOUT_IT)
