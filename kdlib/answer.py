@@ -198,8 +198,8 @@ def _accuracies(evidence: Evidence) -> str:
     told = ", ".join(f"{title_of(role)} {accuracy:.2f}" for role, accuracy in clean.items())
     if not CONTROLS.keys() & clean:
         told += (
-            ". Biases change with accuracy, and no control was trained by this schedule: a student that is as "
-            "biased as its teacher may only have learned less than the independent one"
+            ". Biases change with accuracy, and no control was trained by this schedule: a student that is "
+            "as biased as its teacher may only have learned less than the independent one"
         )
     return f"Accuracy, {direction_title(evidence.direction)}: {told}."
 
