@@ -37,10 +37,9 @@ def setting_sentence(study) -> str:
     left = [title_of(role) for role in wanted if role not in run]
     left += ["the longer schedule"] if planned.get("longer") and not study.longer else []
     told = f" Not run yet of this profile: {', '.join(dict.fromkeys(left))}." if left else ""
-    specs, later = ({member.spec.id for member in part.members()} for part in (study, study.longer or study))
-    runs = f"{len(specs)} runs in all" + (
-        f", and {len(later - specs)} of a longer schedule" if study.longer else ""
-    )
+    specs = {member.spec.id for member in study.members()}
+    later = {member.spec.id for member in study.longer.members()} - specs if study.longer else set()
+    runs = f"{len(specs)} runs in all" + (f", and {len(later)} of a longer schedule" if later else "")
     return (
         f"{data.source}: {len(data.train):,} training images, answers to {len(study.test):,} test images and "
         f"what is made of them; students are {' and '.join(names)}; {len(study.seeds)} seeds, each "
@@ -140,8 +139,8 @@ def _moves(asked: pd.DataFrame) -> dict[str, str]:
     methods, controls = ~asked.method.isin(list(CONTROLS)), asked.method.isin(WITHOUT_IT)
     for name, part in (("methods", asked[methods]), ("controls", asked[controls])):
         toward, away = _moved(part, "toward"), _moved(part, "away")
-        told = [*([toward] if toward else []), *([f"away: {away}"] if away else [])]
-        found[name] = ("; ".join(told) or "none") if gap.established else "—"
+        told = "; ".join(filter(None, (toward, away and f"away: {away}")))
+        found[name] = (told or "none") if gap.established else "—"
     return found
 
 

@@ -27,7 +27,8 @@ def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 200) -> dict
     profile["longer"] = {
         "students.cnn.training.epochs": epochs + 1,
         "directions.cnn_to_vit": None,
-        **{"directions.vit_to_cnn.methods": ["capd"], "directions.vit_to_cnn.controls": []},
+        "directions.vit_to_cnn.methods": ["capd"],
+        "directions.vit_to_cnn.controls": [],
     }
     profile = json.loads(json.dumps(profile))  # without the anchors, which share one object
     for group in ("students", "teachers"):
