@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kdlib.stop import STOPPED, Stop, Stopped
+from kdlib.study.interrupt import STOPPED, Stop, Stopped
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,7 +119,7 @@ def _train(options: argparse.Namespace, stop: Stop):
 
     With a scheduler's address, its workers train instead.
     """
-    from kdlib.runs import RunsFailed
+    from kdlib.study.runs import RunsFailed
 
     if options.jobs < 1:
         raise ValueError(f"--jobs {options.jobs}: give at least 1")
@@ -150,7 +150,7 @@ def _train(options: argparse.Namespace, stop: Stop):
 
 
 def run_study(options: argparse.Namespace) -> int:
-    from kdlib.notebooks import run_notebooks
+    from kdlib.report.notebooks import run_notebooks
 
     if options.from_results:
         options.profile = Path(options.from_results).name
@@ -164,7 +164,7 @@ def run_study(options: argparse.Namespace) -> int:
 
 
 def pages_of(options: argparse.Namespace) -> int:
-    from kdlib.pages import refresh
+    from kdlib.report.pages import refresh
 
     options.profile = Path(options.from_results).name
     for path in refresh(_study(options, results=options.from_results)):
@@ -177,7 +177,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _report(study) -> int:
-    from kdlib.notebooks import make_report
+    from kdlib.report.notebooks import make_report
 
     for path in make_report(study):
         print(path)
@@ -186,8 +186,8 @@ def _report(study) -> int:
 
 def publish(options: argparse.Namespace) -> int:
     from kdlib.data import PROJECT
-    from kdlib.results import publish as write
-    from kdlib.status import status_table
+    from kdlib.study.records import publish as write
+    from kdlib.study.status import status_table
 
     study = _study(options)
     states = status_table(study).state.value_counts()
@@ -210,7 +210,7 @@ def build_probes(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    from kdlib.bench import keep
+    from kdlib.study.bench import keep
 
     table, paths = keep(_study(options), options.rounds)
     print(table.drop(columns="role").to_string(index=False, float_format="{:.2f}".format))
@@ -219,7 +219,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    from kdlib.status import status_table, summary
+    from kdlib.study.status import status_table, summary
 
     table = status_table(_study(options))
     if options.json:
@@ -233,7 +233,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    from kdlib.archive import write_archive
+    from kdlib.study.archive import write_archive
 
     if options.part_size is not None and options.part_size < 1:
         raise ValueError(f"--part-size {options.part_size:g}: give at least 1 MB")
@@ -250,9 +250,9 @@ def export(options: argparse.Namespace) -> int:
 
 
 def import_runs(options: argparse.Namespace) -> int:
-    from kdlib.archive import read_archive
     from kdlib.data import PROJECT
-    from kdlib.runs import RunStore
+    from kdlib.study.archive import read_archive
+    from kdlib.study.runs import RunStore
 
     store = RunStore(Path(options.output or PROJECT / "outputs") / "runs")
     found = read_archive(options.archive, store)
@@ -277,7 +277,7 @@ def list_names(options: argparse.Namespace) -> int:
             print(f"{name:20} {probe.family:12} {probe.question}")
 
     def profiles() -> None:
-        from kdlib.profile import profile_names, read_profile
+        from kdlib.study.profile import profile_names, read_profile
 
         for name in profile_names():
             print(f"{name:14} {read_profile(name)['title']}")

@@ -9,7 +9,7 @@ import yaml
 
 from kdlib.bias.evidence import Evidence
 from kdlib.probes import Stimuli
-from kdlib.profile import PROFILES
+from kdlib.study.profile import PROFILES
 
 IMAGES = 400
 TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}

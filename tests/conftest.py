@@ -11,8 +11,8 @@ import torch
 
 from kdlib.data import Dataset, DataSpec, load
 from kdlib.models import ModelSpec, Network
-from kdlib.runs import RunSpec
 from kdlib.study import Study
+from kdlib.study.runs import RunSpec
 from kdlib.train import Training
 
 from .common import write_tiny_profile

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from kdlib import figures, findings
 from kdlib.bias.acceptance import acceptance_table, mark
-from kdlib.bias.tables import measure_table, severity_table, transfer_table
+from kdlib.report import figures, findings
+from kdlib.report.tables import measure_table, severity_table, transfer_table
 
 from .common import make_evidence
 

@@ -5,10 +5,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from kdlib import answer, figures
-from kdlib.bias.tables import transfer_table
-from kdlib.claims import Verdict
-from kdlib.roles import WITHOUT_IT
+from kdlib.report import answer, figures
+from kdlib.report.claims import Verdict
+from kdlib.report.tables import transfer_table
+from kdlib.study.controls import WITHOUT_IT
 
 from .common import make_evidence
 

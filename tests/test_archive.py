@@ -10,13 +10,13 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from kdlib import archive, runs, yardstick
 from kdlib.__main__ import main
-from kdlib.archive import INDEX, read_archive, write_archive
-from kdlib.inside import fields
 from kdlib.probes import stimuli
-from kdlib.runs import WEIGHTS, RunStore
-from kdlib.study import Study
+from kdlib.study import Study, archive, runs
+from kdlib.study import known_bias as yardstick
+from kdlib.study.archive import INDEX, read_archive, write_archive
+from kdlib.study.internals import fields
+from kdlib.study.runs import WEIGHTS, RunStore
 
 from .conftest import MODELS
 

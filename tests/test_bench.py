@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from kdlib.bench import Contender, flops, keep, peak_bytes, seconds
-from kdlib.figures import steps_over_floors
+from kdlib.report.figures import steps_over_floors
 from kdlib.study import Study
+from kdlib.study.bench import Contender, flops, keep, peak_bytes, seconds
 
 CPU = torch.device("cpu")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlib import claims
-from kdlib.claims import Records, judge
+from kdlib.report import claims
+from kdlib.report.claims import Records, judge
 
 from .common import make_evidence
 

@@ -15,12 +15,11 @@ import pytest
 from distributed import Client, LocalCluster, Scheduler, SpecCluster, Worker
 from distributed.utils import get_mp_context
 
-from kdlib import cluster
 from kdlib.__main__ import main
-from kdlib.runs import RunSpec
-from kdlib.status import status_table
-from kdlib.stop import Stopped
-from kdlib.study import Study
+from kdlib.study import Study, cluster
+from kdlib.study.interrupt import Stopped
+from kdlib.study.runs import RunSpec
+from kdlib.study.status import status_table
 
 CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
 VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -85,7 +84,9 @@ def test_a_study_whose_worker_is_killed_ends_with_the_same_bits(tmp_path):
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
         get_mp_context()
         # Torch and all are imported once, and the workers are forks.
-        multiprocessing.get_context("forkserver").set_forkserver_preload(["kdlib.study", "kdlib.cluster"])
+        multiprocessing.get_context("forkserver").set_forkserver_preload(
+            ["kdlib.study.study", "kdlib.study.cluster"]
+        )
         options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
         with LocalCluster(**options) as local:
             study, finished = small(tmp_path / "shared", local.scheduler_address), []
@@ -157,7 +158,7 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_line(tmp_path, capsys):
 
 def test_without_dask_the_remedy_is_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.delitem(sys.modules, "kdlib.cluster")
+    monkeypatch.delitem(sys.modules, "kdlib.study.cluster")
     assert main(command(tmp_path)) == 1
     error = "kdlib: a scheduler's address was given, but Dask isn't installed: pip install distributed\n"
     assert capsys.readouterr().err == error

@@ -5,13 +5,12 @@ import PIL.Image
 import pytest
 import torch
 
-from kdlib import figures, findings, original
-from kdlib.bias import tables
 from kdlib.bias.evidence import Evidence
 from kdlib.bias.statistics import with_interval
-from kdlib.bias.tables import measure_table, transfer_table
 from kdlib.probes import Stimuli
-from kdlib.roles import roles
+from kdlib.report import figures, findings, original, tables
+from kdlib.report.tables import measure_table, transfer_table
+from kdlib.study.controls import roles
 
 from .common import IMAGES, make_evidence
 

@@ -20,12 +20,12 @@ from safetensors.torch import load_file, save_file
 
 from kdlib import disk
 from kdlib.data import CIFAR10_CLASSES, DataError, DataSpec, load, read_image
-from kdlib.figures.page import _table_html
 from kdlib.models import ModelSpec, Network
 from kdlib.probes import PROBES, stimuli
 from kdlib.probes.external import cifar10_c
-from kdlib.profile import PROFILES, read_profile
-from kdlib.runs import WEIGHTS, RunStore
+from kdlib.report.figures.page import _table_html
+from kdlib.study.profile import PROFILES, read_profile
+from kdlib.study.runs import WEIGHTS, RunStore
 from kdlib.train import Progress
 
 few = settings(

@@ -8,9 +8,9 @@ import psutil
 import pytest
 from nbformat import v4, write
 
-from kdlib import notebooks
-from kdlib.runs import RunStore
-from kdlib.stop import Stop, Stopped
+from kdlib.report import notebooks
+from kdlib.study.interrupt import Stop, Stopped
+from kdlib.study.runs import RunStore
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdlib.procedural import SHAPES, TEXTURES, conflict, draw, draw_with_masks, factors, generate
+from kdlib.data.procedural import SHAPES, TEXTURES, conflict, draw, draw_with_masks, factors, generate
 
 PAIRS = torch.cartesian_prod(torch.arange(10), torch.arange(10)).repeat(4, 1)
 

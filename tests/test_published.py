@@ -6,12 +6,12 @@ import nbformat
 import papermill
 import pytest
 
-from kdlib import pages, runs
 from kdlib.data import PROJECT
-from kdlib.notebooks import NOTEBOOKS
-from kdlib.report import figures_of
-from kdlib.status import status_table
-from kdlib.study import Study
+from kdlib.report import pages
+from kdlib.report.notebooks import NOTEBOOKS
+from kdlib.report.page import figures_of
+from kdlib.study import Study, runs
+from kdlib.study.status import status_table
 
 RESULTS = PROJECT / "results" / "cifar10-cpu"
 COMMITTED = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))

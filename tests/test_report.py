@@ -10,8 +10,8 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat import v4
 
-from kdlib.notebooks import NOTEBOOKS
-from kdlib.report import BROWSERS, latex_to_mathml, write_pdf, write_report
+from kdlib.report.notebooks import NOTEBOOKS
+from kdlib.report.page import BROWSERS, latex_to_mathml, write_pdf, write_report
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n only the type matters here").decode()
 KL = r"\mathcal{L}_{kd}=T^2\,\mathrm{KL}(\sigma(z_t/T)\,\|\,\sigma(z_s/T))"

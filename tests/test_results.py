@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlib import runs
-from kdlib.bias.tables import measure_table, transfer_table
 from kdlib.data import DataError
-from kdlib.inside import inside_table, likeness_table, receptive_maps
-from kdlib.results import publish
-from kdlib.study import Study
-from kdlib.yardstick import yardstick_table
+from kdlib.report.tables import measure_table, transfer_table
+from kdlib.study import Study, runs
+from kdlib.study.internals import inside_table, likeness_table, receptive_maps
+from kdlib.study.known_bias import yardstick_table
+from kdlib.study.records import publish
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,14 @@ import pytest
 import torch
 from filelock import FileLock
 
-from kdlib import disk, runs
+from kdlib import disk
 from kdlib.disk import DiskFull
-from kdlib.environment import environment
 from kdlib.methods import METHODS
 from kdlib.probes import stimuli
-from kdlib.runs import RunsFailed, RunSpec, RunStore
-from kdlib.stop import Stopped
+from kdlib.study import runs
+from kdlib.study.environment import environment
+from kdlib.study.interrupt import Stopped
+from kdlib.study.runs import RunsFailed, RunSpec, RunStore
 from kdlib.train import Progress
 
 from .conftest import MODELS, RECIPES
@@ -126,7 +127,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
         "import sys\n"
         "from kdlib.data import DataSpec, load\n"
         "from kdlib.models import ModelSpec\n"
-        "from kdlib.runs import RunSpec, RunStore\n"
+        "from kdlib.study.runs import RunSpec, RunStore\n"
         "from kdlib.train import Training\n"
         "data = load(DataSpec('shape_texture', train_images=200, options={'test_images': 40})).spec\n"
         "model = ModelSpec('vit_tiny_patch16_224', options={'embed_dim': 16, 'depth': 2, 'num_heads': 2})\n"

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from kdlib.stop import Stop
+from kdlib.study.interrupt import Stop
 
 # A process that waits until it is told to stop, and leaves a file when it does; given 1, it has a helper.
 WAIT = """
 import pathlib, sys, time
-from kdlib.stop import Stop
+from kdlib.study.interrupt import Stop
 place, helpers, helper = pathlib.Path(sys.argv[1]), int(sys.argv[2]), "--helper" in sys.argv
 name = "helper" if helper else "parent"
 with Stop(helper=helper) as stop:

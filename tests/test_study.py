@@ -15,16 +15,17 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from kdlib import figures, findings, inside
 from kdlib.__main__ import main
-from kdlib.answer import with_more_epochs
 from kdlib.data import CIFAR10_CLASSES
-from kdlib.inside import inside_table, likeness_table
 from kdlib.methods import METHODS
-from kdlib.notebooks import NOTEBOOKS, make_report, run_notebooks
-from kdlib.profile import profile_names, read_profile
-from kdlib.status import status_table, summary
-from kdlib.study import TEACHER_SEEDS, Study
+from kdlib.report import figures, findings
+from kdlib.report.answer import with_more_epochs
+from kdlib.report.notebooks import NOTEBOOKS, make_report, run_notebooks
+from kdlib.study import internals as inside
+from kdlib.study.internals import inside_table, likeness_table
+from kdlib.study.profile import profile_names, read_profile
+from kdlib.study.status import status_table, summary
+from kdlib.study.study import TEACHER_SEEDS, Study
 from kdlib.train import Progress
 
 PLAN = {"teacher": "cnn", "student": "vit", "methods": ["lm", "crd"]}
@@ -388,7 +389,7 @@ def test_two_commands_started_together_train_every_run_once(minimal, tmp_path):
     script = (
         "import sys\n"
         "from kdlib.__main__ import main\n"
-        "from kdlib.runs import RunStore\n"
+        "from kdlib.study.runs import RunStore\n"
         "train = RunStore._train\n"
         "def noted(self, spec):\n"
         "    with open(sys.argv[1], 'a') as file:\n"
@@ -449,6 +450,6 @@ def test_training_needs_neither_jupyter_nor_plotting():
         "import sys\n"
         "for name in ('matplotlib', 'seaborn', 'papermill', 'nbconvert', 'IPython', 'jupyterlab', 'bs4'):\n"
         "    sys.modules[name] = None\n"
-        "import kdlib.study, kdlib.__main__\n"
+        "import kdlib.study.study, kdlib.__main__\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

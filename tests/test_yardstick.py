@@ -1,7 +1,8 @@
 import pytest
 
-from kdlib import findings, yardstick
-from kdlib.runs import RunStore
+from kdlib.report import findings
+from kdlib.study import known_bias as yardstick
+from kdlib.study.runs import RunStore
 
 
 @pytest.fixture

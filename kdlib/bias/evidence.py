@@ -1,7 +1,7 @@
 """What the models of a direction answered, and every measure that can be taken of it.
 
-A model's role is "teacher" or one of :func:`kdlib.roles.roles`; rows of all matrices are seeds. A new measure
-is a line of MEASURES: how its influence matrix follows from a case, and to which cases it applies.
+A model's role is "teacher" or one of :func:`kdlib.study.controls.roles`; rows of all matrices are seeds.
+A new measure is a line of MEASURES: how its influence matrix follows from a case, and to which it applies.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import numpy as np
 from kdlib.bias import measures as m
 from kdlib.names import lookup
 from kdlib.probes import PROBES, Stimuli, series
-from kdlib.roles import REFERENCES
+from kdlib.study.controls import REFERENCES
 
 INSIDE = "inside"  # in place of a probe: measured inside the networks, on clean images
 
@@ -25,7 +25,7 @@ class Evidence:
     direction: str
     stimuli: dict[str, Stimuli]
     answers: dict[str, dict[str, dict[str, np.ndarray]]]  # role -> probe -> RunStore.predictions' (k, n)
-    inside: dict[str, dict[str, np.ndarray]]  # role -> name in kdlib.inside.traits -> (k, m)
+    inside: dict[str, dict[str, np.ndarray]]  # role -> name in kdlib.study.internals.traits -> (k, m)
     chance: float
 
     @cached_property

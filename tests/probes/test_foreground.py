@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from kdlib.data.procedural import draw_with_masks
 from kdlib.names import UnknownName
 from kdlib.probes.foreground import centred_disc, figure_mask, foreground
-from kdlib.procedural import draw_with_masks
 
 from .common import classes, generator, plain
 

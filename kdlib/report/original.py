@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdlib.roles import direction_title
+from kdlib.study.controls import direction_title
 
 ORIGINAL = Path(__file__).with_name("original.csv")
 TO_VIT, TO_CNN = "cnn_to_vit", "vit_to_cnn"

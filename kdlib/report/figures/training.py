@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from kdlib.figures.style import COLOURS, MARKERS, panels, style_of
-from kdlib.roles import CONTROLS, REFERENCES, direction_title, title_of
+from kdlib.report.figures.style import COLOURS, MARKERS, panels, style_of
+from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, title_of
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
@@ -74,7 +74,7 @@ def steps_over_floors(table: pd.DataFrame, goal: float) -> Figure:
     """A step in steps of its floor, and what its time goes to; a row of panels for each direction.
 
     Args:
-        table: as :func:`kdlib.bench.step_costs` makes it.
+        table: as :func:`kdlib.study.bench.step_costs` makes it.
         goal: where the line stands.
     """
     directions = table.groupby("direction", sort=False)

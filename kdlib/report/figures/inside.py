@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdlib.figures.style import panels, style_of
-from kdlib.roles import title_of
+from kdlib.report.figures.style import panels, style_of
+from kdlib.study.controls import title_of
 
 
 def _name(role: str) -> str:

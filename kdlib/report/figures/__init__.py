@@ -3,7 +3,7 @@
 :class:`Page` keeps a figure as PNG and SVG and a table as CSV, and shows both with a numbered caption.
 """
 
-from kdlib.figures.bias import (
+from kdlib.report.figures.bias import (
     accuracy_lines,
     bias_movements,
     bias_profiles,
@@ -15,11 +15,11 @@ from kdlib.figures.bias import (
     shape_bias_by_class,
     shape_bias_plot,
 )
-from kdlib.figures.inside import attention_reach, likeness_maps, receptive_fields, receptive_sizes
-from kdlib.figures.page import Page, measures_side_by_side, wide_table
-from kdlib.figures.probes import image_grid, probe_gallery, severity_curves
-from kdlib.figures.style import set_style, style_of
-from kdlib.figures.training import (
+from kdlib.report.figures.inside import attention_reach, likeness_maps, receptive_fields, receptive_sizes
+from kdlib.report.figures.page import Page, measures_side_by_side, wide_table
+from kdlib.report.figures.probes import image_grid, probe_gallery, severity_curves
+from kdlib.report.figures.style import set_style, style_of
+from kdlib.report.figures.training import (
     cost_bars,
     cost_beside_benefit,
     learning_curves,

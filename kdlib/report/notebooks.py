@@ -13,7 +13,7 @@ from kdlib import __version__
 from kdlib.data import PROJECT
 from kdlib.disk import room_for
 from kdlib.names import check
-from kdlib.report import write_pdf, write_report
+from kdlib.report.page import write_pdf, write_report
 from kdlib.study import Study
 
 NOTEBOOKS = PROJECT / "notebooks"

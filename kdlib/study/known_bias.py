@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from kdlib import procedural
 from kdlib.bias import measures, representations
-from kdlib.data import DataSpec, Split
+from kdlib.data import DataSpec, Split, procedural
 from kdlib.models import ModelSpec
 from kdlib.probes import PROBES, Stimuli
-from kdlib.runs import Run, RunSpec, RunStore
+from kdlib.study.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
 
 SEEDS = (1000, 1001)  # of no subject of any study

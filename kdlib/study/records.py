@@ -20,11 +20,11 @@ from torch import Tensor
 
 from kdlib import disk
 from kdlib.data import PROJECT, DataError, Dataset, DataSpec, Split, load
-from kdlib.inside import inside_table, likeness_table
 from kdlib.probes import PROBES, Stimuli, stimuli
-from kdlib.profile import read_overrides
-from kdlib.runs import FILES, KEPT, WEIGHTS, Run, RunSpec, RunStore
-from kdlib.yardstick import yardstick_table
+from kdlib.study.internals import inside_table, likeness_table
+from kdlib.study.known_bias import yardstick_table
+from kdlib.study.profile import read_overrides
+from kdlib.study.runs import FILES, KEPT, WEIGHTS, Run, RunSpec, RunStore
 
 PICTURED = DataSpec("shape_texture", train_images=200, options={"test_images": 200})
 

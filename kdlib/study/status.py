@@ -9,8 +9,8 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from kdlib import disk
-from kdlib.runs import Run, RunSpec, RunStore
 from kdlib.study import Study
+from kdlib.study.runs import Run, RunSpec, RunStore
 
 
 def status_table(study: Study) -> pd.DataFrame:

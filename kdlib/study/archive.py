@@ -27,8 +27,8 @@ from kdlib.data import DataSpec
 from kdlib.disk import sha256
 from kdlib.models import ModelSpec
 from kdlib.names import check_kinds, one_line
-from kdlib.profile import make
-from kdlib.runs import FILES, KEPT, SMALL, WEIGHTS, Run, RunSpec, RunStore, damage
+from kdlib.study.profile import make
+from kdlib.study.runs import FILES, KEPT, SMALL, WEIGHTS, Run, RunSpec, RunStore, damage
 from kdlib.train import Training
 
 INDEX, FORMAT = "sha256.json", 1
@@ -108,7 +108,7 @@ def read_archive(path: Path, store: RunStore) -> Counter[str]:
         path: the archive, or one of its parts beside the others.
 
     Returns:
-        How many runs are "new", "completed" or "left"; see :meth:`kdlib.runs.RunStore.adopt`.
+        How many runs are "new", "completed" or "left"; see :meth:`kdlib.study.runs.RunStore.adopt`.
 
     Raises:
         ValueError: if a part is missing, or anything in the archive isn't as :func:`write_archive` makes it;

@@ -5,11 +5,11 @@ import pandas as pd
 from kdlib.bias.evidence import INSIDE, Evidence
 from kdlib.bias.measures import SMALLEST_EFFECTS
 from kdlib.bias.statistics import with_interval
-from kdlib.bias.tables import side, transfer_table
-from kdlib.claims import Verdict, judge, read_claims, records_of
-from kdlib.original import original_sentence, original_table
-from kdlib.profile import read_profile
-from kdlib.roles import CONTROLS, WITHOUT_IT, direction_title, title_of
+from kdlib.report.claims import Verdict, judge, read_claims, records_of
+from kdlib.report.original import original_sentence, original_table
+from kdlib.report.tables import side, transfer_table
+from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, title_of
+from kdlib.study.profile import read_profile
 
 BIASES = {  # what the study is about, as (measure, probe)
     "shape bias": ("shape_bias", "cue_conflict"),
@@ -79,8 +79,8 @@ def _shortened(text: str) -> str:
 
 
 def movements(transfer: pd.DataFrame) -> pd.DataFrame:
-    """The rows of :func:`kdlib.bias.tables.transfer_table` that the study is about, with the bias's name and
-    the :func:`kdlib.bias.tables.side` that each moved to."""
+    """The rows of :func:`kdlib.report.tables.transfer_table` that the study is about, with the bias's name
+    and the :func:`kdlib.report.tables.side` that each moved to."""
     found = pd.concat(
         transfer[(transfer.measure == measure) & (transfer.probe == probe)].assign(bias=name)
         for name, (measure, probe) in BIASES.items()
@@ -180,7 +180,7 @@ def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
     """What a longer schedule says, and its :func:`movements`.
 
     Args:
-        longer: :attr:`kdlib.study.Study.longer`.
+        longer: :attr:`kdlib.study.study.Study.longer`.
         accepted: probes.
     """
     if not longer:
@@ -236,8 +236,8 @@ def answer(
     """The page as markdown.
 
     Args:
-        transfer, slopes: of all directions, as :func:`kdlib.bias.tables.transfer_table` and ``slope_table``.
-        costs: of all directions, as :meth:`kdlib.study.Study.cost_table`.
+        transfer, slopes: of all directions, as :mod:`kdlib.report.tables` makes them.
+        costs: of all directions, as :meth:`kdlib.study.study.Study.cost_table`.
         later: what :func:`with_more_epochs` says.
     """
     relative = (

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.evidence import INSIDE
-from kdlib.bias.tables import side
-from kdlib.figures.style import COLOURS, panels, say_if_empty, style_of
-from kdlib.roles import CONTROLS, REFERENCES, WITHOUT_IT, direction_title, title_of
+from kdlib.report.figures.style import COLOURS, panels, say_if_empty, style_of
+from kdlib.report.tables import side
+from kdlib.study.controls import CONTROLS, REFERENCES, WITHOUT_IT, direction_title, title_of
 
 
 def forest(
@@ -260,7 +260,7 @@ def bias_movements(table: pd.DataFrame) -> Figure:
     show all estimates; intervals may reach beyond them.
 
     Args:
-        table: as :func:`kdlib.answer.movements` gives it.
+        table: as :func:`kdlib.report.answer.movements` gives it.
     """
     directions, biases = list(table.direction.unique()), list(table.bias.unique())
     lines = table[~table.method.isin(list(CONTROLS))].groupby("direction").method.nunique().max()

@@ -34,12 +34,12 @@ from safetensors.torch import load_file, save_file
 from kdlib import disk
 from kdlib.data import Dataset, DataSpec, load
 from kdlib.disk import Arrays
-from kdlib.environment import environment
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec, Network
 from kdlib.names import check_kinds, one_line
 from kdlib.probes import Stimuli
-from kdlib.stop import Stopped
+from kdlib.study.environment import environment
+from kdlib.study.interrupt import Stopped
 from kdlib.train import Progress, Training, fit, predict_logits
 
 WEIGHTS, KEPT = "weights.safetensors", "kept.npz"
@@ -174,7 +174,7 @@ class RunStore:
         data_root: where data sets lie, as for :func:`kdlib.data.load`.
         device: where to train; CUDA if there is a GPU.
         should_stop: asked after every epoch, and between runs and answers; if it says yes, work stops with
-            :class:`kdlib.stop.Stopped`.
+            :class:`kdlib.study.interrupt.Stopped`.
         quiet: no progress bars.
     """
 
@@ -216,7 +216,7 @@ class RunStore:
         return path.read_text(errors="replace").partition("\n")[0] if path.exists() else None
 
     def stop_if_asked(self, where: str) -> None:
-        """Raise :class:`kdlib.stop.Stopped` if asked to; all that is done is kept."""
+        """Raise :class:`kdlib.study.interrupt.Stopped` if asked to; all that is done is kept."""
         if self.should_stop():
             raise Stopped(f"stopped {where}")
 

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdlib.figures.style import COLOURS, MARKERS, panels
 from kdlib.probes import Stimuli
+from kdlib.report.figures.style import COLOURS, MARKERS, panels
 
 
 def image_grid(images: dict[str, np.ndarray], columns: int, size: float = 0.95) -> Figure:

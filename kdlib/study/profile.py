@@ -15,10 +15,10 @@ from kdlib.models import ModelSpec
 from kdlib.names import check, check_kinds, one_line
 from kdlib.probes import PROBES, series
 from kdlib.probes.external import EXTERNAL
-from kdlib.roles import CONTROLS
+from kdlib.study.controls import CONTROLS
 from kdlib.train import Training
 
-PROFILES = Path(__file__).with_name("profiles")
+PROFILES = Path(__file__).parents[1] / "profiles"
 KEYS = {
     **{"title": str, "data": dict, "seeds": list[int], "training": dict, "students": dict, "teachers": dict},
     **{"directions": dict, "hyper": dict, "probes": list[str], "external": list[str], "longer": dict},

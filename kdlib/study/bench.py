@@ -22,12 +22,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from kdlib.environment import environment
 from kdlib.methods import METHODS
 from kdlib.models import ModelSpec, Network
-from kdlib.roles import roles, title_of
-from kdlib.runs import RunSpec
 from kdlib.study import Study
+from kdlib.study.controls import roles, title_of
+from kdlib.study.environment import environment
+from kdlib.study.runs import RunSpec
 from kdlib.train import PRECISIONS, Clock, batches, in_precision, make_optimiser, train_step
 
 GOAL = {"cpu": 1.10, "cuda": 1.15}  # steps of the floor
@@ -189,7 +189,7 @@ def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
 
 def keep(study: Study, rounds: int = 15) -> tuple[pd.DataFrame, list[Path]]:
     """Measure both directions; the table, and where it lies: as JSON with the machine, CSV, and a figure."""
-    from kdlib.figures import set_style, steps_over_floors
+    from kdlib.report.figures import set_style, steps_over_floors
 
     table = pd.concat([step_costs(study, name, rounds) for name in study.directions], ignore_index=True)
     study.folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from kdlib.bias.evidence import INSIDE, MEASURES, Case, Evidence
 from kdlib.bias.measures import SMALLEST_EFFECTS
 from kdlib.bias.statistics import interval_of, mean_interval
 from kdlib.bias.transfer import profile_cosine, profile_slopes, transfer
-from kdlib.roles import CONTROLS, WITHOUT_IT, direction_title, roles, title_of
+from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, roles, title_of
 
 GAINS = {"accuracy": "accuracy", "error_consistency": "error consistency with the teacher"}
 NO_INTERVAL = {"low": np.nan, "high": np.nan}

@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 
 from kdlib.data import PROJECT
-from kdlib.notebooks import NOTEBOOKS
-from kdlib.report import figures_of, read_notebook
+from kdlib.report.notebooks import NOTEBOOKS
+from kdlib.report.page import figures_of, read_notebook
 from kdlib.study import Study
 
 BEGIN, END = "<!-- answer: made by `make notebooks` -->", "<!-- end of answer -->"

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from kdlib import probes
 from kdlib.bias.evidence import Evidence
-from kdlib.bias.tables import measure_table
 from kdlib.data import (
     PROJECT,
     DataError,
@@ -29,18 +28,19 @@ from kdlib.data import (
     data_root,
     epoch_plan,
 )
-from kdlib.inside import fields, traits
 from kdlib.models import ModelSpec
 from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
 from kdlib.probes.base import digest
 from kdlib.probes.external import EXTERNAL
-from kdlib.profile import TEACHERS, make, read_overrides, read_profile
-from kdlib.results import Records, RecordStore
-from kdlib.roles import roles
-from kdlib.runs import Run, RunSpec, RunStore
+from kdlib.report.tables import measure_table
+from kdlib.study.controls import roles
+from kdlib.study.internals import fields, traits
+from kdlib.study.known_bias import yardstick_specs
+from kdlib.study.profile import TEACHERS, make, read_overrides, read_profile
+from kdlib.study.records import Records, RecordStore
+from kdlib.study.runs import Run, RunSpec, RunStore
 from kdlib.train import Training
-from kdlib.yardstick import yardstick_specs
 
 TEACHER_SEEDS = 500  # teachers start from other weights than students, also where they are the same network
 
@@ -50,7 +50,7 @@ class Member:
     """A run and its part in the study."""
 
     direction: str
-    role: str  # "teacher", or one of kdlib.roles.roles()
+    role: str  # "teacher", or one of kdlib.study.controls.roles()
     seed: int
     spec: RunSpec
 
@@ -63,10 +63,10 @@ class Study:
         output: where everything goes, ``outputs`` beside the package if not given; profiles share
             ``<output>/runs``.
         data: the data root, as for :func:`kdlib.data.load`.
-        overrides: as for :func:`kdlib.profile.read_profile`.
-        should_stop, quiet: as for :class:`kdlib.runs.RunStore`.
-        results: a folder of published records, as :func:`kdlib.results.publish` writes it: its runs are taken
-            over, and no images are needed.
+        overrides: as for :func:`kdlib.study.profile.read_profile`.
+        should_stop, quiet: as for :class:`kdlib.study.runs.RunStore`.
+        results: a folder of published records, as :func:`kdlib.study.records.publish` writes it: its runs are
+            taken over, and no images are needed.
         scheduler: the address of a Dask scheduler whose workers train the runs, the variable
             DASK_SCHEDULER_ADDRESS if not given; without one, or where it is empty, this process does.
     """
@@ -99,7 +99,7 @@ class Study:
         }
         make_store = RecordStore if self.records else RunStore
         if scheduler and not self.records:
-            from kdlib.cluster import ClusterStore
+            from kdlib.study.cluster import ClusterStore
 
             make_store = partial(ClusterStore, scheduler, self.parameters)
         self.store = make_store(output / "runs", data, should_stop=should_stop, quiet=quiet)
@@ -209,7 +209,7 @@ class Study:
         return longer
 
     def train(self) -> list[Run]:
-        """Load or train every run, and keep its answers; see :meth:`kdlib.runs.RunStore.get_all`."""
+        """Load or train every run, and keep its answers; see :meth:`kdlib.study.runs.RunStore.get_all`."""
         return list(self.store.get_all(self.specs(), self.ask_all))
 
     @property

@@ -18,8 +18,8 @@ from tempfile import NamedTemporaryFile
 
 from tqdm.auto import tqdm
 
-from kdlib.runs import Run, RunsFailed, RunSpec, RunStore
-from kdlib.stop import Stopped
+from kdlib.study.interrupt import Stopped
+from kdlib.study.runs import Run, RunsFailed, RunSpec, RunStore
 
 try:
     from distributed import Client, Future, as_completed, get_worker
@@ -36,8 +36,8 @@ class ClusterStore(RunStore):
 
     Args:
         scheduler: the address of Dask's scheduler, like ``tcp://host:8786``.
-        parameters: :attr:`kdlib.study.Study.parameters` of the study whose runs these are.
-        options, more: as for :class:`kdlib.runs.RunStore`.
+        parameters: :attr:`kdlib.study.study.Study.parameters` of the study whose runs these are.
+        options, more: as for :class:`kdlib.study.runs.RunStore`.
     """
 
     def __init__(self, scheduler: str, parameters: dict, *options, **more):

@@ -18,10 +18,10 @@ from kdlib.bias.evidence import INSIDE, Evidence
 from kdlib.bias.measures import LARGE, SMALLEST_EFFECTS, learned
 from kdlib.bias.statistics import holm, interval_of, with_interval
 from kdlib.bias.transfer import profile_slopes, transfer
-from kdlib.inside import inside_table
-from kdlib.original import CORRECTED, TO_CNN, TO_VIT, original_table
 from kdlib.probes import series
-from kdlib.roles import direction_title, title_of
+from kdlib.report.original import CORRECTED, TO_CNN, TO_VIT, original_table
+from kdlib.study.controls import direction_title, title_of
+from kdlib.study.internals import inside_table
 
 CLAIMS = Path(__file__).with_name("claims.yml")
 CNN_METHODS = ("cskd", "lm", "crd", "vlfkd")  # the original's, CNN -> ViT
@@ -36,12 +36,12 @@ class Records:
 
     evidence: dict[str, Evidence]
     cost: dict[str, pd.DataFrame]  # Study.cost_table
-    inside: dict[str, pd.DataFrame]  # kdlib.inside.inside_table
+    inside: dict[str, pd.DataFrame]  # kdlib.study.internals.inside_table
     accepted: set[str]  # probes
 
 
 def records_of(study, accepted: set[str]) -> Records:
-    """A study's; trains what is missing. See :class:`kdlib.study.Study`."""
+    """A study's; trains what is missing. See :class:`kdlib.study.study.Study`."""
     return Records(
         evidence={direction: study.evidence(direction) for direction in study.directions},
         cost={direction: study.cost_table(direction) for direction in study.directions},

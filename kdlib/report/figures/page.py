@@ -10,10 +10,10 @@ from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from kdlib.bias.statistics import with_interval
-from kdlib.figures.probes import probe_gallery
-from kdlib.figures.style import set_style
 from kdlib.probes import PROBES, Stimuli
-from kdlib.roles import title_of
+from kdlib.report.figures.probes import probe_gallery
+from kdlib.report.figures.style import set_style
+from kdlib.study.controls import title_of
 
 
 class Page:

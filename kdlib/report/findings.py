@@ -10,13 +10,13 @@ import pandas as pd
 
 from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.statistics import effect_word, with_interval
-from kdlib.bias.tables import side
 from kdlib.data import Dataset
-from kdlib.roles import CONTROLS, REFERENCES, direction_title, title_of
+from kdlib.report.tables import side
+from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, title_of
 
 
 def movement_word(row: pd.Series) -> str:
-    """How a row of :func:`kdlib.bias.tables.transfer_table` may be told; p is not adjusted: it explores."""
+    """How a row of :func:`kdlib.report.tables.transfer_table` may be told; p is not adjusted: it explores."""
     if pd.isna(row.movement_low):
         return f"not evaluable ({row.reason})"
     wide, narrow = (row.movement_low, row.movement_high), (row.narrow_low, row.narrow_high)

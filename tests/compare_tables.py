@@ -1,0 +1,49 @@
+"""Compare the tables of two outputs of one study: ``python tests/compare_tables.py OLD NEW``.
+
+Numbers may differ by 1e-12, all else must be equal. RENAMED says which columns and tables have new names,
+DROPPED which tables were left out on purpose. ``OLD`` and ``NEW`` are folders that hold ``tables/*.csv``.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+TOLERANCE = 1e-12
+RENAMED: dict[str, str] = {}  # old column or table -> new one
+VALUES: dict[str, str] = {}  # old text in a cell -> new one
+DROPPED: set[str] = set()  # tables
+TEXTS = {"per_seed", "seconds"}  # columns that hold rounded numbers as text, or times of this machine
+
+
+def differences(old: Path, new: Path) -> list[str]:
+    """What is not the same, a line each."""
+    found = []
+    tables = {RENAMED.get(path.stem, path.stem): path for path in sorted((old / "tables").glob("*.csv"))}
+    written = {path.stem: path for path in (new / "tables").glob("*.csv")}
+    for name, path in tables.items():
+        if path.stem in DROPPED:
+            continue
+        if name not in written:
+            found.append(f"{name}: missing")
+            continue
+        one, other = pd.read_csv(path).rename(columns=RENAMED), pd.read_csv(written[name])
+        one = one.map(lambda value: VALUES.get(value, value) if isinstance(value, str) else value)
+        missing = [column for column in one if column not in other and column not in TEXTS]
+        if missing or len(one) != len(other):
+            found.append(f"{name}: {len(one)} rows, now {len(other)}; missing columns {missing}")
+            continue
+        for column in one.columns.difference(TEXTS):
+            try:
+                pd.testing.assert_series_equal(
+                    one[column], other[column], check_dtype=False, rtol=TOLERANCE, atol=TOLERANCE
+                )
+            except AssertionError as error:
+                found.append(f"{name}.{column}: {' '.join(str(error).split())[:300]}")
+    return found
+
+
+if __name__ == "__main__":
+    lines = differences(Path(sys.argv[1]), Path(sys.argv[2]))
+    print("\n".join(lines) or "all tables are equal")
+    sys.exit(bool(lines))
