@@ -1,7 +1,8 @@
-"""Noise over the whole image or on a square, the grey square that is the square's control, and lost patches.
+"""Noise on the whole image or on a square, the grey square that is the square's control, and lost patches.
 
-All standard deviations are on the [0, 1] scale; ``meta["clipped"]`` is the share of all values of the images
-that fell outside [0, 1].
+Severities of Gaussian, shot and impulse noise are those of CIFAR-10-C (Hendrycks & Dietterich 2019); the images
+are drawn anew, and rounded to uint8 where the published ones are truncated. All standard deviations are on the
+[0, 1] scale; ``meta["clipped"]`` is the share of all values that fell outside [0, 1].
 """
 
 import torch
@@ -15,6 +16,7 @@ from kdlib.probes.base import (
     join,
     mean_colour,
     must_divide,
+    normal,
     to_uint8,
     to_unit,
 )
@@ -22,8 +24,21 @@ from kdlib.probes.base import (
 
 def gaussian_noise(images: Tensor, labels: Tensor, generator: torch.Generator, sigma: float) -> Stimuli:
     """Independent Gaussian noise on every value of uint8 (N, C, H, W); sigma 0 changes no bit."""
-    noisy, clipped = to_uint8(to_unit(images) + sigma * torch.randn(images.shape, generator=generator))
+    noisy, clipped = to_uint8(to_unit(images) + sigma * normal(images.shape, generator))
     return in_place_of(noisy, labels, clipped=clipped)
+
+
+def shot(images: Tensor, labels: Tensor, generator: torch.Generator, rate: float) -> Stimuli:
+    """Photon counts: ``rate`` of them on average where a value is 1, so the variance is value / rate."""
+    noisy, clipped = to_uint8(torch.poisson(to_unit(images) * rate, generator=generator) / rate)
+    return in_place_of(noisy, labels, clipped=clipped)
+
+
+def impulse(images: Tensor, labels: Tensor, generator: torch.Generator, share: float) -> Stimuli:
+    """Salt and pepper: each value becomes 0 or 255, with probability ``share / 2`` each; 0 changes no bit."""
+    draws = torch.rand(images.shape, generator=generator)
+    noisy = images.masked_fill(draws < share / 2, 0).masked_fill(draws >= 1 - share / 2, 255)
+    return in_place_of(noisy, labels)
 
 
 def square(images: Tensor, generator: torch.Generator, size: int, place: str) -> tuple[Tensor, ...]:
@@ -69,7 +84,7 @@ def local_noise(
     """
     values, where = to_unit(images), square(images, generator, size, place)
     patterns = 1 if shared else len(images)
-    values[where] += sigma * torch.randn(patterns, images.shape[1], size, size, generator=generator)
+    values[where] += sigma * normal((patterns, images.shape[1], size, size), generator)
     noisy, clipped = to_uint8(values)
     return in_place_of(noisy, labels, clipped=clipped)
 
