@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601 weights of red, green, blue
 
 
@@ -58,7 +57,7 @@ def to_uint8(values: Tensor) -> tuple[Tensor, float]:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Rec. 601 luma of uint8 (N, 3, H, W) in thousandths of a grey level: whole numbers, float64 (N, 1, H, W)."""
+    """Rec. 601 luma of uint8 (N, 3, H, W) in thousandths of a level: whole numbers, float64 (N, 1, H, W)."""
     red, green, blue = images.double().split(1, dim=1)
     return 299 * red + 587 * green + 114 * blue
 

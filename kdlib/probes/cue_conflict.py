@@ -15,6 +15,7 @@ from kdlib.names import check
 from kdlib.probes.base import LUMA, Stimuli, luma, normal, sqrt, to_uint8
 
 FILTER_SEED = 0  # the filters belong to the probe's definition, so no seed of a study changes them
+FAINTEST = 1e-6  # response that counts: on flat colour it is 0, and its sign nothing but rounding
 SQUARINGS = 20  # of a covariance: the second axis is left with (its share of the first) ** 2 ** 20
 
 
@@ -81,7 +82,7 @@ def gram(images: Tensor, filters: Tensor) -> Tensor:
     filters. A mean over positions makes crops of any size comparable.
     """
     centred = images - 0.5
-    responses = F.conv2d(F.pad(centred, [3] * 4, mode="reflect"), filters).relu()
+    responses = (F.conv2d(F.pad(centred, [3] * 4, mode="reflect"), filters) - FAINTEST).relu()
     features = torch.cat([centred, torch.ones_like(images[:, :1]), responses], dim=1).flatten(2)
     return features @ features.mT / features.shape[2]
 
@@ -144,7 +145,12 @@ def recolour(content: Tensor, texture: Tensor) -> Tensor:
 
 
 def transfer(
-    start: Tensor, recoloured: Tensor, texture: Tensor, content_weight: float, steps: int, learning_rate: float
+    start: Tensor,
+    recoloured: Tensor,
+    texture: Tensor,
+    content_weight: float,
+    steps: int,
+    learning_rate: float,
 ) -> Tensor:
     """Descend from ``start`` to images with the Gram matrices of a texture and the contours of a content.
 
@@ -182,7 +188,7 @@ def cue_conflict(
     steps: int = 40,
     learning_rate: float = 0.03,
     crop: float = 0.625,
-    batch: int = 45,
+    batch: int = 9,
     start: str = "content",
     same_class: bool = False,
 ) -> Stimuli:

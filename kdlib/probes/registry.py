@@ -87,7 +87,8 @@ PROBES: dict[str, Probe] = {probe.name: probe for probe in (
     Probe("grid_mean_64", "suppression", "Does it recognise 64 flat squares?", grid_mean, {"grid": 8}),
     Probe("grey", "suppression", "Does it recognise images without colour?", grey, {}),
     *(Probe(f"blur_{sigma}", "suppression", f"Is it robust to Gaussian blur of sigma {sigma} px?",
-            blur, {"sigma": float(sigma)}, series="blur", level=level) for level, sigma in enumerate((1, 2), 1)),
+            blur, {"sigma": float(sigma)}, series="blur", level=level)
+      for level, sigma in enumerate((1, 2), 1)),
     Probe("edges", "shape", "Does it recognise outlines without colour and texture?", edges, {}),
 
     # Permutation invariance and locality
