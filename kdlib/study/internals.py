@@ -13,7 +13,7 @@ from kdlib.bias import representations
 from kdlib.disk import Arrays
 from kdlib.models import Network
 from kdlib.probes import PROBES
-from kdlib.study.runs import Run
+from kdlib.study.specs import Run
 
 STAGES = (*"1234", "out")  # four stages and the embedding
 Digest = str  # of images
