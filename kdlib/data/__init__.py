@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from kdlib import disk
 from kdlib.data import procedural
-from kdlib.names import check, check_kinds, one_line
+from kdlib.names import one_line, overridden
 
 PROJECT = Path(__file__).parents[2]
 CIFAR10_CLASSES = (
@@ -162,11 +162,7 @@ def fingerprint(*splits: Split) -> str:
 def _shape_texture(spec: DataSpec):
     """The procedural set: nothing to read; the test images come from the next seed."""
     options = {"seed": 0, "shape_correlation": 1.0, "texture_correlation": 1.0, "test_images": 2000}
-    kinds = {"seed": int, "shape_correlation": float, "texture_correlation": float, "test_images": int}
-    check_kinds(spec.options, kinds, "data.options")
-    for name in spec.options:
-        check("option of the shape_texture data", name, options)
-    options |= spec.options
+    options = overridden(options, spec.options, "option of the shape_texture data")
     seed, test_images = options.pop("seed"), options.pop("test_images")
     splits = []
     for offset, count in enumerate((spec.train_images or 10_000, test_images)):
