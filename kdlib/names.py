@@ -30,6 +30,29 @@ def lookup(kind: str, name: str, table: Mapping):
     return table[check(kind, name, table)]
 
 
+def overridden(defaults: Mapping, values: Mapping, kind: str) -> dict:
+    """The defaults, with ``values`` in place of some of them.
+
+    Args:
+        kind: what a key is, like "hyper-parameter of lm".
+
+    Raises:
+        UnknownName: for a key that isn't in ``defaults``.
+        ValueError: for a value of another type than the default, for NaN and infinity, and for a whole number
+            below 1 where the default isn't 0.
+    """
+    for key, value in values.items():
+        default = lookup(kind, key, defaults)
+        allowed = (int, float) if type(default) is float else (type(default),)
+        if type(value) not in allowed:
+            raise ValueError(f"{kind} {key} is {value!r:.60}; it must be of type {type(default).__name__}")
+        if type(value) is int and type(default) is int and value < min(default, 1):
+            raise ValueError(f"{kind} {key} is {value}; it must be at least {min(default, 1)}")
+        if type(value) is float and not abs(value) <= sys.float_info.max:
+            raise ValueError(f"{kind} {key} is {value}; it must be a finite number")
+    return {**defaults, **values}
+
+
 def fits(value: object, kind) -> bool:
     """Whether a value of YAML or JSON is of a kind: a type, a union, ``list[str]``, ``Literal["a", "b"]``.
 
