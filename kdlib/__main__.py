@@ -1,12 +1,11 @@
 """The command line: ``python -m kdlib --help``."""
 
 import argparse
+import json
 import os
 import sys
 import time
 from pathlib import Path
-
-import torch
 
 from kdlib.study.interrupt import STOPPED, Stop, Stopped
 
@@ -89,21 +88,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     state = with_study(command("status", status, "what is done, what is left, and how long that may take"))
     state.add_argument("--json", action="store_true", help="the table for programs")
-    packing = with_study(command("export", export, "pack the finished runs of a study into one file"))
-    packing.add_argument("archive", type=Path, help="the file to write, e.g. quick.zip")
-    packing.add_argument(
-        "--no-weights", action="store_true", help="only what the runs have been asked so far"
-    )
-    packing.add_argument("--part-size", type=float, metavar="MB", help="in parts of at most this size")
-    unpacking = command("import", import_runs, "put the runs of a packed file among one's own")
-    unpacking.add_argument("archive", type=Path, help="the file, or any of its parts")
-    unpacking.add_argument("--output", help="where everything goes (outputs, in the project's directory)")
     listing = command("list", list_names, "list what can be named")
     listing.add_argument("kind", choices=("methods", "probes", "profiles", "models"))
     return parser
 
 
 def _study(options: argparse.Namespace, **more):
+    from kdlib.study.profile import overridden_profile
+
+    overridden_profile(options.profile, options.set)  # a wrong name is told before torch is loaded
     from kdlib.study import Study
 
     return Study(options.profile, options.output, options.data, options.set, **more)
@@ -119,6 +112,8 @@ def _train(options: argparse.Namespace, stop: Stop):
 
     With a scheduler's address, its workers train instead.
     """
+    import torch
+
     from kdlib.study.runs import RunsFailed
 
     if options.jobs < 1:
@@ -219,47 +214,19 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    from kdlib.study.status import status_table, summary
+    from kdlib.study.profile import digest_of, folder_of, overridden_profile
+    from kdlib.study.status import as_text, read_plan, states, summary
 
-    table = status_table(_study(options))
+    folder = folder_of(options.profile, options.output)
+    plan = read_plan(folder, digest_of(overridden_profile(options.profile, options.set)))
+    if plan is None:
+        print(f"no plan of this study under {folder}: made anew, from its data", file=sys.stderr)
+        plan = _study(options).plan()
+    rows = states(folder.parent / "runs", plan)
     if options.json:
-        print(table.to_json(orient="records", indent=1))
-        return 0
-    print(table.drop(columns=["seconds", "error"]).to_string(index=False))
-    for row in table[table.error != ""].drop_duplicates("run").itertuples():
-        print(f"{row.run} failed: {row.error}")
-    print(summary(table))
-    return 0
-
-
-def export(options: argparse.Namespace) -> int:
-    from kdlib.study.archive import write_archive
-
-    if options.part_size is not None and options.part_size < 1:
-        raise ValueError(f"--part-size {options.part_size:g}: give at least 1 MB")
-    study = _study(options)
-    specs = study.specs()
-    runs = [run for run in map(study.store.load, specs) if run]
-    if not runs:
-        raise ValueError(f"none of the study's {len(specs)} runs is finished; train them first")
-    size = options.part_size and int(options.part_size * 1e6)
-    for path in write_archive(runs, options.archive, not options.no_weights, size):
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    print(f"{len(runs)} runs; {len(specs) - len(runs)} of the study aren't finished and were left out")
-    return 0
-
-
-def import_runs(options: argparse.Namespace) -> int:
-    from kdlib.data import PROJECT
-    from kdlib.study.archive import read_archive
-    from kdlib.study.runs import RunStore
-
-    store = RunStore(Path(options.output or PROJECT / "outputs") / "runs")
-    found = read_archive(options.archive, store)
-    print(
-        f"{found['new']} runs are new under {store.root}, {found['completed']} got what they lacked, "
-        f"{found['left']} were left as they are"
-    )
+        print(json.dumps(rows, indent=1))
+    else:
+        print(as_text(rows), summary(rows), sep="\n")
     return 0
 
 
@@ -277,10 +244,10 @@ def list_names(options: argparse.Namespace) -> int:
             print(f"{name:20} {probe.family:12} {probe.question}")
 
     def profiles() -> None:
-        from kdlib.study.profile import profile_names, read_profile
+        from kdlib.study.profile import overridden_profile, profile_names
 
         for name in profile_names():
-            print(f"{name:14} {read_profile(name)['title']}")
+            print(f"{name:14} {overridden_profile(name)['title']}")
 
     def models() -> None:
         import timm

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from kdlib.study.environment import environment
 
 from kdlib import disk
 from kdlib.disk import DiskFull
 from kdlib.methods import METHODS
 from kdlib.probes import stimuli
 from kdlib.study import runs
-from kdlib.study.environment import environment
 from kdlib.study.interrupt import Stopped
 from kdlib.study.runs import RunsFailed, RunSpec, RunStore
 from kdlib.train import Progress

@@ -17,7 +17,7 @@ from kdlib.methods.lskd import LSKD
 from kdlib.methods.ofa import OFA
 from kdlib.methods.sskd import SSKD
 from kdlib.methods.vlfkd import VLFKD
-from kdlib.names import check, check_kinds, lookup
+from kdlib.names import lookup, overridden
 
 METHODS: dict[str, type[Method]] = {
     "independent": Independent,
@@ -48,8 +48,4 @@ def hyperparameters(name: str, overrides: dict) -> dict:
         ValueError: for a value of another type, or a number of something below 1.
     """
     known = fields(lookup("method", name, METHODS))
-    check_kinds(overrides, {field.name: field.type for field in known}, f"hyper.{name}", least=1)
-    defaults = {field.name: field.default for field in known}
-    for key in overrides:
-        check(f"hyper-parameter of {name}", key, defaults)
-    return defaults | overrides
+    return overridden({field.name: field.default for field in known}, overrides, f"hyper-parameter of {name}")

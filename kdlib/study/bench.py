@@ -26,8 +26,8 @@ from kdlib.methods import METHODS
 from kdlib.models import ModelSpec, Network
 from kdlib.study import Study
 from kdlib.study.controls import roles, title_of
-from kdlib.study.environment import environment
-from kdlib.study.runs import RunSpec
+from kdlib.study.runs import environment
+from kdlib.study.specs import RunSpec
 from kdlib.train import PRECISIONS, Clock, batches, in_precision, make_optimiser, train_step
 
 GOAL = {"cpu": 1.10, "cuda": 1.15}  # steps of the floor

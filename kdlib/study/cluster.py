@@ -19,7 +19,8 @@ from tempfile import NamedTemporaryFile
 from tqdm.auto import tqdm
 
 from kdlib.study.interrupt import Stopped
-from kdlib.study.runs import Run, RunsFailed, RunSpec, RunStore
+from kdlib.study.runs import RunsFailed, RunStore
+from kdlib.study.specs import Run, RunSpec
 
 try:
     from distributed import Client, Future, as_completed, get_worker

@@ -12,7 +12,7 @@ from kdlib.bias import representations
 from kdlib.disk import Arrays
 from kdlib.models import Network, is_vit
 from kdlib.probes import PROBES
-from kdlib.study.runs import Run
+from kdlib.study.specs import Run
 
 STAGES = (*"1234", "out")  # four stages and the embedding
 Digest = str  # of images
