@@ -23,7 +23,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -32,7 +31,7 @@ from kdlib.data import Split
 from kdlib.methods.base import Batch, Method, example_output, ramp
 from kdlib.methods.fitnet import resample
 from kdlib.methods.views import transformed
-from kdlib.models import Network, Output
+from kdlib.models import Network, Output, is_vit
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -109,7 +108,7 @@ class CAPD(Method):
 
     def build(self, student: Network, teacher: Network, train: Split) -> None:
         vit = teacher.backbone
-        if not isinstance(vit, VisionTransformer):
+        if not is_vit(vit):
             raise ValueError(
                 f"CAPD reads the attention of a plain ViT, but the teacher is {teacher.spec.name}; "
                 "give it a ViT to learn from"

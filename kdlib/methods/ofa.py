@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -61,6 +60,8 @@ class TokenBranch(nn.Module):
     """Logits from a ViT's stage (B, D, h, w) and its prefix tokens (B, P, D)."""
 
     def __init__(self, width: int, grid: tuple[int, ...], depth: int, classes: int):
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         self.merges = nn.ModuleList()
         while all(side % 2 == 0 and side >= 14 for side in grid):

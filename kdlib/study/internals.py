@@ -6,12 +6,11 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from kdlib.bias import representations
 from kdlib.disk import Arrays
-from kdlib.models import Network
+from kdlib.models import Network, is_vit
 from kdlib.probes import PROBES
 from kdlib.study.specs import Run
 
@@ -53,7 +52,7 @@ def traits(study, run: Run) -> Arrays:
 
 def _fields(network: Network, images: Tensor) -> Arrays:
     found = {"maps": representations.receptive_maps(network, images).astype(np.float32)}
-    if isinstance(network.backbone, VisionTransformer):
+    if is_vit(network.backbone):
         table = representations.attention_distance(network, images)
         found |= {f"attention_{name}": table[name].to_numpy() for name in table}
     return found
