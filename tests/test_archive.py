@@ -113,7 +113,7 @@ def test_a_study_finds_imported_runs_and_trains_nothing(tmp_path, monkeypatch, c
     monkeypatch.setattr(runs, "_ask", None)
     study = Study(str(path), tmp_path / "there", quiet=True)
     assert len(study.train()) == 4
-    assert set(study.evidence("cnn_to_vit").answers) == {"teacher", "independent", "lm"}
+    assert set(study.evidence("cnn_to_vit").roles) == {"teacher", "independent", "lm"}
 
 
 # ------------------------------------------------------------------------------------- without weights

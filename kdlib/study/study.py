@@ -16,7 +16,9 @@ import pandas as pd
 from torch import Tensor
 
 from kdlib import probes
-from kdlib.bias.evidence import Evidence
+from kdlib.bias.answers import Answers
+from kdlib.bias.influence import Measures
+from kdlib.bias.statistics import interval_or_nan
 from kdlib.data import (
     PROJECT,
     DataError,
@@ -33,7 +35,6 @@ from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
 from kdlib.probes.base import digest
 from kdlib.probes.external import EXTERNAL
-from kdlib.report.tables import measure_table
 from kdlib.study.controls import roles
 from kdlib.study.internals import fields, traits
 from kdlib.study.known_bias import yardstick_specs
@@ -294,23 +295,23 @@ class Study:
             return self.records.pictures(self.probes, self._probe_cache)
         return self.dataset, self.stimuli
 
-    def evidence(self, direction: str) -> Evidence:
-        """What every model of a direction answers to every probe, and what is seen inside it."""
+    def evidence(self, direction: str) -> Measures:
+        """Every measure of every network of a direction, from its answers and from what is seen inside it."""
         inside = bool(self.profile.get("inside_images"))
-        return self._ask(direction, self.runs(direction), self.stimuli, inside)
+        return Measures(self._ask(direction, self.runs(direction), self.stimuli, inside))
 
-    def references(self) -> dict[str, Evidence]:
-        """What the independent students alone answer, by direction: probes are accepted on them."""
+    def references(self) -> dict[str, Answers]:
+        """What the baselines alone answer, by direction: probes are accepted on them."""
         alone = ("independent",)
         return {name: self._ask(name, self.runs(name, alone), self.stimuli) for name in self.directions}
 
     def _ask(
         self, direction: str, runs: dict[str, list[Run]], stimuli: dict[str, Stimuli], inside: bool = False
-    ) -> Evidence:
+    ) -> Answers:
         answers = {
             role: [self.store.predictions(run, stimuli) for run in seeds] for role, seeds in runs.items()
         }
-        return Evidence(
+        return Answers(
             direction,
             stimuli,
             {
@@ -376,15 +377,17 @@ class Study:
         """How accurate every teacher of a direction is, the controls' too, on the clean test images."""
         specs = [self._teachers(direction, seed) for seed in self.seeds]
         runs = {key: self.store.get_each(found[key] for found in specs) for key in specs[0]}
-        table = measure_table(self._ask(direction, runs, {"clean": self.stimuli["clean"]}))
-        table = table[table.measure == "accuracy"]
-        teachers = [specs[0][role] for role in table.role]
+        answers = self._ask(direction, runs, {"clean": self.stimuli["clean"]})
+        accuracies = [interval_or_nan(answers.hits(role, "clean")) for role in runs]
+        teachers = [specs[0][role] for role in runs]
         return pd.DataFrame(
             {
-                "teacher": [role.replace("_", " ") for role in table.role],
+                "teacher": [role.replace("_", " ") for role in runs],
                 "network": [spec.student.name for spec in teachers],
                 "epochs": [spec.training.epochs for spec in teachers],
-                **{column: table[column].to_numpy() for column in ("estimate", "low", "high")},
+                "estimate": [accuracy.estimate for accuracy in accuracies],
+                "low": [accuracy.low for accuracy in accuracies],
+                "high": [accuracy.high for accuracy in accuracies],
             }
         )
 
