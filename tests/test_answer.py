@@ -88,7 +88,7 @@ def test_a_longer_schedule_tells_the_claims_it_can_judge_and_who_moved():
     moved = answer.movements(transfer_table(make_evidence(rates, direction="vit_to_cnn")))
     profile = {"students": {"cnn": {"training": {"epochs": 9}}}}
     longer = SimpleNamespace(profile=profile, directions={"vit_to_cnn": {"student": "cnn"}})
-    verdicts = {"C1a": Verdict("not evaluable", "no"), "C4": Verdict("supported", "why")}
+    verdicts = {"C1a": Verdict("not testable", "no"), "C4": Verdict("supported", "why")}
     assert re.fullmatch(
         r"Of the claims: C4 supported \(why\)\. ViT → CNN, 9 epochs: the teacher surely differs in 2 biases; "
         r"surely toward it LM in 2: shape bias \+0\.3\d of \+0\.5\d, foreign texture withstood [^;]*; "

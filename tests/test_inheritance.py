@@ -5,8 +5,8 @@ import pytest
 from scipy import special, stats
 
 from kdlib.bias.inheritance import (
-    inheritance,
     influence,
+    inheritance,
     kept,
     on_logit_scale,
     share,

@@ -90,11 +90,11 @@ def test_without_a_longer_schedule_it_is_said():
 def test_evidence_has_every_answer(finished):
     evidence = finished.evidence("vit_to_cnn")
     plan = finished.directions["vit_to_cnn"]
-    assert list(evidence.answers) == ["teacher", "independent", *plan["methods"], *plan["controls"]]
-    for role, answers in evidence.answers.items():
+    assert evidence.roles == ["teacher", "independent", *plan["methods"], *plan["controls"]]
+    for role in evidence.roles:
         for probe, stimuli in finished.stimuli.items():
-            assert answers[probe]["predicted"].shape == (2, len(stimuli.labels))
-        assert evidence.inside[role]["near"].shape == (2, len(finished.few))
+            assert evidence[role, "accuracy", probe].shape == (2, len(stimuli.labels))
+        assert evidence[role, "far_near", "inside"].shape == (2, len(finished.few))
 
 
 def test_networks_are_looked_into_once(finished, monkeypatch):

@@ -72,7 +72,7 @@ def test_transfer_refuses_a_seed_that_did_not_learn():
     independent, teacher = three_runs()
     student = teacher.copy()
     student[2] = np.nan
-    with pytest.raises(ValueError, match=r"student is NaN in seed row\(s\) \[2\].*not evaluable"):
+    with pytest.raises(ValueError, match=r"student is NaN in seed row\(s\) \[2\].*not testable"):
         transfer(student, independent, teacher, 0.05)
 
 

@@ -149,6 +149,6 @@ def _differences(
             rows = np.flatnonzero(np.isnan(values).any(axis=1)).tolist()
             raise ValueError(
                 f"{name} is NaN in seed row(s) {rows} (did not learn, or read neither cue); transfer needs "
-                "every seed: report it as not evaluable"
+                "every seed: report it as not testable"
             )
     return np.subtract(student, independent), np.subtract(teacher, independent)

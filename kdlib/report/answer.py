@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from kdlib.bias.evidence import INSIDE, Evidence
+from kdlib.bias.influence import INSIDE, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS
 from kdlib.bias.statistics import with_interval
 from kdlib.report.claims import Verdict, judge, read_claims, records_of
@@ -191,21 +191,21 @@ def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
     return " ".join(told), moved
 
 
-def _accuracies(evidence: Evidence) -> str:
+def _accuracies(measures: Measures) -> str:
     """How accurate all are on clean images, and whether a bias could be owed to that alone."""
-    clean = {role: evidence.influence(role, "accuracy", "clean").mean() for role in evidence.answers}
+    clean = {role: measures[role, "accuracy", "clean"].mean() for role in measures.roles}
     told = ", ".join(f"{title_of(role)} {accuracy:.2f}" for role, accuracy in clean.items())
     if not CONTROLS.keys() & clean:
         told += (
             ". Biases change with accuracy, and no control was trained by this schedule: a student that is "
             "as biased as its teacher may only have learned less than the independent one"
         )
-    return f"Accuracy, {direction_title(evidence.direction)}: {told}."
+    return f"Accuracy, {direction_title(measures.direction)}: {told}."
 
 
 def longer_sentence(longer, verdicts: dict[str, Verdict], moved: pd.DataFrame) -> str:
     """The claims that a longer schedule can judge, and the biases that each student takes over."""
-    judged = {name: found for name, found in verdicts.items() if found.word != "not evaluable"}
+    judged = {name: found for name, found in verdicts.items() if found.word != "not testable"}
     told = [f"{name} {found.word} ({found.because})" for name, found in judged.items()]
     sentences = [f"Of the claims: {'; '.join(told) or 'none can be judged'}."]
     for direction, part in moved.groupby("direction", sort=False):

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from kdlib.bias import SMALLEST_EFFECTS
-from kdlib.bias.evidence import INSIDE
+from kdlib.bias.influence import INSIDE
 from kdlib.report.figures.style import COLOURS, panels, say_if_empty, style_of
 from kdlib.report.tables import side
 from kdlib.study.controls import CONTROLS, REFERENCES, WITHOUT_IT, direction_title, title_of
