@@ -129,9 +129,10 @@ def ratio(measures: pd.DataFrame) -> str:
     return _tell("ratio", role=row.name[1], probe=row.name[2], row=row)
 
 
-def off_the_line(schedules: pd.DataFrame) -> str:
+def off_the_line(schedules: dict[str, pd.DataFrame]) -> str:
     """Which students lie significantly off the line that accuracy alone draws, and by how much at most."""
-    students = schedules[~schedules.schedule & (schedules.role != "teacher")]
+    table = pd.concat(schedules.values(), ignore_index=True)
+    students = table[~table.schedule & (table.role != "teacher")]
     smallest = SMALLEST_EFFECTS["retention"]
     off = students[(students.low > smallest) | (students.high < -smallest)]
     farthest = _rows(off.loc[[off.residual.abs().idxmax()]]) if len(off) else []
@@ -149,11 +150,11 @@ def off_the_line(schedules: pd.DataFrame) -> str:
 def moved(transfer: pd.DataFrame, measure: str, probe: str) -> str:
     """For one measure and each direction: how far the teacher is from the baseline, and who moved."""
     asked = transfer[(transfer.measure == measure) & (transfer.probe == probe)]
-    parts = [_moves(*found) for found in movements_of(asked).groupby("direction", sort=False)]
+    parts = [_moves(*found) for found in _sided(asked).groupby("direction", sort=False)]
     return _tell("moved", parts=parts, measure=measure, probe=probe)
 
 
-def movements_of(transfer: pd.DataFrame) -> pd.DataFrame:
+def _sided(transfer: pd.DataFrame) -> pd.DataFrame:
     return transfer.assign(side=[side(row) for _, row in transfer.iterrows()])
 
 
@@ -172,7 +173,7 @@ def _moves(direction: str, rows: pd.DataFrame) -> dict:
 
 def transferred(transfer: pd.DataFrame) -> str:
     """How often a method's student moved toward its teacher where there was anywhere to move."""
-    methods = movements_of(transfer[~transfer.method.isin(list(CONTROLS))])
+    methods = _sided(transfer[~transfer.method.isin(list(CONTROLS))])
     sides = methods.side.value_counts()
     ways = {way: int(sides.get(way, 0)) for way in ("toward", "away", "neither")}
     reasons = sorted({reason for reason in methods.reason if reason})
@@ -194,16 +195,16 @@ def slopes(table: pd.DataFrame) -> str:
 # ---- 05: findings ----
 
 
-def _counts(moved_: pd.DataFrame) -> dict:
+def _counts(table: pd.DataFrame) -> dict:
     """In how many properties by direction the teacher differs, students move, and move beyond controls."""
     keys = ["direction", "property"]
-    methods = moved_[~moved_.method.isin(list(CONTROLS))]
+    methods = table[~table.method.isin(list(CONTROLS))]
     toward = methods[methods.side == "toward"]
     farther = toward[toward.beyond > 0]
-    sizes = {"asked": moved_, "differ": moved_[moved_.established], "toward": toward, "beyond": farther}
+    sizes = {"asked": table, "differ": table[table.established], "toward": toward, "beyond": farther}
     found = {name: len(part.drop_duplicates(keys)) for name, part in sizes.items()}
-    controls = moved_.method.isin(list(CONTROLS)).any()
-    reasons = sorted({reason for reason in moved_.reason if reason and moved_.movement.isna().all()})
+    controls = table.method.isin(list(CONTROLS)).any()
+    reasons = sorted({reason for reason in table.reason if reason and table.movement.isna().all()})
     return found | {"farther": _rows(farther), "controls": controls, "reasons": reasons}
 
 
@@ -220,10 +221,7 @@ def answer(study, verdicts: dict[str, Verdict], transfer: pd.DataFrame) -> tuple
 
 def _verdict(claim, verdict: Verdict) -> dict:
     """A claim's row: the least favourable of its numbers, or the reason why there is no verdict."""
-    numbers = re.search(r"[^;:]*\[[^\]]*\]", verdict.because)
-    first = re.split(r"[;,] ", verdict.because)[0]
-    number = numbers[0].strip() if numbers and verdict.word != "not evaluable" else first
-    number = number.replace("Independent", "Baseline")
+    number = re.split("; |, and ", verdict.because)[0].replace("Independent", "Baseline")
     return {"claim": claim.claim, "tested": claim.hypothesis, "word": verdict.word, "number": number}
 
 
@@ -264,11 +262,11 @@ def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
     if not longer:
         return _tell("no_longer"), movements(pd.DataFrame())
     records = records_of(longer, accepted)
-    moved_ = movements(pd.concat(transfer_table(part) for part in records.evidence.values()))
+    table = movements(pd.concat(transfer_table(part) for part in records.evidence.values()))
     judged = {name: found for name, found in judge(records).items() if found.word != "not evaluable"}
     parts = []
     for direction, evidence in records.evidence.items():
-        rows = moved_[moved_.direction == direction]
+        rows = table[table.direction == direction]
         students = [
             (role, _rows(part[part.side == "toward"])) for role, part in rows.groupby("method", sort=False)
         ]
@@ -277,7 +275,7 @@ def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
         parts.append({"direction": direction, "epochs": student["training"]["epochs"], "students": students,
                       "differ": rows[rows.established].property.nunique(), "clean": clean,
                       "controlled": bool(CONTROLS.keys() & clean)})  # fmt: skip
-    return _tell("longer", judged=judged, parts=parts), moved_
+    return _tell("longer", judged=judged, parts=parts), table
 
 
 def original(table: pd.DataFrame) -> str:

@@ -80,8 +80,8 @@ def _execute(study: Study, source: Path) -> Path:
     except PapermillExecutionError as error:
         raise RuntimeError(f"{error.ename} {where}: {error.evalue}; see {executed}") from error
     except DeadKernelError as error:
-        told = f"the kernel died {where}, most often for want of memory; close other programs, or run it alone "
-        raise RuntimeError(f"{told}with --notebooks {source.stem}") from error
+        remedy = f"most often for want of memory; close other programs, or add --notebooks {source.stem}"
+        raise RuntimeError(f"the kernel died {where}, {remedy}") from error
     return executed
 
 

@@ -1,7 +1,7 @@
 """One page from the executed notebooks: a chapter each, in HTML that needs no network, and as PDF.
 
 nbconvert renders the cells through ``templates/cells.html.j2``; ``templates/page.html.j2`` is the page around
-them. Its content security policy refuses every request, so whatever a notebook printed, the report is one file.
+them. Its content security policy refuses every request, whatever a notebook printed: the report is one file.
 """
 
 import os
@@ -59,7 +59,7 @@ def slug(text: str) -> str:
 
 
 def _chapter(path: Path, render: HTMLExporter) -> dict:
-    """A notebook's title, sections, cells and abstract; headings go a level down and get a page-wide anchor."""
+    """A notebook's title, sections, cells and abstract; headings go a level down and get anchors."""
     notebook, sections = read_notebook(path), []
 
     def anchor(found: re.Match) -> str:

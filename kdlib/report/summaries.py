@@ -7,6 +7,7 @@ import pandas as pd
 from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.evidence import INSIDE
 from kdlib.bias.statistics import effect_word, with_interval
+from kdlib.probes import PROBES
 from kdlib.report.figures.style import label_of, words
 from kdlib.report.tables import side
 from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, title_of
@@ -20,6 +21,7 @@ PROPERTIES = {  # what the study is about -> (measure, probe)
     "locality: long-range interaction ratio": ("far_near", INSIDE),
     "noise robustness": ("retention", "gaussian_noise"),
 }
+COMPARISONS = {name for probe in PROBES.values() for name in (probe.baseline, probe.control)}  # no probes
 BIASES = ("retention", "shape_bias", "invariance", "embedding_invariance", "far_near")
 
 
@@ -141,7 +143,8 @@ def severities(table: pd.DataFrame) -> pd.DataFrame:
 def by_depth(inside: dict[str, pd.DataFrame], measure: str) -> pd.DataFrame:
     """What was seen inside networks for curves: a panel a direction, a line a role."""
     parts = [part[part.measure == measure].assign(panel=words(name)) for name, part in inside.items()]
-    return pd.concat(parts).drop(columns="seed").rename(columns={"place": "x", "role": "line"})
+    found = pd.concat(parts) if parts else pd.DataFrame(columns=["value", "seed"])
+    return found.drop(columns="seed").rename(columns={"place": "x", "role": "line"})
 
 
 def cells(table: pd.DataFrame, value: str) -> pd.DataFrame:
@@ -154,22 +157,28 @@ def cells(table: pd.DataFrame, value: str) -> pd.DataFrame:
     return found.assign(value=table[value])
 
 
-def significant(table: pd.DataFrame) -> pd.Series:
-    """A dot where an interval leaves out zero."""
-    return ((table.low > 0) | (table.high < 0)).map({True: "•", False: ""})
+def residual_cells(schedules: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """What accuracy alone doesn't explain, for a heat map; a dot where the interval leaves out zero."""
+    parts = [part[~part.schedule].assign(direction=name) for name, part in schedules.items()]
+    found = cells(pd.concat(parts, ignore_index=True), "residual")
+    return found.assign(mark=((found.low > 0) | (found.high < 0)).map({True: "•", False: ""}))
 
 
 def effect_cells(transfer: pd.DataFrame) -> pd.DataFrame:
-    """Movements in smallest effects for a heat map: teacher first; ▸ and ◂ significantly toward and away."""
+    """Movements in smallest effects for a heat map: teacher first; ▸ and ◂ significantly toward and away.
+
+    On accepted probes; what probes are compared with is left out.
+    """
     unit = transfer.measure.map(SMALLEST_EFFECTS)
     marks = [{"toward": "▸", "away": "◂"}.get(side(row), "") for _, row in transfer.iterrows()]
     found = transfer.assign(value=transfer.movement / unit, mark=marks, column=transfer.method.map(label_of))
-    teacher = found.assign(value=transfer.gap / unit, mark="", column="Teacher").dropna(subset="value")
+    left_out = found.measure.eq("invariance") | found.probe.isin(COMPARISONS) | ~found.accepted
+    found, unit = found[~left_out], unit[~left_out]
+    teacher = found.assign(value=found.gap / unit, mark="", column="Teacher").dropna(subset="value")
     teacher = teacher.drop_duplicates(["direction", "measure", "probe"])
-    both = pd.concat([teacher, found]).assign(
+    both = pd.concat([teacher, found], ignore_index=True).assign(
         row=lambda table: [_question(row) for row in table.itertuples()]
     )
-    both["value"] = both.value.where(both.get("accepted", pd.Series(True, both.index)))
     return both.assign(panel=both.direction.map(words)).sort_values("direction", kind="stable")
 
 
@@ -186,7 +195,7 @@ def likeness_cells(likeness: dict[str, pd.DataFrame]) -> pd.DataFrame:
         same = table[table.student_stage == table.teacher_stage]
         mean = same.groupby(["role", "student_stage"], sort=False).cka.mean().reset_index(name="value")
         parts.append(mean.assign(panel=words(direction)))
-    found = pd.concat(parts)
+    found = pd.concat(parts, ignore_index=True)
     return found.assign(row="stage " + found.student_stage.astype(str), column=found.role.map(label_of))
 
 
@@ -199,7 +208,8 @@ def gains_by_cost(gains: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def original_cells(original: pd.DataFrame) -> pd.DataFrame:
     """The original's published ratios and the retentions that its accuracies give, for a heat map."""
-    named = original.assign(row=original.direction.map(words) + ": " + original.model)
+    models = original.model.replace("Independent", "Baseline")
+    named = original.assign(row=original.direction.map(words) + ": " + models)
     long = named.melt(id_vars="row", value_vars=[name for name in original if " " in name])
     panel, column = long.variable.str.split(" ", expand=True).T.to_numpy()
     titles = {"ratio": "published ratio", "retention": "chance-adjusted retention"}

@@ -17,7 +17,7 @@ def forest(table: pd.DataFrame, label: str = "", reference: float | None = None)
     """Estimates with intervals: a column of panels for each direction, a row of them for each measure.
 
     The baseline's interval runs through its panel as a grey band. Panels of a measure share their scale,
-    which shows all estimates; intervals may reach beyond it.
+    which shows all estimates; a very long interval may reach beyond it.
 
     Args:
         table: columns direction, measure, role, estimate, low, high; "suffix" is added to a role's name.
@@ -30,17 +30,25 @@ def forest(table: pd.DataFrame, label: str = "", reference: float | None = None)
     figure, axes = plt.subplots(len(measures), len(directions), figsize=size, squeeze=False,
                                 sharex="row", layout="constrained")  # fmt: skip
     for line, measure in zip(axes, measures, strict=True):
-        estimates = table[table.measure == measure].estimate.dropna()
-        margin = 0.12 * np.ptp(estimates) or 0.1
+        limits = _limits(table[table.measure == measure])
         for axis, direction in zip(line, directions, strict=True):
             part = table[(table.direction == direction) & (table.measure == measure)]
             _spots(axis, part.set_index("role"))
-            axis.set_xlim(estimates.min() - margin, estimates.max() + margin)
+            axis.set_xlim(limits)
             axis.set(title=words(direction), xlabel=label or words(measure))
             if reference is not None:
                 axis.axvline(reference, color="0.4", linestyle=":", linewidth=1)
     legend(figure, table.role.unique())
     return figure
+
+
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """All estimates and their intervals, but no interval longer than all the estimates' range."""
+    low, high = rows.estimate.min(), rows.estimate.max()
+    reach = max(high - low, 0.05)
+    ends = max(rows.low.min(), low - reach), min(rows.high.max(), high + reach)
+    low, high = np.nanmin([low, ends[0]]), np.nanmax([high, ends[1]])
+    return low - 0.05 * reach, high + 0.05 * reach
 
 
 def _spots(axis: plt.Axes, part: pd.DataFrame) -> None:
@@ -66,7 +74,8 @@ def heat_map(
     """A cell for each row and column of a panel, grey where there is no value.
 
     Args:
-        table: columns panel, row, column, value; "mark" is written into a cell, or with ``numbers`` the value.
+        table: columns panel, row, column, value; "mark" is written into its cell.
+        numbers: write the values instead.
         label: of the colour bar.
         limits: of the colours; on both sides of 0 they diverge.
         columns: of panels.
@@ -90,7 +99,7 @@ def heat_map(
         axis.set_xticks(range(len(across)), across, rotation=90)
         axis.set_yticks(range(len(rows)), rows)
         axis.tick_params(length=0, labelsize="small")
-        axis.set_title(name)
+        axis.set_title(textwrap.fill(name, 16) if columns > 1 else name)
         sns.despine(ax=axis, left=True, bottom=True)
     figure.colorbar(image, ax=axes, label=label, shrink=0.7 / len(axes) * columns, aspect=20)
     return figure
@@ -123,7 +132,7 @@ def curves(table: pd.DataFrame, xlabel: str, ylabel: str, columns: int = 5) -> F
     if known:
         legend(figure, known)
     else:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(lines))
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(lines))
     return figure
 
 
@@ -170,6 +179,6 @@ def _movement(axis: plt.Axes, place: int, rows: pd.DataFrame) -> None:
         style = style_of(role)
         axis.plot(row.movement, place + offset, linestyle="", **style, markersize=2.8)
         axis.hlines(place + offset, row.movement_low, row.movement_high, color=style["color"], linewidth=0.7)
-        if row.beyond > 0:
+        if row.beyond > 0 and row.established:
             axis.annotate(label_of(role), (row.movement_high, place + offset), xytext=(3, 0),
                           textcoords="offset points", va="center", fontsize="x-small")  # fmt: skip

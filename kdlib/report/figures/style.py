@@ -60,19 +60,21 @@ def label_of(role: str) -> str:
 
 
 def words(name: str) -> str:
-    """What figures and texts call a direction, a measure or a probe: no underscores."""
-    return direction_title(name) if "_to_" in name else name.replace("_", " ")
+    """What figures and texts call a direction, a measure or a probe: no keys, no underscores."""
+    if "_to_" in name:
+        return direction_title(name)
+    return {"far_near": "long-range interaction ratio"}.get(name, name.replace("_", " "))
 
 
 def legend(figure: Figure, roles: Iterable[str]) -> None:
-    """Under the panels, what the colours of these roles mean."""
+    """Over the panels, what the colours of these roles mean."""
     present = {kind_of(role) for role in roles}
     handles = [
         plt.Line2D([], [], linestyle="", label=kind, **look)
         for kind, look in KINDS.items()
         if kind in present
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize="small")
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize="small")
 
 
 def panels(count: int, columns: int, height: float = 1.9, width: float = 2.1, **more):
