@@ -43,9 +43,10 @@ TEXTS.filters |= {"label": label_of, "words": words, "listed": listed, "interval
 TEXTS.filters |= {"percent": "{:.1%}".format, "comma": "{:,}".format, "fixed": "{:.2f}".format}
 
 
-def _tell(name: str, **context) -> str:
-    macro = getattr(TEXTS.get_template("takeaways.md.j2").module, name)
-    return re.sub(r"\n{3,}", "\n\n", macro(**context)).strip()
+def _tell(macro: str, **context) -> str:
+    say = getattr(TEXTS.get_template("takeaways.md.j2").module, macro)
+    one_line = re.sub(r"(?<=[^\n|]) *\n(?=[^\n*|])", " ", say(**context))  # a paragraph, a line
+    return re.sub(r"\n\s*\n", "\n\n", one_line).strip()
 
 
 # ---- 01: the data and the probes ----

@@ -196,14 +196,14 @@ def likeness_cells(likeness: dict[str, pd.DataFrame]) -> pd.DataFrame:
         mean = same.groupby(["role", "student_stage"], sort=False).cka.mean().reset_index(name="value")
         parts.append(mean.assign(panel=words(direction)))
     found = pd.concat(parts, ignore_index=True)
-    return found.assign(row="stage " + found.student_stage.astype(str), column=found.role.map(label_of))
+    stages = ("stage " + found.student_stage.astype(str)).replace("stage out", "embedding")
+    return found.assign(row=stages, column=found.role.map(label_of))
 
 
 def gains_by_cost(gains: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Gains for a forest plot, cheapest training first, with the cost in the name."""
-    found = pd.concat(table.assign(direction=name) for name, table in gains.items())
-    suffix = [f", {cost:.1f}×" for cost in found.cost]
-    return found.assign(measure=found.gain, suffix=suffix).sort_values("cost", kind="stable")
+    found = pd.concat(table.sort_values("cost").assign(direction=name) for name, table in gains.items())
+    return found.assign(measure="gain in " + found.gain, suffix=[f", {cost:.1f}×" for cost in found.cost])
 
 
 def original_cells(original: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from kdlib.probes import PROBES, Stimuli
+from kdlib.probes import PROBES, Stimuli, series
 from kdlib.report.figures.style import words
 
 
@@ -26,10 +26,12 @@ def image_grid(images: dict[str, np.ndarray], columns: int, size: float = 0.7) -
 def probe_gallery(stimuli: dict[str, Stimuli], families: tuple[str, ...], columns: int = 8) -> Figure | None:
     """The same test images under the probes of some families, below the images as they are.
 
-    A probe made of other test images shows its own first ones. None where the profile has no such probe.
+    Of a series the mildest and the hardest level. A probe made of other test images shows its own first ones.
+    None where the profile has no such probe.
     """
-    own = {name: made for name, made in stimuli.items() if name in PROBES and name != "clean"}
-    shown = {name: made for name, made in own.items() if PROBES[name].family in families}
+    between = {name for levels in series().values() for name in levels[1:-1]}
+    wanted = [name for name in stimuli if name in PROBES and name not in between and name != "clean"]
+    shown = {name: stimuli[name] for name in wanted if PROBES[name].family in families}
     if not shown:
         return None
     first = next(iter(shown.values())).ids[:columns]
