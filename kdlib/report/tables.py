@@ -115,7 +115,7 @@ def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, me
     row["narrow_low"], row["narrow_high"] = found.movement.ends(0.90)
     return row | {
         "p": found.movement.p,
-        "ratio": found.ratio if found.established else np.nan,
+        "ratio": found.ratio,
         "seeds_up": int(((student - baseline).mean(axis=1) > 0).sum()),
         "established": found.established,
     }
