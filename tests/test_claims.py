@@ -250,7 +250,49 @@ def test_a_clause_reads_the_interval_of_a_comparison(said, true):
     assert not claims._holds(f"every change is {said}", table.assign(learned=False))
 
 
+# Degenerate studies: every table and every verdict comes, and says what it can't tell
+
 GUESSER = dict.fromkeys(PROBES, 0.1)
+DEGENERATE = {
+    "one seed": {"seeds": 1},
+    "networks that learned nothing": {
+        name: dict.fromkeys(("teacher", "independent", *roles), GUESSER)
+        for name, roles in (("to_vit", TO_VIT), ("to_cnn", TO_CNN))
+    },
+    "no controls": {"without": ("lm_same_family", "crd_same_family", "label_smoothing", "rotations")},
+    "one method": {"without": {*TO_VIT, *TO_CNN} - {"lm"}},
+    "no student but the baseline": {"without": {*TO_VIT, *TO_CNN}},
+    "two classes": {"classes": 2},
+}
+
+
+@pytest.mark.parametrize("given", DEGENERATE.values(), ids=DEGENERATE)
+@pytest.mark.filterwarnings("error")
+def test_a_degenerate_study_has_every_table_and_verdict(given):
+    found = records(**given)
+    verdicts = judge(found)
+    assert claims.claims_table(verdicts).notna().all(axis=None)
+    words = {"supported", "contradicted", "inconclusive", "not testable"}
+    assert {verdict.word for verdict in verdicts.values()} <= words
+    for direction, measures in found.evidence.items():
+        for made in (
+            tables.measure_table(measures),
+            tables.transfer_table(measures),
+            tables.class_table(measures, range(2)),
+            tables.schedule_table(measures),
+            tables.gain_table(measures, found.cost[direction]),
+            tables.slope_table(measures),
+            tables.consistency_table(measures),
+        ):
+            assert isinstance(made, pd.DataFrame)
+
+
+def test_one_direction_is_judged_without_the_other():
+    given = records()
+    del given.evidence["cnn_to_vit"]
+    found = judge(given)
+    assert found["C2"] == claims.Verdict("not testable", "this study has no CNN → ViT")
+    assert found["C4"].word == "contradicted"
 
 
 def test_networks_at_chance_have_an_accuracy_and_no_other_measure():
