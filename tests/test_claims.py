@@ -4,7 +4,7 @@ import pytest
 
 from kdlib.bias import holm
 from kdlib.bias.influence import Measures
-from kdlib.report import claims
+from kdlib.report import claims, tables
 from kdlib.report.claims import Records, judge
 
 from .common import make_answers
@@ -23,7 +23,7 @@ def records(
     accepted=PROBES,
     inside=None,
     cost=None,
-    without="",
+    without=(),
     change=lambda answers: None,
     **more,
 ):
@@ -40,12 +40,13 @@ def records(
         looked = dict.fromkeys(rates, (0.8, 0.3)) | {"teacher": (0.2, 0.6)} | (inside or {})
         looked = {role: looked[role] for role in rates}
         answers = make_answers(rates, direction=direction, inside=looked, **more)
-        answers.answers.pop(without, None)
+        for role in without:
+            answers.answers.pop(role, None)
         change(answers)
         evidence[direction] = Measures(answers)
     rows = [
         {"role": role, "seed": seed, "epoch": (cost or {}).get(role, 1.5) + 0.01 * seed, "epochs": 5}
-        for role in ("independent", *TO_VIT)
+        for role in ("independent", *dict.fromkeys((*TO_VIT, *TO_CNN)))
         for seed in range(3)
     ]
     rows += [{"role": "teacher", "seed": 500 + seed, "epoch": 9.0, "epochs": 5} for seed in range(3)]
@@ -108,7 +109,10 @@ def test_being_better_is_transfer_only_toward_a_teacher_that_differs():
     away = verdict("C1c", to_vit={"cskd": better, "teacher": worse})
     assert away.word == "contradicted"
     alike = verdict("C1c", to_vit={"cskd": better, "teacher": dict.fromkeys(("cue_conflict", *NOISES), 0.4)})
-    assert alike.word == "contradicted"
+    assert alike.word == "not testable"
+    assert alike.because.startswith(
+        "the teacher is not established to differ (retention under cue conflict: "
+    )
 
 
 def test_locality_is_inherited_only_with_a_second_sign_of_it():
@@ -180,12 +184,26 @@ def test_what_lacks_a_precondition_is_not_testable():
     assert verdict("C3a", seeds=1).because == "one seed gives no interval"
     guesser = dict.fromkeys(PROBES, 0.1)
     found = verdict("C1b", to_vit={"lm": guesser})
-    assert (found.word, found.because) == ("not testable", "LM did not learn in every seed")
-    assert verdict("C3a", without="rotations").because == "this study lacks Independent, rotations"
-    assert verdict("C4", without="capd").because == "this study lacks CAPD"
+    assert (found.word, found.because) == (
+        "not testable",
+        "retention under cue conflict is not defined for LM in every seed",
+    )
+    assert verdict("C3a", without=["rotations"]).because == "this study lacks Independent, rotations"
+    assert verdict("C4", without=["capd"]).because == "this study lacks CAPD"
     given = records()
     del given.evidence["vit_to_cnn"]
     assert judge(given)["C5"].because == "this study has no ViT → CNN"
+
+
+def test_no_verdict_rests_on_a_student_that_has_not_learned():
+    students = {role: {"cue_conflict": 0.62} for role in ("crd", "sskd")}
+    weak = {"clean": 0.55}
+    found = verdict("C3a", to_cnn=students | {"rotations": weak})
+    assert found.word == "not testable" and "so not learned: Independent, rotations 0." in found.because
+    falling = {role: {"cue_conflict": 0.2} for role in ("crd", "sskd")}
+    assert verdict("C3a", to_cnn=falling | {"rotations": weak}).word == "contradicted"  # without the control
+    falling = {role: rates | weak for role, rates in falling.items()}
+    assert verdict("C3a", to_cnn=falling).word == "not testable"
 
 
 def test_a_family_is_corrected_together():
@@ -219,14 +237,68 @@ def test_a_measure_that_a_seed_lacks_is_told():
         ("below the smallest effect", False),
         ("within 0.3", True),
         ("significantly above 0", False),
-        ("estimated above 0", True),
         ("below 0 or within 0.3", True),
         ("above 0.1 and local", False),
     ],
 )
 def test_a_clause_reads_the_interval_of_a_comparison(said, true):
     row = {"group": "change", "estimate": 0.2, "low": 0.15, "high": 0.26, "narrow_low": 0.16}
-    row |= {"narrow_high": 0.25, "holm": 0.06, "local": False, "the smallest effect": 0.05}
+    row |= {"narrow_high": 0.25, "holm": 0.06, "local": False, "smallest": 0.05, "learned": True}
     table = pd.DataFrame([row])
     assert claims._holds(f"every change is {said}", table) == true
     assert claims._holds(f"some change is below 0, or some change is {said}", table) == true
+    assert not claims._holds(f"every change is {said}", table.assign(learned=False))
+
+
+# Degenerate studies: every table and every verdict comes, and says what it can't tell
+
+GUESSER = dict.fromkeys(PROBES, 0.1)
+DEGENERATE = {
+    "one seed": {"seeds": 1},
+    "networks that learned nothing": {
+        name: dict.fromkeys(("teacher", "independent", *roles), GUESSER)
+        for name, roles in (("to_vit", TO_VIT), ("to_cnn", TO_CNN))
+    },
+    "no controls": {"without": ("lm_same_family", "crd_same_family", "label_smoothing", "rotations")},
+    "one method": {"without": {*TO_VIT, *TO_CNN} - {"lm"}},
+    "no student but the baseline": {"without": {*TO_VIT, *TO_CNN}},
+    "two classes": {"classes": 2},
+}
+
+
+@pytest.mark.parametrize("given", DEGENERATE.values(), ids=DEGENERATE)
+@pytest.mark.filterwarnings("error")
+def test_a_degenerate_study_has_every_table_and_verdict(given):
+    found = records(**given)
+    verdicts = judge(found)
+    assert claims.claims_table(verdicts).notna().all(axis=None)
+    words = {"supported", "contradicted", "inconclusive", "not testable"}
+    assert {verdict.word for verdict in verdicts.values()} <= words
+    for direction, measures in found.evidence.items():
+        for made in (
+            tables.measure_table(measures),
+            tables.transfer_table(measures),
+            tables.class_table(measures, range(2)),
+            tables.schedule_table(measures),
+            tables.gain_table(measures, found.cost[direction]),
+            tables.slope_table(measures),
+            tables.consistency_table(measures),
+        ):
+            assert isinstance(made, pd.DataFrame)
+
+
+def test_one_direction_is_judged_without_the_other():
+    given = records()
+    del given.evidence["cnn_to_vit"]
+    found = judge(given)
+    assert found["C2"] == claims.Verdict("not testable", "this study has no CNN → ViT")
+    assert found["C4"].word == "contradicted"
+
+
+def test_networks_at_chance_have_an_accuracy_and_no_other_measure():
+    measures = records(to_vit={"lm": GUESSER}).evidence["cnn_to_vit"]
+    assert np.isfinite(measures["lm", "accuracy", "clean"]).all()
+    for measure, probe in measures.questions:
+        assert measure == "accuracy" or np.isnan(measures["lm", measure, probe]).all()
+    one = judge(records(seeds=1))
+    assert {verdict.because for verdict in one.values()} == {"one seed gives no interval"}

@@ -45,9 +45,9 @@ class Answers:
     def before(self, role: str, probe: str) -> np.ndarray:
         """Predicted classes (k, n) for the same images, in the same order, without the change."""
         name = self.unchanged(probe)
-        ids = self.stimuli[name].ids.numpy()
+        ids, wanted = self.stimuli[name].ids.numpy(), self.stimuli[probe].ids.numpy()
         order = np.argsort(ids)
-        return self.part(role, name)[:, order[np.searchsorted(ids, self.stimuli[probe].ids, sorter=order)]]
+        return self.part(role, name)[:, order[np.searchsorted(ids, wanted, sorter=order)]]
 
     def hits_before(self, role: str, probe: str) -> np.ndarray:
         return m.accuracy(self.before(role, probe), self.labels(probe))

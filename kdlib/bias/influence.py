@@ -134,7 +134,8 @@ MEASURES: dict[str, Measure] = {
 class Measures(Mapping[tuple[str, str, str], np.ndarray]):
     """D (seeds, images) by (role, measure, probe), computed when it is first read.
 
-    A NaN row is a run for which the measure isn't defined. The name of a series stands for the mean of its
+    A NaN row is a run for which the measure isn't defined, or that did not learn: of a network at chance
+    nothing but its accuracy means anything. The name of a series stands for the mean of its
     levels. Raises UnknownName for a measure that isn't in MEASURES, KeyError for another role or probe.
 
     Attributes:
@@ -186,6 +187,9 @@ class Measures(Mapping[tuple[str, str, str], np.ndarray]):
         if probe in self.series:
             return np.mean([self[role, measure, level] for level in self.series[probe]], axis=0)
         influence = lookup("measure", measure, MEASURES).influence(self._answers, role, probe)
+        if measure != "accuracy" and "clean" in self._answers.stimuli:
+            there = m.learned(self._answers.hits(role, "clean"), self.chance)
+            influence = np.where(there[:, None], influence, np.nan)
         made = self._answers.stimuli.get(probe)
         return influence if made is None else _by_source(influence, made.ids.numpy())
 

@@ -1,9 +1,9 @@
 """The original study's claims, and the verdict that this study's records give on each.
 
 Hypotheses, comparisons and rules are data, fixed before the runs: see claims.yml. The engine here makes a
-claim's comparisons from the measures and reads its rules. A claim is "not testable", with the reason, if a
-precondition fails: its methods and controls are there, its probes are accepted (see
-:mod:`kdlib.bias.acceptance`), every run learned, and there are two seeds or more.
+claim's comparisons from the measures and reads its rules. A claim is "not testable", with the reason, where
+something is absent, a probe isn't accepted (see :mod:`kdlib.bias.acceptance`), one seed gives no interval,
+the teacher isn't established to differ, or the rules rest on a network that has not learned.
 """
 
 import re
@@ -25,8 +25,10 @@ from kdlib.study.internals import inside_table
 
 CLAIMS = Path(__file__).with_name("claims.yml")
 TEXTS = ["claim", "original", "hypothesis", "statistic", "supported", "contradicted"]
-LIMITS = ["the smallest effect", "twice chance"]  # of a rule, beside numbers
+WORDS = ["supported", "contradicted", "learns slowly"]  # that a claim may have a rule for, in this order
+LEARNED = 0.9  # of the baseline's accuracy on clean images; no verdict rests on a student with less
 LOCAL = {"attention": None, "rms": 1}  # smaller where a network is more local: measure and place, if any one
+LIMITS = {"the smallest effect": "smallest", "twice chance": "twice_chance"}  # that a rule names: a column
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,28 @@ def _judge(claim: dict, records: Records) -> Verdict:
         table = _compare(claim, records)
     except NotTestable as reason:
         return _mildest(claim, records, str(reason)) or Verdict("not testable", str(reason))
-    rules = [word for word in ("supported", "contradicted", "learns slowly") if word in claim]
-    word = next((word for word in rules if _holds(claim[word], table)), "inconclusive")
-    return Verdict(word, _because(claim, table, word), table.drop(columns=["family", *LIMITS]))
+    shown, told = table.drop(columns=["family", "gap", "failed", *LIMITS.values()]), _tell(claim, table)
+    word = next((word for word in WORDS if word in claim and _holds(claim[word], table)), "inconclusive")
+    if gaps := "; ".join(table.gap[table.gap != ""].unique()):
+        return Verdict("not testable", f"the teacher is not established to differ ({gaps}); {told}", shown)
+    if word == "inconclusive" and not table.learned.all():
+        failed = ", ".join(table.failed[~table.learned].unique())
+        told = f"below {LEARNED} of the baseline's accuracy, so not learned: {failed}; {told}"
+        return Verdict("not testable", told, shown)
+    if word == "inconclusive":
+        lacking = [clause for clause in _clauses(claim["supported"]) if not _holds(clause, table)]
+        told += "".join(f"; not {clause}" for clause in lacking)
+    return Verdict(word, told, shown)
+
+
+def _tell(claim: dict, table: pd.DataFrame) -> str:
+    """The comparisons with their intervals, the least favourable first."""
+    rows = table[table.group.isin(claim.get("tells", table.group))]
+    rows = rows.sort_values("estimate", ascending="below" not in claim["supported"]).itertuples()
+    form = claim.get("form", "+.3f")
+    return "; ".join(
+        f"{row.comparison} {with_interval(row.estimate, row.low, row.high, form)}" for row in rows
+    )
 
 
 def _mildest(claim: dict, records: Records, reason: str) -> Verdict | None:
@@ -107,28 +128,41 @@ def _mildest(claim: dict, records: Records, reason: str) -> Verdict | None:
     mildest = series()[claim["mildest"]][0]
     alone = yaml.safe_load(yaml.safe_dump(claim).replace(claim["mildest"], mildest))
     found = _judge({key: value for key, value in alone.items() if key != "mildest"}, records)
-    if found.word == "not testable":
+    if found.comparisons is None:
         return None
     told = f"{reason}. With {_plain(mildest)} alone it would be {found.word}: {found.because}"
     return Verdict("not testable", told, found.comparisons)
 
 
-# --------------------------------------------------------------------------------------- preconditions
-
-
 def _check(claim: dict, records: Records) -> None:
-    """Raises NotTestable where something is absent, a probe isn't accepted, or a run did not learn."""
+    """Raises NotTestable where something is absent, a probe isn't accepted, or there is one seed."""
     families = claim["comparisons"].values()
-    used = [(role, *others) for family in families for role, others in family["roles"].items()]
-    roles = dict.fromkeys(["independent", "teacher", *(role for group in used for role in group)])
+    used = [
+        name for family in families for role, others in family["roles"].items() for name in (role, *others)
+    ]
     probes = {probe for family in families for _, *probes in family["measures"] for probe in probes}
     for direction in claim["directions"]:
         if direction not in records.evidence:
             raise NotTestable(f"this study has no {direction_title(direction)}")
-        _check_direction(records.evidence[direction], roles, probes, records.accepted, claim)
-    if "teachers_within" in claim:
-        accuracies = [records.evidence[name]["teacher", "accuracy", "clean"] for name in claim["directions"]]
-        apart, most = interval_of(accuracies[0] - accuracies[1]), claim["teachers_within"]
+        measures = records.evidence[direction]
+        absent = [title_of(role) for role in dict.fromkeys(used) if role not in measures.roles]
+        absent += [_plain(probe) for probe in sorted(probes - {probe for _, probe in measures.questions})]
+        if absent:
+            raise NotTestable(f"this study lacks {', '.join(absent)}")
+        levels = {level for probe in probes for level in measures.series.get(probe, [probe])}
+        if refused := levels - records.accepted - {INSIDE}:
+            raise NotTestable(f"not accepted as a probe on these images: {', '.join(sorted(refused))}")
+        for role in ("teacher", "independent"):
+            hits = measures[role, "accuracy", "clean"]
+            if len(hits) < 2:
+                raise NotTestable("one seed gives no interval")
+            if not learned(hits, measures.chance).all():
+                raise NotTestable(f"{title_of(role)} did not learn in every seed")
+    if most := claim.get("teachers_within"):
+        first, second = (
+            records.evidence[name]["teacher", "accuracy", "clean"] for name in claim["directions"]
+        )
+        apart = interval_of(first - second)
         if abs(apart.estimate) > most:
             raise NotTestable(
                 f"the teachers' accuracies differ by {apart}, more than {most}: a better teacher can't be "
@@ -136,29 +170,9 @@ def _check(claim: dict, records: Records) -> None:
             )
 
 
-def _check_direction(measures: Measures, roles, probes: set[str], accepted: set[str], claim: dict) -> None:
-    asked = {probe for _, probe in measures.questions}
-    absent = [title_of(role) for role in roles if role not in measures.roles]
-    absent += [_plain(probe) for probe in sorted(probes - asked)]
-    if absent:
-        raise NotTestable(f"this study lacks {', '.join(absent)}")
-    levels = {level for probe in probes for level in measures.series.get(probe, [probe])}
-    if refused := levels - accepted - {INSIDE}:
-        raise NotTestable(f"not accepted as a probe on these images: {', '.join(sorted(refused))}")
-    for role in roles:
-        hits = measures[role, "accuracy", "clean"]
-        if len(hits) < 2:
-            raise NotTestable("one seed gives no interval")
-        if role not in claim.get("may_fail", ()) and not learned(hits, measures.chance).all():
-            raise NotTestable(f"{title_of(role)} did not learn in every seed")
-
-
-# ----------------------------------------------------------------------------------------- comparisons
-
-
 @dataclass(frozen=True)
 class Comparison:
-    """One row: a role beside another, by one measure."""
+    """A role beside another, by one measure; its methods are the statistics of claims.yml."""
 
     records: Records
     directions: list[str]  # of two, the second's difference is subtracted
@@ -169,26 +183,71 @@ class Comparison:
     times: float = 1.0  # of the other
 
     @property
-    def evidence(self) -> Measures:
-        return self.records.evidence[self.directions[0]]
+    def parts(self) -> list[Measures]:
+        return [self.records.evidence[direction] for direction in self.directions]
 
-    @property
-    def smallest(self) -> float:
-        return SMALLEST_EFFECTS.get(self.measure, np.nan)
+    def failed(self) -> str:
+        """Students that have not learned, with their accuracy as a share of the baseline's."""
+        found = []
+        for measures in self.parts:
+            baseline = measures["independent", "accuracy", "clean"].mean()
+            for role in filter(None, (self.role, self.other)):
+                share = measures[role, "accuracy", "clean"].mean() / baseline
+                found += [f"{title_of(role)} {share:.2f}"] if share < LEARNED else []
+        return ", ".join(found)
 
-    def difference(self) -> Interval:
-        parts = []
-        for measures in (self.records.evidence[direction] for direction in self.directions):
-            matrix = _matrix(measures, self.role, self.measure, self.probe)
+    def difference(self) -> dict:
+        found = []
+        for measures in self.parts:
+            found.append(_matrix(measures, self.role, self.measure, self.probe))
             if self.other:
-                matrix = matrix - self.times * _matrix(measures, self.other, self.measure, self.probe)
-            parts.append(matrix)
-        return interval_of(parts[0] - parts[1] if len(parts) > 1 else parts[0])
+                found[-1] = found[-1] - self.times * _matrix(measures, self.other, self.measure, self.probe)
+        return _row(interval_of(found[0] - found[1] if len(found) > 1 else found[0]))
 
-    def transfer(self) -> Transfer:
+    def _transfer(self) -> tuple[Transfer, dict]:
+        """And where the teacher isn't established to differ, its "gap" in words."""
         roles = (self.role, "independent", "teacher")
-        matrices = [_matrix(self.evidence, role, self.measure, self.probe) for role in roles]
-        return transfer(*matrices, self.smallest)
+        matrices = [_matrix(self.parts[0], role, self.measure, self.probe) for role in roles]
+        found = transfer(*matrices, SMALLEST_EFFECTS[self.measure])
+        told = f"{_plain(self.measure)} under {_plain(self.probe)}: {found.gap}"
+        return found, {"gap": "" if found.established else told}
+
+    def toward(self) -> dict:
+        """Movement toward the teacher."""
+        found, gap = self._transfer()
+        return _row(found.toward) | gap
+
+    def share(self) -> dict:
+        """Share of the teacher's gap; "within" reads the movement's own 90% interval."""
+        found, gap = self._transfer()
+        span = {"estimate": found.ratio, "low": found.ratio_low, "high": found.ratio_high, "p": np.nan}
+        return _row(found.movement) | span | gap | {"local": self._more_local()}
+
+    def _more_local(self) -> bool:
+        """Whether attention reaches less far, or the first stage sees less, than in the baseline."""
+        inside = self.records.inside[self.directions[0]]
+        for measure, place in LOCAL.items():
+            part = inside[(inside.measure == measure) & ((inside.place == place) | (place is None))]
+            values = part.groupby(["role", "seed", "place"])["value"].mean().groupby(["role", "seed"]).mean()
+            difference = (values.get(self.role) - values.get("independent")).to_numpy()
+            if interval_of(difference[:, None]).high < 0:
+                return True
+        return False
+
+    def largest(self) -> dict:
+        """Of the changes from the baseline under all probes, the one whose 90% interval reaches farthest."""
+        ours, baseline = self.parts[0].profiles(self.role, "independent")
+        if not ours:
+            raise NotTestable("no probe has a retention in every seed")
+        rows = [_row(interval_of(kept - before)) for kept, before in zip(ours, baseline, strict=True)]
+        return max(rows, key=lambda row: max(-row["narrow_low"], row["narrow_high"]))
+
+    def cost(self) -> dict:
+        """Ratio of the seconds of an epoch, paired by seed; its interval is that of the logarithm."""
+        cost = self.records.cost[self.directions[0]]
+        seconds = cost.pivot(index="seed", columns="role", values="epoch")[[self.role, self.other]].dropna()
+        row = _row(interval_of(np.log(seconds[self.role] / seconds[self.other]).to_numpy()[:, None]))
+        return {name: value if name == "p" else np.exp(value) for name, value in row.items()}
 
 
 def _matrix(measures: Measures, role: str, measure: str, probe: str | None) -> np.ndarray:
@@ -196,88 +255,26 @@ def _matrix(measures: Measures, role: str, measure: str, probe: str | None) -> n
     if measure == "slope":
         profiles = measures.profiles(role, "independent", "teacher")
         found = profile_slopes(*profiles)[:, None] if profiles[0] else np.array([[np.nan]])
-        told = f"{direction_title(measures.direction)}: the slope over retentions"
     elif probe is None:  # the mean over probes whose images are the test images one for one
         whole = measures["teacher", "accuracy", "clean"].shape
         asked = [name for name in measures.headings if measures["teacher", "accuracy", name].shape == whole]
         found = np.mean([measures[role, measure, name] for name in asked], axis=0)
-        told = f"{_plain(measure)} over all probes"
     else:
         found = measures[role, measure, probe]
-        told = f"{_plain(measure)} under {_plain(probe)}"
     if not np.isfinite(found).all():
+        told = f"{_plain(measure)} under {_plain(probe or 'all probes')}"
         raise NotTestable(f"{told} is not defined for {title_of(role)} in every seed")
     return found
 
 
-def _row(interval: Interval, **changed) -> dict:
+def _row(interval: Interval) -> dict[str, float]:
     low, high = interval.ends(0.90)
     row = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-    return row | {"narrow_low": low, "narrow_high": high, "p": interval.p} | changed
-
-
-def _difference(asked: Comparison) -> dict:
-    return _row(asked.difference())
-
-
-def _toward(asked: Comparison) -> dict:
-    """Movement toward the teacher."""
-    found = asked.transfer()
-    return _row(found.toward, established=found.established, unestablished=not found.established)
-
-
-def _share(asked: Comparison) -> dict:
-    """Share of the teacher's gap, with the movement's own 90% interval for "within"."""
-    found = asked.transfer()
-    if not found.established:
-        raise NotTestable(
-            f"on {_plain(asked.measure)} the teacher is not established to differ from the baseline: "
-            f"{found.gap}"
-        )
-    span = {"estimate": found.ratio, "low": found.ratio_low, "high": found.ratio_high, "p": np.nan}
-    return _row(found.movement, local=_more_local(asked), **span)
-
-
-def _more_local(asked: Comparison) -> bool:
-    """Whether attention reaches less far, or the first stage sees less, than in the baseline."""
-    inside = asked.records.inside[asked.directions[0]]
-    for measure, place in LOCAL.items():
-        part = inside[(inside.measure == measure) & ((inside.place == place) | (place is None))]
-        values = part.groupby(["role", "seed", "place"])["value"].mean().groupby(["role", "seed"]).mean()
-        difference = (values[asked.role] - values["independent"]).to_numpy()
-        if interval_of(difference[:, None]).high < 0:
-            return True
-    return False
-
-
-def _largest(asked: Comparison) -> dict:
-    """Of the differences from the baseline under all probes, the largest."""
-    ours, baseline = asked.evidence.profiles(asked.role, "independent")
-    if not ours:
-        raise NotTestable("no probe has a retention in every seed")
-    changes = [interval_of(kept - before) for kept, before in zip(ours, baseline, strict=True)]
-    return _row(max(changes, key=lambda found: abs(found.estimate)))
-
-
-def _cost(asked: Comparison) -> dict:
-    """Ratio of the seconds of an epoch, paired by seed; its interval is that of the logarithm."""
-    cost = asked.records.cost[asked.directions[0]]
-    seconds = cost.pivot(index="seed", columns="role", values="epoch")[[asked.role, asked.other]].dropna()
-    row = _row(interval_of(np.log(seconds[asked.role] / seconds[asked.other]).to_numpy()[:, None]))
-    return {name: value if name == "p" else np.exp(value) for name, value in row.items()}
-
-
-STATISTICS = {
-    "difference": _difference,
-    "toward": _toward,
-    "share": _share,
-    "largest": _largest,
-    "cost": _cost,
-}
+    return row | {"narrow_low": low, "narrow_high": high, "p": interval.p}
 
 
 def _compare(claim: dict, records: Records) -> pd.DataFrame:
-    """A row a comparison: group, comparison, estimate, low, high, narrow_low, narrow_high (90%), p, holm."""
+    """A row a comparison: group, comparison, learned, estimate, low, high, narrow_low, ..., p, holm."""
     rows = []
     for group, family in claim["comparisons"].items():
         made = [
@@ -287,23 +284,22 @@ def _compare(claim: dict, records: Records) -> pd.DataFrame:
             for other in others or [None]
         ]
         for asked in made:
-            row = {"group": group, "family": family.get("family", group), "comparison": _name(family, asked)}
-            row |= dict(zip(LIMITS, (asked.smallest, 2 * asked.evidence.chance), strict=True))
-            rows.append(row | STATISTICS[family.get("statistic", "difference")](asked))
+            names = {"role": title_of(asked.role), "other": title_of(asked.other or "teacher")}
+            names |= {"measure": _plain(asked.measure), "probe": _plain(asked.probe or "")}
+            failed = "" if asked.role in claim.get("may_fail", ()) else asked.failed()
+            row = {"group": group, "comparison": family["name"].format(**names)}
+            row |= {"family": family.get("family", group), "failed": failed, "learned": not failed, "gap": ""}
+            row |= {
+                "smallest": SMALLEST_EFFECTS.get(asked.measure),
+                "twice_chance": 2 * asked.parts[0].chance,
+            }
+            rows.append(row | getattr(asked, family.get("statistic", "difference"))())
     table = pd.DataFrame(rows)
     return table.assign(holm=table.groupby("family").p.transform(holm))
 
 
-def _name(family: dict, asked: Comparison) -> str:
-    words = {"measure": _plain(asked.measure), "probe": _plain(asked.probe or "")}
-    return family["name"].format(role=title_of(asked.role), other=title_of(asked.other or "teacher"), **words)
-
-
 def _plain(name: str) -> str:
     return name.replace("_", " ")
-
-
-# ----------------------------------------------------------------------------------------------- rules
 
 
 def _holds(rule: str, table: pd.DataFrame) -> bool:
@@ -319,7 +315,8 @@ def _clauses(part: str) -> list[str]:
 def _met(clause: str, table: pd.DataFrame) -> bool:
     quantifier, group, said = re.fullmatch(r"(every|some) (\w+) is (.+)", clause).groups()
     rows = table[(table.group == group) | (group == "comparison")]
-    return {"every": all, "some": any}[quantifier](_is(said, row) for _, row in rows.iterrows())
+    met = [row.learned and _is(said, row) for _, row in rows.iterrows()]
+    return all(met) if quantifier == "every" else any(met)
 
 
 def _is(said: str, row: pd.Series) -> bool:
@@ -327,30 +324,14 @@ def _is(said: str, row: pd.Series) -> bool:
     for word, joined in ((" or ", any), (" and ", all)):
         if word in said:
             return joined(_is(part, row) for part in said.split(word))
-    if said in row:  # established, local
-        return bool(row[said])
+    if said == "local":
+        return bool(row.local)
     test, limit = re.fullmatch(r"(.*(?:above|below|within)) (.+)", said).groups()
-    limit = row[limit] if limit in row else float(limit)
+    limit = row[LIMITS[limit]] if limit in LIMITS else float(limit)
     return {
         "above": row.low > limit,
         "below": row.high < limit,
         "within": -limit < row.narrow_low and row.narrow_high < limit,
         "significantly above": row.estimate > limit and row.holm < 0.05,
         "significantly below": row.estimate < limit and row.holm < 0.05,
-        "estimated above": row.estimate > limit,
-        "estimated within": abs(row.estimate) < limit,
     }[test]
-
-
-def _because(claim: dict, table: pd.DataFrame, word: str) -> str:
-    """The comparisons with intervals, the least favourable first, and what is missing for "supported"."""
-    rows = table[table.group.isin(claim.get("tells", table.group))]
-    rows = rows.sort_values("estimate", ascending="below" not in claim["supported"])
-    form = claim.get("form", "+.3f")
-    told = [
-        f"{row.comparison} {with_interval(row.estimate, row.low, row.high, form)}"
-        for row in rows.itertuples()
-    ]
-    if word == "inconclusive":
-        told += [f"not {clause}" for clause in _clauses(claim["supported"]) if not _holds(clause, table)]
-    return "; ".join(told)

@@ -1,6 +1,6 @@
 """Tidy tables of one direction: every measure of every network with its interval, and every movement."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, roles, t
 
 GAINS = {"accuracy": "accuracy", "error_consistency": "error consistency with the teacher"}
 SPANS = [f"{name}{end}" for name in ("movement", "gap", "toward") for end in ("", "_low", "_high")]
+NUMBERS = [*SPANS, "narrow_low", "narrow_high", "p", "ratio", "seeds_up"]
+MOVED = ["direction", "method", "measure", "probe", *NUMBERS, "seeds", "established", "reason", "beyond"]
 
 
 def _span(influence: np.ndarray, name: str = "estimate") -> dict[str, float]:
@@ -23,9 +25,8 @@ def _span(influence: np.ndarray, name: str = "estimate") -> dict[str, float]:
     return {name: influence.mean(axis=1).mean(), "low": found.low, "high": found.high}
 
 
-def _by_role(rows: Iterable[dict], column: str, order: Sequence[str]) -> pd.DataFrame:
+def _by_role(table: pd.DataFrame, column: str, order: Sequence[str]) -> pd.DataFrame:
     """Rows made question by question, so that few matrices are held at a time, in the order of roles."""
-    table = pd.DataFrame(rows)
     return table.sort_values(
         column, key=lambda names: names.map(order.index), kind="stable", ignore_index=True
     )
@@ -39,7 +40,7 @@ def measure_table(measures: Measures) -> pd.DataFrame:
     is not defined, low and high are NaN.
     """
     rows = [_row(measures, role, *question) for question in measures.questions for role in measures.roles]
-    return _by_role(rows, "role", measures.roles)
+    return _by_role(pd.DataFrame(rows), "role", measures.roles)
 
 
 def _row(measures: Measures, role: str, measure: str, probe: str) -> dict:
@@ -79,7 +80,7 @@ def transfer_table(measures: Measures) -> pd.DataFrame:
                 row = {"direction": measures.direction, "method": method, "measure": measure, "probe": probe}
                 row |= _movement(*(found[role] for role in (method, "independent", "teacher")), measure)
                 rows.append(row | {"beyond": _beyond(found, method, np.sign(row["gap"]))})
-    return _by_role(rows, "method", measures.students)
+    return _by_role(pd.DataFrame(rows, columns=MOVED), "method", measures.students)
 
 
 def _beyond(found: dict[str, np.ndarray], method: str, way: float) -> float:
@@ -103,8 +104,7 @@ def side(row: pd.Series) -> str:
 
 
 def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, measure: str) -> dict:
-    row = dict.fromkeys([*SPANS, "narrow_low", "narrow_high", "p", "ratio", "seeds_up"], np.nan)
-    row |= {"seeds": len(student), "established": False, "reason": ""}
+    row = dict.fromkeys(NUMBERS, np.nan) | {"seeds": len(student), "established": False, "reason": ""}
     try:
         found = transfer(student, baseline, teacher, SMALLEST_EFFECTS[measure])
     except ValueError as error:
@@ -115,7 +115,7 @@ def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, me
     row["narrow_low"], row["narrow_high"] = found.movement.ends(0.90)
     return row | {
         "p": found.movement.p,
-        "ratio": found.ratio if found.established else np.nan,
+        "ratio": found.ratio,
         "seeds_up": int(((student - baseline).mean(axis=1) > 0).sum()),
         "established": found.established,
     }
