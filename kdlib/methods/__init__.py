@@ -7,6 +7,7 @@ from kdlib.methods.capd import CAPD
 from kdlib.methods.class_part import ClassMeans, WithinClass
 from kdlib.methods.crd import CRD
 from kdlib.methods.cskd import CSKD
+from kdlib.methods.cue_versions import CounterAugment, Gate, Marginalise
 from kdlib.methods.deit import DeiT
 from kdlib.methods.dist import DIST
 from kdlib.methods.dkd import DKD
@@ -42,6 +43,9 @@ METHODS: dict[str, type[Method]] = {
     "within_class": WithinClass,
     "rsd": RSD,
     "fitnet_last": FitNetLast,
+    "marginalise": Marginalise,
+    "gate": Gate,
+    "counter": CounterAugment,
 }
 
 __all__ = ["METHODS", "Batch", "Method", "hyperparameters"]
