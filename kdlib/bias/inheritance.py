@@ -95,9 +95,13 @@ def share(
         small = f"the teachers' difference is below the smallest effect, {smallest_effect:g}"
         return _without(small, student, teacher)
     low, high = ratio_interval(moved, apart, level)
-    p_all = interval_of(np.subtract(moved, apart), level).p
     tau = student.estimate / teacher.estimate
-    return Inheritance(tau, low, high, student.p, p_all, student, teacher)
+    return Inheritance(tau, low, high, student.p, p_value(moved, apart, 1.0), student, teacher)
+
+
+def p_value(moved: np.ndarray, apart: np.ndarray, tau: float) -> float:
+    """Two-sided p for a true ratio of ``tau``, such as a threshold: below 0.05 outside Fieller's 95% set."""
+    return interval_of(np.subtract(moved, np.multiply(tau, apart))).p
 
 
 def _without(reason: str, student: Interval | None = None, teacher: Interval | None = None) -> Inheritance:

@@ -1,4 +1,4 @@
-"""The shape of one image in the texture of another, by quilting: patches of the one tell the light of the other.
+"""The shape of one image in the texture of another: its light and dark laid in patches of the other.
 
 Texture transfer of Efros and Freeman (SIGGRAPH 2001), at once instead of patch after patch: every place of
 the content gets the patch of the texture image whose blurred luma fits best, overlapping patches are blended,
