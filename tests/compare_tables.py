@@ -20,6 +20,7 @@ TEXTS = {
     "per_seed",
     "seconds",
     "because",
+    "question",
     "tested here",
     "hypothesis",
     "statistic",
