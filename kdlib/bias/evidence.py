@@ -203,15 +203,11 @@ def _finely_shuffled(case: Case) -> bool:
 
 
 def _conflict(case: Case) -> bool:
-    return case.two_cues and case.probe != "frequency_conflict"
+    return case.two_cues
 
 
 def _with_ceiling(case: Case) -> bool:
     return _conflict(case) and case.probe in PROBES and "no_conflict" in case.evidence.stimuli
-
-
-def _bands(case: Case) -> bool:
-    return case.two_cues and case.probe == "frequency_conflict"
 
 
 def _clean(case: Case) -> bool:
@@ -240,7 +236,6 @@ MEASURES: dict[str, Measure] = {
     "shape_sensitivity": Measure(lambda c: c.sensitivity(0), _with_ceiling),
     "texture_sensitivity": Measure(lambda c: c.sensitivity(1), _with_ceiling),
     "shape_preference": Measure(lambda c: c.preference, _conflict, share=True),
-    "low_frequency_bias": Measure(lambda c: m.shape_bias(*c.cues), _bands, share=True),
     "error_consistency": Measure(lambda c: m.error_consistency(c.hits, c.teacher.hits), _asked),
     "agreement": Measure(lambda c: m.agreement(c.predicted, c.teacher.predicted), _asked, share=True),
     "same_error": Measure(
