@@ -73,13 +73,13 @@ PROBES: dict[str, Probe] = {probe.name: probe for probe in (
 
     # Shape bias and texture bias
     Probe("cue_conflict", "texture", "Does it follow shape or texture when they are of different classes?",
-          cue_conflict, {"per_pair": 20, "content_weight": 1.0}, control="colour_axis"),
+          cue_conflict, {"per_pair": 20}, control="colour_axis"),
     Probe("colour_axis", "texture", "Does it follow shape or colour when they are of different classes?",
           cue_conflict, {"per_pair": 20, "steps": 0}, series="cue_conflict"),
     Probe("pure_texture", "texture", "Does it recognise a class by its texture alone?",
-          cue_conflict, {"per_pair": 20, "content_weight": 0.0, "start": "noise"}, series="cue_conflict"),
+          cue_conflict, {"per_pair": 20, "kind": "texture"}, series="cue_conflict"),
     Probe("no_conflict", "texture", "How accurate is it when a texture of the same class is painted on?",
-          cue_conflict, {"per_pair": 5, "same_class": True}),
+          cue_conflict, {"per_pair": 5, "kind": "same class"}),
     *(Probe(f"superpixels_{n}", "suppression", f"Does it recognise {n} flat regions with true contours?",
             superpixels, {"n": n}, series="superpixels", level=level,
             control="grid_mean_64" if n == 64 else None)
