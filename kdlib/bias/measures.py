@@ -30,7 +30,8 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Raises ValueError if the shapes do not fit.
     """
-    return _equals(predicted, labels, "labels").astype(np.float64)
+    predicted, labels = _fitting(predicted=predicted, labels=labels)
+    return (predicted == labels).astype(np.float64)
 
 
 def raw_ratio(probe_hits: np.ndarray, clean_hits: np.ndarray) -> np.ndarray:
@@ -40,7 +41,7 @@ def raw_ratio(probe_hits: np.ndarray, clean_hits: np.ndarray) -> np.ndarray:
     loses nothing, and the less a network has learned the closer it comes to that. NaN where clean accuracy
     is 0. Raises ValueError as `retention` does.
     """
-    probe, clean = _hit_pair(probe_hits, clean_hits)
+    probe, clean = _fitting(probe_hits=probe_hits, clean_hits=clean_hits)
     clean_accuracy = clean.mean(axis=1)
     return probe.mean(axis=1) / np.where(clean_accuracy > 0, clean_accuracy, np.nan)
 
@@ -51,7 +52,7 @@ def wilson_lower(hits: np.ndarray, level: float = 0.95) -> np.ndarray:
     Wilson's, because it holds for few images and for accuracies near 0 or 1, where estimate minus two
     standard errors does not. Raises ValueError unless the hits are a matrix of 0 and 1.
     """
-    hits = _hits(hits, "hits")
+    (hits,) = _fitting(hits=hits)
     n, rate, z = hits.shape[1], hits.mean(axis=1), stats.norm.ppf((1 + level) / 2)
     margin = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     return (rate + z**2 / (2 * n) - margin) / (1 + z**2 / n)
@@ -75,7 +76,7 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, defined: np.ndarray | 
     NaN rows where `defined` (k,) is False or the denominator's mean is not above 0. Raises ValueError if the
     matrices differ in shape.
     """
-    numerator, denominator = _pair(numerator, denominator, "numerator and denominator")
+    numerator, denominator = _fitting(numerator=numerator, denominator=denominator)
     mean = denominator.mean(axis=1, keepdims=True)
     mean = np.where((mean > 0) & np.reshape(defined, (-1, 1)), mean, np.nan)
     value = numerator.mean(axis=1, keepdims=True) / mean
@@ -94,7 +95,7 @@ def retention(probe_hits: np.ndarray, clean_hits: np.ndarray, chance: float) -> 
 
     Raises ValueError if the matrices differ in shape or hold more than 0 and 1, or chance is not in [0, 1).
     """
-    probe, clean = _hit_pair(probe_hits, clean_hits)
+    probe, clean = _fitting(probe_hits=probe_hits, clean_hits=clean_hits)
     return ratio(probe - chance, clean - chance, learned(clean, chance))
 
 
@@ -106,14 +107,15 @@ def cue_decisions(
     An answer that names neither class is False in both. Raises ValueError if shapes do not fit or an image
     has the same class for both cues, which can't tell the cues apart.
     """
-    shape = _equals(predicted, shape_labels, "shape_labels")
-    texture = _equals(predicted, texture_labels, "texture_labels")
-    same = np.count_nonzero(np.asarray(shape_labels) == np.asarray(texture_labels))
+    predicted, shape, texture = _fitting(
+        predicted=predicted, shape_labels=shape_labels, texture_labels=texture_labels
+    )
+    same = np.count_nonzero(shape == texture)
     if same:
         raise ValueError(
             f"{same} images have one class for both cues; pass conflict images only: filter them"
         )
-    return shape, texture
+    return predicted == shape, predicted == texture
 
 
 def cue_rate(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np.ndarray) -> np.ndarray:
@@ -148,7 +150,7 @@ def two_way_shape(confidence_shape: np.ndarray, confidence_texture: np.ndarray) 
     Shape bias if the network had to choose between the two, so of all images; no preference is 0.5.
     Confidences that both underflowed tie. NaN stays NaN. Raises ValueError if the shapes differ.
     """
-    shape, texture = _pair(confidence_shape, confidence_texture, "confidence_shape and confidence_texture")
+    shape, texture = _fitting(confidence_shape=confidence_shape, confidence_texture=confidence_texture)
     return (1 + np.sign(shape.astype(np.float64) - texture)) / 2
 
 
@@ -165,7 +167,7 @@ def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance:
 
     Raises ValueError if hits or decisions are not 0 and 1, the seeds differ, or chance is not in [0, 1).
     """
-    decisions, hits = _hits(decisions, "decisions"), _hits(no_conflict_hits, "no_conflict_hits")
+    (decisions,), (hits,) = _fitting(decision_hits=decisions), _fitting(no_conflict_hits=no_conflict_hits)
     if len(decisions) != len(hits):
         raise ValueError(
             f"{len(decisions)} seeds of decisions and {len(hits)} of no_conflict_hits; they must be the same "
@@ -186,7 +188,7 @@ def agreement_kappa(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     where the second term is due to e, which the images move too. The row of a run is NaN if both always name
     one class (e = 1). Raises ValueError if the shapes differ.
     """
-    first, second = _pair(first, second, "first and second")
+    first, second = _fitting(first=first, second=second)
     same = (first == second).astype(np.float64)
     classes = np.arange(int(max(first.max(), second.max())) + 1)
     first_share, second_share = ((answers[..., None] == classes).mean(axis=1) for answers in (first, second))
@@ -205,7 +207,7 @@ def error_consistency(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
     networks; NaN if both are always right, or both always wrong. Show `error_consistency_limit` beside it.
     Raises ValueError if the matrices differ in shape or hold more than 0 and 1.
     """
-    hits, other = _hit_pair(hits, other_hits, ("hits", "other_hits"))
+    hits, other = _fitting(hits=hits, other_hits=other_hits)
     return agreement_kappa(hits.astype(np.intp), other.astype(np.intp))
 
 
@@ -216,7 +218,7 @@ def error_consistency_limit(hits: np.ndarray, other_hits: np.ndarray) -> np.ndar
 
     NaN where e = 1. Raises ValueError as `error_consistency` does.
     """
-    p, q = (part.mean(axis=1) for part in _hit_pair(hits, other_hits, ("hits", "other_hits")))
+    p, q = (part.mean(axis=1) for part in _fitting(hits=hits, other_hits=other_hits))
     room = p + q - 2 * p * q  # 1 - e
     return 1 - np.abs(p - q) / np.where(room > 0, room, np.nan)
 
@@ -226,7 +228,7 @@ def agreement(predicted: np.ndarray, other: np.ndarray) -> np.ndarray:
 
     Raises ValueError if the shapes differ.
     """
-    predicted, other = _pair(predicted, other, "predicted and other")
+    predicted, other = _fitting(predicted=predicted, other=other)
     return (predicted == other).astype(np.float64)
 
 
@@ -258,7 +260,7 @@ def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: i
 
     Raises ValueError if the shapes of confidence and hits (k, n) differ, or n is less than 2 a bin.
     """
-    confidence, hits = _pair(confidence, _hits(hits, "hits"), "confidence and hits")
+    confidence, hits = _fitting(confidence=confidence, hits=hits)
     if hits.shape[1] < 2 * bins:
         raise ValueError(
             f"{hits.shape[1]} images don't fill {bins} bins with 2 each; evaluate more or use fewer bins"
@@ -270,37 +272,25 @@ def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: i
     return np.average(np.sqrt(np.maximum(squares, 0)), axis=0, weights=sizes)
 
 
-def _equals(predicted: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
-    predicted, labels = np.asarray(predicted), np.asarray(labels)
-    if predicted.ndim != 2 or labels.shape != predicted.shape[1:]:
+def _fitting(**given: np.ndarray) -> list[np.ndarray]:
+    """The arguments as arrays that fit: all (seeds, images), "labels" (images,), "hits" of float64 0 and 1.
+
+    Raises ValueError, with the arguments' names, where they don't.
+    """
+    arrays = {name: np.asarray(value) for name, value in given.items()}
+    shape = next(iter(arrays.values())).shape
+    fits = [array.shape == (shape[1:] if "labels" in name else shape) for name, array in arrays.items()]
+    if len(shape) != 2 or not all(fits):
+        told = " and ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(
-            f"predicted has shape {predicted.shape} and {name} {labels.shape}; they must be (seeds, images) "
-            "and (images,): stack the predictions, one row a seed"
+            f"the shapes {told} don't fit: give (seeds, images), and (images,) for labels, of the same seeds "
+            "and images in the same order, one row a seed"
         )
-    return predicted == labels
-
-
-def _hits(hits: np.ndarray, name: str) -> np.ndarray:
-    hits = np.asarray(hits, dtype=np.float64)
-    if hits.ndim != 2 or not np.isin(hits, (0, 1)).all():
-        raise ValueError(
-            f"{name} has shape {hits.shape} and must be a (seeds, images) matrix of 0 and 1: "
-            "make it with accuracy(predicted, labels)"
-        )
-    return hits
-
-
-def _pair(first: np.ndarray, second: np.ndarray, names: str) -> tuple[np.ndarray, np.ndarray]:
-    first, second = np.asarray(first), np.asarray(second)
-    if first.ndim != 2 or first.shape != second.shape:
-        raise ValueError(
-            f"{names} have shapes {first.shape} and {second.shape}; both must be (seeds, images), of the "
-            "same seeds and images: stack one row a seed, over images in the same order"
-        )
-    return first, second
-
-
-def _hit_pair(
-    first: np.ndarray, second: np.ndarray, names: tuple[str, str] = ("probe_hits", "clean_hits")
-) -> tuple[np.ndarray, np.ndarray]:
-    return _pair(_hits(first, names[0]), _hits(second, names[1]), " and ".join(names))
+    for name in (name for name in arrays if "hits" in name):
+        if not ((arrays[name] == 0) | (arrays[name] == 1)).all():
+            raise ValueError(
+                f"{name} must be a (seeds, images) matrix of 0 and 1: "
+                "make it with accuracy(predicted, labels)"
+            )
+        arrays[name] = arrays[name].astype(np.float64)
+    return list(arrays.values())

@@ -25,9 +25,9 @@ class Transfer:
     gap: Interval  # teacher - independent
     toward: Interval  # movement counted positive toward the teacher; NaN if the gap is exactly 0
     established: bool  # the gap's interval excludes 0, and the gap is no less than the smallest effect
-    ratio: float | None  # movement/gap of the grand means: 0 none, 1 all; None unless established
-    ratio_low: float | None  # ends of Fieller's set for it
-    ratio_high: float | None
+    ratio: float  # movement/gap of the grand means: 0 none, 1 all; NaN unless established
+    ratio_low: float  # ends of Fieller's set for it
+    ratio_high: float
 
 
 def transfer(
@@ -55,7 +55,7 @@ def transfer(
     toward = replace(movement, estimate=estimate, low=low, high=high, p=p)
     established = (gap.low > 0 or gap.high < 0) and abs(gap.estimate) >= smallest_effect
     if not established:
-        return Transfer(movement, gap, toward, established, None, None, None)
+        return Transfer(movement, gap, toward, established, np.nan, np.nan, np.nan)
     ends = ratio_interval(away, apart, level)
     return Transfer(movement, gap, toward, established, movement.estimate / gap.estimate, *ends)
 
@@ -149,6 +149,6 @@ def _differences(
             rows = np.flatnonzero(np.isnan(values).any(axis=1)).tolist()
             raise ValueError(
                 f"{name} is NaN in seed row(s) {rows} (did not learn, or read neither cue); transfer needs "
-                "every seed: report it as not evaluable"
+                "every seed: report it as not testable"
             )
     return np.subtract(student, independent), np.subtract(teacher, independent)

@@ -1,246 +1,297 @@
-"""Sentences and verdicts made from tables, so that no number and no judgement is typed.
+"""Takeaways computed from tables; their words are in ``templates/``.
 
-Which words a difference may be told in follows from its interval and from the smallest effect of interest
-that was fixed before the runs: see :func:`kdlib.bias.statistics.effect_word`.
+A function picks the numbers of one takeaway, and a template of the same name says them. What is missing is
+told there too: a study of one seed, of one direction, without controls, or of networks that learned nothing.
 """
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from kdlib.bias import SMALLEST_EFFECTS
-from kdlib.bias.statistics import effect_word, with_interval
-from kdlib.data import Dataset
-from kdlib.report.tables import side
-from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, title_of
+from kdlib.bias import SMALLEST_EFFECTS, acceptance
+from kdlib.bias.statistics import with_interval
+from kdlib.report.claims import Verdict, claims_table, judge, read_claims, records_of
+from kdlib.report.figures.style import label_of, words
+from kdlib.report.summaries import movements
+from kdlib.report.tables import side, transfer_table
+from kdlib.study.controls import CONTROLS, REFERENCES
+from kdlib.study.profile import read_profile
 
-
-def movement_word(row: pd.Series) -> str:
-    """How a row of :func:`kdlib.report.tables.transfer_table` may be told; p is not adjusted: it explores."""
-    if pd.isna(row.movement_low):
-        return f"not evaluable ({row.reason})"
-    wide, narrow = (row.movement_low, row.movement_high), (row.narrow_low, row.narrow_high)
-    return effect_word(wide, narrow, row.p, SMALLEST_EFFECTS[row.measure])
-
-
-def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
-    """Every movement in words: direction, method, measure, probe, result, and which way it went."""
-    rows = []
-    for _, row in transfer.iterrows():
-        span = with_interval(row.movement, row.movement_low, row.movement_high)
-        span = "" if pd.isna(row.movement) else f", {span}"
-        rows.append(
-            {
-                "direction": direction_title(row.direction),
-                "method": title_of(row.method),
-                "measure": row.measure.replace("_", " "),
-                "probe": row.probe,
-                "result": movement_word(row) + span,
-                "teacher": side(row),
-            }
-        )
-    return pd.DataFrame(rows)
+TEXTS = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
-def transfer_summary(transfer: pd.DataFrame) -> pd.DataFrame:
-    """For each student: in how many comparisons it moved toward its direction's teacher, away, or neither.
-
-    Only comparisons in which the teacher surely differs from the independent student are counted.
-    """
-    sides = transfer.assign(side=transfer.apply(side, axis=1))
-    counts = sides.groupby(["direction", "method"], sort=False)["side"].value_counts().unstack(fill_value=0)
-    counts = counts.reindex(columns=["toward", "away", "neither"], fill_value=0).reset_index()
-    kinds = counts.method.map(lambda role: "control" if role in CONTROLS else "method")
-    counts = counts.assign(
-        direction=counts.direction.map(direction_title), method=counts.method.map(title_of), kind=kinds
-    )
-    return counts.rename_axis(columns=None)
+def listed(names: Iterable[str]) -> str:
+    """ "LM, CRD and DIST"; "none" of nothing."""
+    *first, last = list(names) or ["none"]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
-def accuracy_sentence(measures: pd.DataFrame) -> str:
-    """Who is best on clean images, and how the independent student and the teacher do."""
-    clean = measures[(measures.measure == "accuracy") & (measures.probe == "clean")].set_index("role")
-    order = list(clean.drop(index="teacher")["estimate"].sort_values(ascending=False).index)
-    best = ", ".join(f"{title_of(role)} {_percent(clean.loc[role])}" for role in order[:3])
-    place = order.index("independent") + 1
-    return (
-        f"On unchanged images the best students are {best}; the independent student is number {place} of "
-        f"{len(order)} with {_percent(clean.loc['independent'])}, and the teacher gets "
-        f"{_percent(clean.loc['teacher'])}."
-    )
+def interval(row, form: str = "+.2f", of: str = "estimate", ends: str = "") -> str:
+    """The estimate of a table's row with its interval, in a format."""
+    return with_interval(getattr(row, of), getattr(row, f"{ends}low"), getattr(row, f"{ends}high"), form)
 
 
-def _percent(row: pd.Series) -> str:
-    return with_interval(row.estimate, row.low, row.high, ".1%")
+TEXTS.filters |= {"label": label_of, "words": words, "listed": listed, "interval": interval}
+TEXTS.filters |= {"percent": "{:.1%}".format, "comma": "{:,}".format, "fixed": "{:.2f}".format}
 
 
-def training_sentence(history: pd.DataFrame) -> str:
-    """Which runs diverged, if any."""
+def _tell(macro: str, **context) -> str:
+    say = getattr(TEXTS.get_template("takeaways.md.j2").module, macro)
+    one_line = re.sub(r"(?<=[^\n|]) *\n(?=[^\n*|])", " ", say(**context))  # a paragraph, a line
+    return re.sub(r"\n\s*\n", "\n\n", one_line).strip()
+
+
+# ---- 01: the data and the probes ----
+
+
+def pictures(study) -> str:
+    return _tell("pictures", own=study.dataset, pictured=study.pictures[0])
+
+
+def external(study) -> str:
+    return _tell("external", missing=study.missing, found=sorted(set(study.stimuli) - set(study.probes)))
+
+
+def accepted(table: pd.DataFrame) -> str:
+    """Which probes are accepted, by which thresholds."""
+    return _tell("accepted", count=len(table), refused=_rows(table[~table.accepted]), limits=acceptance)
+
+
+def yardsticks(table: pd.DataFrame) -> str:
+    return _tell("yardsticks", count=len(table), failed=_rows(table[~table.holds]))
+
+
+# ---- 02, 03: a direction ----
+
+
+def absent(direction: str, study) -> str:
+    return _tell("absent", direction=direction, others=list(study.directions))
+
+
+def training(history: pd.DataFrame) -> str:
     runs = history.groupby(["role", "seed"], sort=False).agg(
         diverged=("diverged", "any"), epochs=("epoch", "max")
     )
-    lost = runs[runs.diverged]
-    if lost.empty:
-        return f"All {len(runs)} runs came to their end; none diverged."
-    told = [f"{title_of(role)}, seed {seed}, in epoch {row.epochs}" for (role, seed), row in lost.iterrows()]
-    return f"Diverged: {'; '.join(told)}. Such a run counts with the answers that it gives."
+    return _tell("training", count=len(runs), lost=_rows(runs[runs.diverged].reset_index()))
 
 
-def convergence_sentence(history: pd.DataFrame, role: str) -> str:
-    """How far a method has come in its last epoch, beside the independent student."""
+def convergence(history: pd.DataFrame, role: str) -> str:
+    """How far a method has come in its last epoch, beside the baseline student."""
     if role not in set(history.role):
-        return f"This study has no {title_of(role)}."
+        return _tell("lacks", name=label_of(role))
     accuracy = history[history.term == "test_accuracy"].sort_values("epoch")
     last = accuracy.groupby(["role", "seed"])["value"].last()
-    span = {name: f"{last[name].min():.1%} to {last[name].max():.1%}" for name in (role, "independent")}
-    label = history[(history.role == role) & (history.term == "label")].groupby("epoch")["value"].mean()
     mean = accuracy[accuracy.role == role].groupby("epoch")["value"].mean()
-    near = mean[mean >= 0.9 * last["independent"].mean()]
-    when = f"after epoch {near.index[0]}" if len(near) else f"in none of its {mean.index.max()} epochs"
-    return (
-        f"After its last epoch {title_of(role)} gets {span[role]} of the unchanged images right (lowest and "
-        f"highest seed; independent: {span['independent']}). Its mean passes nine tenths of the independent "
-        f"student's {when}. Its cross-entropy with the labels went from "
-        f"{label.iloc[0]:.2f} in the first epoch to {label.iloc[-1]:.2f} in the last."
+    near = mean.index[mean >= 0.9 * last["independent"].mean()]
+    label = history[(history.role == role) & (history.term == "label")].groupby("epoch")["value"].mean()
+    ends = {"first": label.iloc[0], "last": label.iloc[-1], "epochs": mean.index.max()}
+    return _tell(
+        "convergence", role=role, ours=last[role], alone=last["independent"], near=list(near), **ends
     )
 
 
-def ratio_sentence(measures: pd.DataFrame) -> str:
+def accuracy(measures: pd.DataFrame) -> str:
+    """Who is best on unchanged images, and how the baseline student and the teacher do."""
+    clean = measures[(measures.measure == "accuracy") & (measures.probe == "clean")]
+    ranked = clean[clean.role != "teacher"].sort_values("estimate", ascending=False)
+    named = {row.role: row for row in clean.itertuples()}
+    place = 1 + list(ranked.role).index("independent")
+    return _tell("accuracy", best=_rows(ranked[:3]), place=place, count=len(ranked), **_references(named))
+
+
+def cost(table: pd.DataFrame) -> str:
+    """An epoch's cost relative to the baseline student's."""
+    methods = table[~table.role.isin([*REFERENCES, *CONTROLS])]
+    relative = methods.groupby("role", sort=False)["relative"].mean().sort_values()
+    return _tell("cost", relative=list(relative.items()))
+
+
+# ---- 04: bias analysis ----
+
+
+def ratio(measures: pd.DataFrame) -> str:
     """Where the raw ratio flatters most, compared with the chance-adjusted retention."""
     keys = ["direction", "role", "probe"]
     wide = measures.set_index([*keys, "measure"])["estimate"].unstack("measure")
-    wide = wide.dropna(subset=["raw_ratio", "retention"])
+    wide = wide.reindex(columns=["raw_ratio", "retention", "accuracy"]).dropna(
+        subset=["raw_ratio", "retention"]
+    )
     if wide.empty:
-        return "No model learned enough for a retention."
-    flattered = (wide.raw_ratio - wide.retention).idxmax()
-    row = wide.loc[flattered]
-    return (
-        f"The raw ratio flatters {title_of(flattered[1])} under {flattered[2]} most: it gives "
-        f"{row.raw_ratio:.2f} to a network that keeps {row.retention:.2f} of its accuracy above chance "
-        f"({row.accuracy:.1%} right)."
-    )
+        return _tell("unlearned")
+    row = wide.loc[(wide.raw_ratio - wide.retention).idxmax()]
+    return _tell("ratio", role=row.name[1], probe=row.name[2], row=row)
 
 
-def shape_bias_sentence(measures: pd.DataFrame) -> str:
-    """Shape bias of teacher and independent student, and its range over the others, with the cue rates."""
-    wide = measures[measures.probe == "cue_conflict"]
-    if wide.empty:
-        return "This study has no cue conflict, so nothing can be said of shape bias."
-    wide = wide.set_index(["role", "measure"])["estimate"].unstack("measure")
-
-    def tell(role: str) -> str:
-        bias, rate = wide.loc[role, ["shape_bias", "cue_rate"]]
-        told = "not defined" if pd.isna(bias) else f"{bias:.2f}"
-        return f"{title_of(role)} {told} (names a cue on {rate:.0%})"
-
-    others = wide.drop(index=[role for role in REFERENCES if role in wide.index])["shape_bias"].dropna()
-    span = ""
-    if len(others):
-        span = f"; of the other students, lowest {tell(others.idxmin())}, highest {tell(others.idxmax())}"
-    return f"Shape bias: {', '.join(tell(role) for role in REFERENCES if role in wide.index)}{span}."
-
-
-def transfer_sentence(transfer: pd.DataFrame) -> str:
-    """How often a method's student moved toward its teacher where there was anywhere to move."""
-    methods = transfer[~transfer.method.isin(list(CONTROLS))]
-    if methods.empty or methods.movement.isna().all():
-        return "One seed gives no interval, so nothing can be said of transfer; add seeds."
-    counts = methods.apply(side, axis=1).value_counts()
-    moved = [int(counts.get(name, 0)) for name in ("toward", "away", "neither")]
-    shown = f"The teacher differs from the independent student in {sum(moved)} of {len(methods)} comparisons"
-    if not sum(moved):
-        return shown + ": there was nothing to transfer that these seeds can show."
-    return (
-        f"{shown}; there the student moved toward it in {moved[0]}, away from it in {moved[1]}, and neither "
-        f"is sure in {moved[2]}. Intervals are not corrected for the number of comparisons."
-    )
-
-
-def cost_sentence(cost: pd.DataFrame) -> str:
-    """An epoch's cost relative to the independent student's."""
-    methods = cost[~cost.role.isin([*REFERENCES, *CONTROLS])]
-    relative = methods.groupby("role", sort=False)["relative"].mean().sort_values()
-    told = ", ".join(f"{title_of(role)} {value:.2f}" for role, value in relative.items())
-    return f"An epoch costs, in epochs of the independent student, cheapest first: {told}."
-
-
-def cost_summary(cost: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds: seconds an epoch, relative to the independent student, extra parameters."""
-    columns = ["epoch", "relative", "extra_parameters"]
-    means = cost.groupby("role", sort=False)[columns].mean().reset_index()
-    means["extra_parameters"] = means["extra_parameters"].astype("Int64")
-    means["role"] = means["role"].map(title_of)
-    return means.rename(columns={"epoch": "seconds an epoch", "extra_parameters": "extra parameters"})
-
-
-def sure(transfer: pd.DataFrame, count: int = 10) -> pd.DataFrame:
-    """Each direction's largest movements that lie beyond the smallest effect of interest, in words."""
-    smallest = transfer.measure.map(SMALLEST_EFFECTS)
-    surely = (transfer.movement_low > smallest) | (transfer.movement_high < -smallest)
-    size = (transfer.movement / smallest).abs()
-    ranked = transfer.assign(size=size)[surely].sort_values("size", ascending=False)
-    largest = ranked.groupby("direction", sort=False).head(count).sort_values("direction", kind="stable")
-    return effect_table(largest)
-
-
-def control_table(names: list[str]) -> pd.DataFrame:
-    """What each of a direction's controls separates."""
-    rows = [{"control": CONTROLS[name].title, "what it tells": CONTROLS[name].question} for name in names]
-    return pd.DataFrame(rows)
-
-
-def pictures_sentence(data: Dataset, pictured: Dataset) -> str:
-    """What the galleries show."""
-    if data is pictured:
-        return f"The pictures below are of this study's own images: {data.source}."
-    return (
-        f"The records of this study hold answers to {data.source}, not its images: the pictures below are of "
-        f"the {pictured.source}, under the same probes."
-    )
-
-
-def external_sentence(missing: list[str], found: Iterable[str]) -> str:
-    """Which stimuli by others are used, and how to get those that aren't there."""
-    found = list(found)
-    told = f"In use: {', '.join(found)}." if found else "None is in use."
-    return "\n".join([told, *(f"* Not here: {text}." for text in missing)])
-
-
-def acceptance_sentence(table: pd.DataFrame) -> str:
-    """How many probes are accepted, and why the others aren't."""
-    refused = table[~table.accepted]
-    told = f"{len(table) - len(refused)} of {len(table)} probes are accepted on these images"
-    if refused.empty:
-        return f"{told}."
-    reasons = [f"{row.probe.replace('_', ' ')} ({row.reason})" for row in refused.itertuples()]
-    return f"{told}; not accepted, and used for no verdict: {', '.join(reasons)}."
-
-
-def yardstick_sentence(table: pd.DataFrame) -> str:
-    """Whether every measure found what must be there."""
-    failed = table[~table.holds]
-    if failed.empty:
-        return f"All {len(table)} known answers were found."
-    told = [
-        f"{row.network.lower()}: {row.measure} {row.lowest:.2f} to {row.highest:.2f}"
-        for row in failed.itertuples()
-    ]
-    return f"{len(failed)} of {len(table)} known answers were missed: {'; '.join(told)}."
-
-
-def schedule_sentence(table: pd.DataFrame) -> str:
-    """Which students lie surely off the line that accuracy alone draws, and by how much at most."""
+def off_the_line(schedules: dict[str, pd.DataFrame]) -> str:
+    """Which students lie significantly off the line that accuracy alone draws, and by how much at most."""
+    table = pd.concat(schedules.values(), ignore_index=True)
     students = table[~table.schedule & (table.role != "teacher")]
-    if students.low.isna().all():
-        return "Too few schedules or seeds for a line, so accuracy alone can't be ruled out."
     smallest = SMALLEST_EFFECTS["retention"]
     off = students[(students.low > smallest) | (students.high < -smallest)]
-    told = f"{len(off)} of {len(students)} retentions lie surely off the independent student's line"
-    told += f" by more than {smallest:g}"
-    if off.empty:
-        return f"{told}."
-    row = off.loc[off.residual.abs().idxmax()]
-    return (
-        f"{told}, farthest {title_of(row.role)} under {row.probe.replace('_', ' ')}: "
-        f"{with_interval(row.residual, row.low, row.high, '+.2f')}."
+    farthest = _rows(off.loc[[off.residual.abs().idxmax()]]) if len(off) else []
+    defined = students.low.notna().any()
+    return _tell(
+        "off_the_line",
+        defined=defined,
+        count=len(students),
+        off=len(off),
+        smallest=smallest,
+        farthest=farthest,
     )
+
+
+def moved(transfer: pd.DataFrame, measure: str, probe: str) -> str:
+    """For one measure and each direction: how far the teacher is from the baseline, and who moved."""
+    asked = transfer[(transfer.measure == measure) & (transfer.probe == probe)]
+    parts = [_moves(*found) for found in _sided(asked).groupby("direction", sort=False)]
+    return _tell("moved", parts=parts, measure=measure, probe=probe)
+
+
+def _sided(transfer: pd.DataFrame) -> pd.DataFrame:
+    return transfer.assign(side=[side(row) for _, row in transfer.iterrows()])
+
+
+def _moves(direction: str, rows: pd.DataFrame) -> dict:
+    defined = rows.dropna(subset=["gap"])
+    gap = next((defined if len(defined) else rows).itertuples())  # the same in every row that has one
+    part = {"direction": direction, "gap": gap, "defined": len(defined) > 0}
+    for kind, chosen in (
+        ("control", rows.method.isin(list(CONTROLS))),
+        ("method", ~rows.method.isin(list(CONTROLS))),
+    ):
+        for way in ("toward", "away"):
+            part[f"{kind}s_{way}"] = _rows(rows[chosen & (rows.side == way)])
+    return part | {"methods": int((~rows.method.isin(list(CONTROLS))).sum())}
+
+
+def transferred(transfer: pd.DataFrame) -> str:
+    """How often a method's student moved toward its teacher where there was anywhere to move."""
+    methods = _sided(transfer[~transfer.method.isin(list(CONTROLS))])
+    sides = methods.side.value_counts()
+    ways = {way: int(sides.get(way, 0)) for way in ("toward", "away", "neither")}
+    reasons = sorted({reason for reason in methods.reason if reason})
+    defined = len(methods) > 0 and bool(methods.movement.notna().any())
+    return _tell("transferred", count=len(methods), defined=defined, reasons=reasons, **ways)
+
+
+def slopes(table: pd.DataFrame) -> str:
+    """Whether a teacher of the other family gives more of itself than one of the student's own."""
+    twins = {"lm": "lm_same_family", "crd": "crd_same_family"}
+    parts = []
+    for direction, part in table.groupby("direction", sort=False):
+        rows = {row.role: row for row in part.itertuples()}
+        pairs = [(rows[one], rows[twin]) for one, twin in twins.items() if {one, twin} <= rows.keys()]
+        parts.append({"direction": direction, "pairs": pairs})
+    return _tell("slopes", parts=parts)
+
+
+# ---- 05: findings ----
+
+
+def _counts(table: pd.DataFrame) -> dict:
+    """In how many properties by direction the teacher differs, students move, and move beyond controls."""
+    keys = ["direction", "property"]
+    methods = table[~table.method.isin(list(CONTROLS))]
+    toward = methods[methods.side == "toward"]
+    farther = toward[toward.beyond > 0]
+    sizes = {"asked": table, "differ": table[table.established], "toward": toward, "beyond": farther}
+    found = {name: len(part.drop_duplicates(keys)) for name, part in sizes.items()}
+    controls = table.method.isin(list(CONTROLS)).any()
+    reasons = sorted({reason for reason in table.reason if reason and table.movement.isna().all()})
+    return found | {"farther": _rows(farther), "controls": controls, "reasons": reasons}
+
+
+def answer(study, verdicts: dict[str, Verdict], transfer: pd.DataFrame) -> tuple[str, str]:
+    """The study on one page: the sentence above its figure, and what stands under it."""
+    claims = [_verdict(row, verdicts[row.claim]) for row in read_claims().itertuples()]
+    specs = {member.spec.id for member in study.members()}
+    later = {member.spec.id for member in study.longer.members()} - specs if study.longer else set()
+    networks = [_student(study.profile, network) for network in study.profile["students"].values()]
+    told = _tell("below", study=study, claims=claims, runs=len(specs), later=len(later),
+                 networks=networks, left=_not_run(study))  # fmt: skip
+    return _tell("headline", **_counts(movements(transfer))), told
+
+
+def _verdict(claim, verdict: Verdict) -> dict:
+    """A claim's row: the least favourable of its numbers, or the reason why there is no verdict."""
+    number = re.split("; |, and ", verdict.because)[0].replace("Independent", "Baseline")
+    return {"claim": claim.claim, "tested": claim.hypothesis, "word": verdict.word, "number": number}
+
+
+def _student(profile: dict, network: dict) -> str:
+    epochs = (profile["training"] | network.get("training", {}))["epochs"]
+    return f"{network['model']['name']} ({epochs} epochs)"
+
+
+def _not_run(study) -> list[str]:
+    """What the profile plans and this study leaves out."""
+    planned = read_profile(study.parameters["profile"])
+    run = {role for plan in study.directions.values() for role in _roles(plan)}
+    left = [
+        label_of(role) for plan in planned["directions"].values() for role in _roles(plan) if role not in run
+    ]
+    left += [words(name) for name in planned["directions"] if name not in study.directions]
+    return list(dict.fromkeys(left))
+
+
+def _roles(plan: dict) -> list[str]:
+    return [*plan["methods"], *plan.get("controls", [])]
+
+
+def claims(verdicts: dict[str, Verdict]) -> str:
+    """Every claim with the original's numbers, the rule and the verdict."""
+    table = claims_table(verdicts).rename(columns=lambda name: name.replace(" ", "_"))
+    rules = {row.claim: row for row in read_claims().itertuples()}
+    return _tell("claims", rows=_rows(table), rules=rules)
+
+
+def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
+    """What a longer schedule says, and its :func:`kdlib.report.summaries.movements`.
+
+    Args:
+        longer: :attr:`kdlib.study.study.Study.longer`.
+        accepted: probes.
+    """
+    if not longer:
+        return _tell("no_longer"), movements(pd.DataFrame())
+    records = records_of(longer, accepted)
+    table = movements(pd.concat(transfer_table(part) for part in records.evidence.values()))
+    judged = {name: found for name, found in judge(records).items() if found.word != "not evaluable"}
+    parts = []
+    for direction, evidence in records.evidence.items():
+        rows = table[table.direction == direction]
+        students = [
+            (role, _rows(part[part.side == "toward"])) for role, part in rows.groupby("method", sort=False)
+        ]
+        clean = {role: evidence.influence(role, "accuracy", "clean").mean() for role in evidence.answers}
+        student = longer.profile["students"][longer.directions[direction]["student"]]
+        parts.append({"direction": direction, "epochs": student["training"]["epochs"], "students": students,
+                      "differ": rows[rows.established].property.nunique(), "clean": clean,
+                      "controlled": bool(CONTROLS.keys() & clean)})  # fmt: skip
+    return _tell("longer", judged=judged, parts=parts), table
+
+
+def original(table: pd.DataFrame) -> str:
+    """The original's students without a retention, and the ratios that were published for them."""
+    guessers = table[table["retention texture"].isna()]
+    ratios = guessers[[name for name in table if name.startswith("ratio ")]]
+    rows = _rows(
+        guessers[["model", "direction", "clean"]].assign(low=ratios.min(axis=1), high=ratios.max(axis=1))
+    )
+    return _tell("original", rows=rows)
+
+
+def _rows(table: pd.DataFrame) -> list:
+    return list(table.itertuples())
+
+
+def _references(named: dict) -> dict:
+    return {"teacher": named["teacher"], "baseline": named["independent"]}

@@ -4,9 +4,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import papermill
+from jupyter_client import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from kdlib import __version__
@@ -17,6 +22,17 @@ from kdlib.report.page import write_pdf, write_report
 from kdlib.study import Study
 
 NOTEBOOKS = PROJECT / "notebooks"
+TOGETHER = 2  # notebooks that run side by side: none needs another, and one keeps about one core busy
+
+
+class Kernel(AsyncKernelManager):
+    """Remembers the kernels, so that an interrupted command can end them."""
+
+    started: ClassVar[list["Kernel"]] = []
+
+    async def start_kernel(self, **more) -> None:
+        Kernel.started.append(self)
+        await super().start_kernel(**more)
 
 
 def run_notebooks(study: Study, names: Iterable[str] = ()) -> list[Path]:
@@ -24,29 +40,49 @@ def run_notebooks(study: Study, names: Iterable[str] = ()) -> list[Path]:
 
     Raises:
         UnknownName: for a notebook that doesn't exist.
-        RuntimeError: if a cell fails, with its error.
+        RuntimeError: if a cell fails, with its error, or if a kernel dies; of several the first notebook's.
         Stopped: between two cells, if the study's ``should_stop`` said so.
     """
-    target = study.folder / "notebooks"
-    target.mkdir(parents=True, exist_ok=True)
-    done, sources = [], {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
-    for source in [sources[check("notebook", name, sources)] for name in names or sources]:
-        print(f"notebook {source.stem}", file=sys.stderr)
-        executed, where = target / source.name, f"in notebook {source.stem}"
+    (study.folder / "notebooks").mkdir(parents=True, exist_ok=True)
+    sources = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
+    chosen = [sources[check("notebook", name, sources)] for name in names or sources]
+    Kernel.started.clear()
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        running = [pool.submit(_execute, study, source) for source in chosen]
         try:
-            with room_for(executed):
-                papermill.execute_notebook(
-                    source,
-                    executed,
-                    study.parameters,
-                    progress_bar=False,
-                    extra_arguments=["--log-level=CRITICAL"],  # the kernel's; cells' errors are told anyway
-                    on_cell_start=lambda where=where, **cell: study.store.stop_if_asked(where),
-                )
-        except PapermillExecutionError as error:
-            raise RuntimeError(f"{error.ename} {where}: {error.evalue}; see {executed}") from error
-        done.append(executed)
-    return done
+            wait(running, return_when=FIRST_EXCEPTION)
+        finally:  # after an error or an interruption: end what runs, leave out what waits
+            if not all(found.done() for found in running):
+                pool.shutdown(wait=False, cancel_futures=True)
+                for kernel in Kernel.started:
+                    with suppress(AttributeError, ProcessLookupError):  # it never began, or has ended
+                        kernel.provisioner.process.kill()
+    failed = [found.exception() for found in running if not found.cancelled() and found.exception()]
+    for error in sorted(failed, key=lambda error: isinstance(error.__cause__, DeadKernelError)):
+        raise error
+    return [found.result() for found in running]
+
+
+def _execute(study: Study, source: Path) -> Path:
+    print(f"notebook {source.stem}", file=sys.stderr)
+    executed, where = study.folder / "notebooks" / source.name, f"in notebook {source.stem}"
+    try:
+        with room_for(executed):
+            papermill.execute_notebook(
+                source,
+                executed,
+                study.parameters,
+                progress_bar=False,
+                kernel_manager_class=Kernel,
+                extra_arguments=["--log-level=CRITICAL"],  # the kernel's; cells' errors are told anyway
+                on_cell_start=lambda **cell: study.store.stop_if_asked(where),
+            )
+    except PapermillExecutionError as error:
+        raise RuntimeError(f"{error.ename} {where}: {error.evalue}; see {executed}") from error
+    except DeadKernelError as error:
+        remedy = f"most often for want of memory; close other programs, or add --notebooks {source.stem}"
+        raise RuntimeError(f"the kernel died {where}, {remedy}") from error
+    return executed
 
 
 def make_report(study: Study) -> list[Path]:
@@ -55,7 +91,7 @@ def make_report(study: Study) -> list[Path]:
     subtitle = (
         f"{study.profile['title']} — {study.dataset.source}, fingerprint {study.dataset.spec.fingerprint}"
     )
-    title = "Can inductive biases be distilled across architectures?"
+    title = "Can knowledge distillation transfer inductive biases between CNNs and ViTs?"
     target = study.folder / "report.html"
     page = write_report(notebooks, target, title, subtitle, study.command, version())
     return [path for path in (page, write_pdf(page)) if path]

@@ -1,12 +1,8 @@
 """The original study's own numbers, read again with a measure that chance can't flatter."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
-
-from kdlib.study.controls import direction_title
 
 ORIGINAL = Path(__file__).with_name("original.csv")
 TO_VIT, TO_CNN = "cnn_to_vit", "vit_to_cnn"
@@ -26,34 +22,26 @@ def original_table() -> pd.DataFrame:
     return table
 
 
-def original_sentence(original: pd.DataFrame) -> str:
-    """The students without a retention: what they got right, and the ratios that were published for them."""
-    guessers = original[original["retention texture"].isna()]
-    ratios = [name for name in original if name.startswith("ratio ")]
-    told = [
-        f"{row.model} ({direction_title(row.direction)}) gets {row.clean:.1f}% of the unchanged images right "
-        f"and was given ratios of {row[ratios].min():.2f} to {row[ratios].max():.2f}"
-        for _, row in guessers.iterrows()
-    ]
-    return f"Networks that hardly learned, whose ratios are chance over nearly chance: {'; '.join(told)}."
-
-
 def _of(original: pd.DataFrame, direction: str, *models: str) -> pd.DataFrame:
     return original[(original.direction == direction) & original.model.isin(models)].set_index("model")
 
 
-def _retained(
-    original: pd.DataFrame, direction: str, models: tuple[str, ...], probes: tuple[str, ...]
-) -> str:
+def _retained(direction: str, models: tuple[str, ...], probes: tuple[str, ...]):
     """ "CSKD .36 texture, .70 noise; ...", or that a network did not learn."""
-    told = []
-    for model, row in _of(original, direction, *models).iterrows():
-        values = [f"{row[f'retention {probe}']:.2f} {probe}" for probe in probes]
-        learned_it = row[[f"retention {probe}" for probe in probes]].notna().all()
-        told.append(
-            f"{model} {', '.join(values)}" if learned_it else f"{model} did not learn ({row.clean:.1f}%)"
-        )
-    return "retention: " + "; ".join(told)
+
+    def tell(original: pd.DataFrame) -> str:
+        told = []
+        for model, row in _of(original, direction, *models).iterrows():
+            kept = row[[f"retention {probe}" for probe in probes]]
+            values = [f"{value:.2f} {probe}" for value, probe in zip(kept, probes, strict=True)]
+            told.append(
+                f"{model} {', '.join(values)}"
+                if kept.notna().all()
+                else f"{model} did not learn ({row.clean:.1f}%)"
+            )
+        return "retention: " + "; ".join(told)
+
+    return tell
 
 
 def _moved(original: pd.DataFrame) -> str:
@@ -79,15 +67,14 @@ def _accuracies(original: pd.DataFrame) -> str:
 
 
 # What its own accuracies say of each claim.
-_effects = partial(_retained, direction=TO_VIT, models=("Independent", "LM", "CRD", "VLFKD", "CSKD"))
-_biases = partial(_retained, direction=TO_CNN, models=("Independent", "CRD", "SSKD"))
-CORRECTED: dict[str, Callable[[pd.DataFrame], str]] = {
+EFFECTIVE, INSTILLED = ("Independent", "LM", "CRD", "VLFKD", "CSKD"), ("Independent", "CRD", "SSKD")
+CORRECTED = {
     "C1a": _seconds,
-    "C1b": partial(_effects, probes=("texture", "noise")),
+    "C1b": _retained(TO_VIT, EFFECTIVE, ("texture", "noise")),
     "C1c": _moved,
     "C2": lambda original: "every ViT student was a linear head on one frozen backbone: not testable",
-    "C3a": partial(_biases, probes=("texture", "shape")),
-    "C3b": partial(_biases, probes=("scramble",)),
+    "C3a": _retained(TO_CNN, INSTILLED, ("texture", "shape")),
+    "C3b": _retained(TO_CNN, INSTILLED, ("scramble",)),
     "C4": _accuracies,
     "C5": lambda original: "other methods, students and epochs in each direction: not testable",
 }

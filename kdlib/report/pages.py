@@ -34,6 +34,7 @@ def refresh(study: Study, project: Path = PROJECT) -> list[Path]:
             rows.append(f"| {chapter}.{place} | [{name}]({name}.png), [SVG]({name}.svg) | {caption} |")
     (figures / "README.md").write_text(INDEX + "\n".join(rows) + "\n", encoding="utf-8")
     readme, answer = project / "README.md", (study.folder / "answer.md").read_text(encoding="utf-8")
+    answer = re.sub(r"\]\((\w+\.ipynb)", r"](notebooks/\1", answer)
     text = re.sub(
         f"{re.escape(BEGIN)}.*{re.escape(END)}",
         lambda _: f"{BEGIN}\n\n{answer}\n\n{END}",
@@ -50,7 +51,8 @@ def _notebook(executed: Path, target: Path) -> Path:
     notebook.cells = [
         cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])
     ]
-    notebook.metadata = {"kernelspec": notebook.metadata.kernelspec, "language_info": {"name": "python"}}
+    language = {key: value for key, value in notebook.metadata.language_info.items() if key != "version"}
+    notebook.metadata = {"kernelspec": notebook.metadata.kernelspec, "language_info": language}
     count = 0
     for cell in notebook.cells:
         cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}

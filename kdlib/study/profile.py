@@ -71,7 +71,17 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             raise ValueError(f"{where} is no mapping of keys to values")
         if key:
             place[last] = value
-    return profile
+    plans = profile.get("directions")
+    return _without_null(profile, plans) if isinstance(plans, dict) and None in plans.values() else profile
+
+
+def _without_null(profile: dict, plans: dict) -> dict:
+    """Leave out the directions that are null, and the networks that only they use."""
+    plans = {name: plan for name, plan in plans.items() if plan is not None}
+    for group, keys in (("students", ("student",)), ("teachers", TEACHERS)):
+        used = [plan.get(key) for plan in plans.values() for key in keys]
+        profile[group] = {name: network for name, network in profile[group].items() if name in used}
+    return profile | {"directions": plans}
 
 
 def digest_of(profile: dict) -> str:

@@ -49,8 +49,7 @@ class RunStore:
         root: the directory; made if it isn't there.
         data_root: where data sets lie, as for :func:`kdlib.data.load`.
         device: where to train; CUDA if there is a GPU.
-        should_stop: asked after every epoch, and between runs and answers; if it says yes, work stops with
-            :class:`kdlib.study.interrupt.Stopped`.
+        should_stop: asked after every epoch, and between runs and answers; if true, work stops with Stopped.
         quiet: no progress bars.
     """
 
@@ -62,11 +61,9 @@ class RunStore:
         should_stop: Callable[[], bool] = lambda: False,
         quiet: bool = False,
     ):
-        self.root = Path(root)
-        self.data_root = data_root
+        self.root, self.data_root = Path(root), data_root
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.should_stop = should_stop
-        self.quiet = quiet
+        self.should_stop, self.quiet = should_stop, quiet
         self._datasets: dict[str, Dataset] = {}
 
     def dataset(self, spec: DataSpec) -> Dataset:
@@ -89,7 +86,6 @@ class RunStore:
         return self.root / spec.id
 
     def beside(self, spec: RunSpec, kind: str) -> Path:
-        """As :func:`kdlib.study.status.beside`."""
         return beside(self.root, spec.id, kind)
 
     def stop_if_asked(self, where: str) -> None:
@@ -191,7 +187,7 @@ class RunStore:
                     return run
             except (Stopped, disk.DiskFull):
                 raise
-            except Exception:  # one run's error, which is kept
+            except Exception:  # kept beside the run
                 return None
 
     @contextmanager
@@ -216,10 +212,8 @@ class RunStore:
         labels: dict[str | None, list[str]] = {}
         for spec in failed:
             labels.setdefault(failure(self.root, spec.id), []).append(spec.label)
-        told = [
-            f"{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {error}"
-            for error, found in labels.items()
-        ]
+        more = {error: f" and {len(found) - 1} more" if found[1:] else "" for error, found in labels.items()}
+        told = [f"{found[0]}{more[error]}: {error}" for error, found in labels.items()]
         if len(lost) > len(failed):
             told.append(f"{len(lost) - len(failed)} left out, as their teacher failed")
         return f"{len(failed)} of {count} runs failed: {'; '.join(told)}"
@@ -280,9 +274,9 @@ class RunStore:
         """What the student says of each probe's images, from the disk or by asking it.
 
         Returns:
-            For each probe ``predicted`` (N,) int64, and float32 (N,) confidences: ``confidence`` of the
-            predicted class, ``confidence_label`` of the right one, ``confidence_texture`` of the second cue's
-            where there are two, and ``squares``, the sum of the squares of all.
+            For each probe ``predicted`` (N,) int64, and float32 (N,): ``confidence`` in the predicted class,
+            ``confidence_label`` in the right one, ``confidence_texture`` in the second cue's where there are
+            two, and ``squares``, the sum of the squares of all.
         """
         answers, network = {}, cache(lambda: run.network(self.device))  # built once, and only if needed
         for probe, made in stimuli.items():
@@ -316,8 +310,6 @@ class RunStore:
         Args:
             fits: whether what a file holds can be what ``compute`` makes.
 
-        Raises:
-            Stopped: if ``should_stop`` said so before anything had to be computed.
         """
         path = run.path / folder / f"{name}.npz"
         with self.lock(run.spec.id):

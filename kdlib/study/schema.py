@@ -5,19 +5,8 @@ from collections import Counter
 from dataclasses import fields
 from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    create_model,
-    model_validator,
-)
+import pydantic
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kdlib.data import DataSpec
 from kdlib.methods import METHODS, hyperparameters
@@ -35,13 +24,13 @@ TAUGHT = [name for name, method in METHODS.items() if method.uses_teacher]
 class Strict(BaseModel):
     """No key but these, no text for a number, no NaN."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 def _like(kind: type, **limits) -> type[Strict]:
     """The keys of a dataclass; nothing that is left out gets a value here."""
     kinds = {field.name: (limits.get(field.name, field.type), None) for field in fields(kind)}
-    return create_model(kind.__name__, __base__=Strict, **kinds)
+    return pydantic.create_model(kind.__name__, __base__=Strict, **kinds)
 
 
 def _one_of(kind: str, valid):
@@ -74,7 +63,7 @@ Recipe = _like(
     batch_size=PositiveInt,
     optimiser=_one_of("optimiser", ("sgd", "adamw")),
     learning_rate=PositiveFloat,
-    weight_decay=NonNegativeFloat,
+    weight_decay=Annotated[float, Field(ge=0)],
     warmup=Share,
     clip=PositiveFloat,
     precision=_one_of("precision", PRECISIONS),
@@ -112,7 +101,7 @@ class Profile(Strict):
     inside_images: NonNegativeInt | None = None  # that networks are looked into with; 0: not at all
     yardstick_images: PositiveInt = None  # that networks with known biases are trained on
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _fit(self) -> "Profile":
         problems, used = [], set()
         for direction, plan in self.directions.items():
@@ -141,15 +130,14 @@ KEYS = {key for model in (Profile, Direction, Trained, Recipe, Model, Data) for 
 
 
 def checked(profile: dict, where: str) -> dict:
-    """The profile, numbers as floats where floats are wanted, without the directions that are null.
+    """The profile, with floats where floats are wanted.
 
     Raises:
         ValueError: all that is wrong, each with its key, in one line.
     """
     try:
-        text = json.dumps(_without_null_directions(profile))
-        return Profile.model_validate_json(text).model_dump(exclude_unset=True)
-    except ValidationError as error:
+        return Profile.model_validate_json(json.dumps(profile)).model_dump(exclude_unset=True)
+    except pydantic.ValidationError as error:
         raise ValueError(f"{where}: {'; '.join(map(_told, error.errors()))}") from error
 
 
@@ -157,19 +145,6 @@ def _told(error: dict) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = f"no such key.{closest(error['loc'][-1], KEYS)}"
-    elif error["type"] != "missing" and not isinstance(error["input"], dict | list):
+    elif error["type"] != "value_error" and not isinstance(error["input"], dict | list):
         message += f" (it is {error['input']!r:.60})"
     return ": ".join(filter(None, (".".join(map(str, error["loc"])), message)))
-
-
-def _without_null_directions(profile: dict) -> dict:
-    """Leave out also the networks that only such a direction uses."""
-    directions = profile.get("directions")
-    if not isinstance(directions, dict) or None not in directions.values():
-        return profile
-    kept = {name: plan for name, plan in directions.items() if plan is not None}
-    used = {"students": ["student"], "teachers": TEACHERS}
-    for group, keys in used.items():
-        names = [plan[key] for plan in kept.values() for key in keys if key in plan]
-        profile = profile | {group: {name: net for name, net in profile[group].items() if name in names}}
-    return profile | {"directions": kept}

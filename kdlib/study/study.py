@@ -17,7 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from kdlib import disk, probes
-from kdlib.bias.evidence import Evidence
+from kdlib.bias.answers import Answers
+from kdlib.bias.influence import Measures
 from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan
 from kdlib.models import ModelSpec
 from kdlib.names import check
@@ -319,26 +320,26 @@ class Study(StudyTables):
         plan = epoch_plan(len(train), self.seeds[0], epoch)
         return augment(train.images[:count], plan.crop[:count], plan.flip[:count])
 
-    def evidence(self, direction: str) -> Evidence:
-        """What every model of a direction answers to every probe, and what is seen inside it."""
+    def evidence(self, direction: str) -> Measures:
+        """Every measure of every network of a direction, from its answers and from what is seen inside it."""
         inside = bool(self.profile.get("inside_images"))
-        return self._ask(direction, self.runs(direction), self.stimuli, inside)
+        return Measures(self._ask(direction, self.runs(direction), self.stimuli, inside))
 
-    def references(self) -> dict[str, Evidence]:
-        """What the independent students alone answer, by direction: probes are accepted on them."""
+    def references(self) -> dict[str, Answers]:
+        """What the baselines alone answer, by direction: probes are accepted on them."""
         alone = ("independent",)
         return {name: self._ask(name, self.runs(name, alone), self.stimuli) for name in self.directions}
 
     def _ask(
         self, direction: str, runs: dict[str, list[Run]], stimuli: dict[str, Stimuli], inside: bool = False
-    ) -> Evidence:
+    ) -> Answers:
         answers, looks = {}, {}
         for role, seeds in runs.items():
             said = [self.store.predictions(run, stimuli) for run in seeds]
             answers[role] = {probe: _stack([answer[probe] for answer in said]) for probe in stimuli}
             if inside:
                 looks[role] = _stack([traits(self, run) for run in seeds])
-        return Evidence(direction, stimuli, answers, looks, self.dataset.chance)
+        return Answers(direction, stimuli, answers, looks, self.dataset.chance)
 
 
 def _stack(runs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

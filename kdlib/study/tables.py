@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from kdlib.bias.statistics import interval_or_nan
 from kdlib.probes import PROBES
-from kdlib.report.tables import measure_table
 
 
 class StudyTables:
@@ -53,15 +53,15 @@ class StudyTables:
         """How accurate every teacher of a direction is, the controls' too, on the clean test images."""
         specs = [self._teachers(direction, seed) for seed in self.seeds]
         runs = {key: self.store.get_each(found[key] for found in specs) for key in specs[0]}
-        table = measure_table(self._ask(direction, runs, {"clean": self.stimuli["clean"]}))
-        table = table[table.measure == "accuracy"]
-        teachers = [specs[0][role] for role in table.role]
+        answers = self._ask(direction, runs, {"clean": self.stimuli["clean"]})
+        accuracies = [interval_or_nan(answers.hits(role, "clean")) for role in runs]
+        teachers = [specs[0][role] for role in runs]
         return pd.DataFrame(
             {
-                "teacher": [role.replace("_", " ") for role in table.role],
+                "teacher": [role.replace("_", " ") for role in runs],
                 "network": [spec.student.name for spec in teachers],
                 "epochs": [spec.training.epochs for spec in teachers],
-                **{column: table[column].to_numpy() for column in ("estimate", "low", "high")},
+                **{end: [getattr(found, end) for found in accuracies] for end in ("estimate", "low", "high")},
             }
         )
 

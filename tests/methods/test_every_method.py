@@ -27,6 +27,13 @@ LEARNS = {
     "capd": ("attention", 0.25),
     "label_smoothing": ("label", 0.9),
     "lm_shuffled": ("logits", 0.85),
+    "class_means": ("logits", 0.85),
+    "within_class": ("logits", 0.85),
+    "rsd": ("redundancy", 0.7),
+    "fitnet_last": ("hint", 0.8),
+    "marginalise": ("logits", 0.85),
+    "gate": ("logits", 0.85),
+    "counter": ("logits", 0.85),
 }
 SMALL = {"crd": {"negatives": 32}}
 READS = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "_unique2")

@@ -1,14 +1,27 @@
-"""The one look of all figures: colours, markers, panels."""
+"""The one look of all figures: what a colour means, what a role is called, what an empty figure is."""
+
+from collections.abc import Callable, Iterable
+from functools import wraps
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
-from kdlib.study.controls import CONTROLS, REFERENCES, roles
+from kdlib.methods import METHODS
+from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, roles, title_of
 
 # Okabe and Ito's colours: told apart with any colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-MARKERS = "os^DvPX"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+KINDS = {  # what a network is, or what a method matches of the teacher -> how it is drawn
+    "teacher": {"color": "black", "marker": "D"},
+    "baseline": {"color": "0.55", "marker": "o"},
+    "matches predictions": {"color": COLOURS[0], "marker": "o"},
+    "matches features": {"color": COLOURS[1], "marker": "s"},
+    "matches both": {"color": COLOURS[2], "marker": "^"},
+    "control": {"color": COLOURS[3], "marker": "o", "markerfacecolor": "white"},
+    "untrained": {"color": "0.75", "marker": "x"},
+}
 
 
 def set_style() -> None:
@@ -26,22 +39,49 @@ def set_style() -> None:
     }
 
 
+def kind_of(role: str) -> str:
+    """Which of KINDS a role is: a colour tells what is matched, a label tells which method it is."""
+    if role in (*REFERENCES, "untrained"):
+        return "baseline" if role == "independent" else role
+    if role in CONTROLS:
+        return "control"
+    logits, features = "logits" in METHODS[role].reads, set(METHODS[role].reads) - {"logits"}
+    return "matches both" if logits and features else f"matches {'features' if features else 'predictions'}"
+
+
 def style_of(role: str) -> dict:
-    """How a role is drawn in every figure: references black and grey, controls hollow, methods filled."""
-    if role in REFERENCES:
-        return {"color": "black" if role == "teacher" else "0.55", "marker": "o"}
-    group = list(CONTROLS) if role in CONTROLS else [name for name in roles() if name not in CONTROLS]
-    index = group.index(role)
-    colour = COLOURS[index % len(COLOURS)]
-    style = {"color": colour, "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]}
-    return style | ({"markerfacecolor": "white"} if role in CONTROLS else {})
+    return KINDS[kind_of(role)]
+
+
+def label_of(role: str) -> str:
+    """What figures and texts call a role; a title stays as it is."""
+    known = {"untrained": "Independent, untrained"} | {name: title_of(name) for name in ("teacher", *roles())}
+    return known.get(role, role).replace("Independent", "Baseline")
+
+
+def words(name: str) -> str:
+    """What figures and texts call a direction, a measure or a probe: no keys, no underscores."""
+    if "_to_" in name:
+        return direction_title(name)
+    return {"far_near": "long-range interaction ratio"}.get(name, name.replace("_", " "))
+
+
+def legend(figure: Figure, roles: Iterable[str]) -> None:
+    """Over the panels, what the colours of these roles mean."""
+    present = {kind_of(role) for role in roles}
+    handles = [
+        plt.Line2D([], [], linestyle="", label=kind, **look)
+        for kind, look in KINDS.items()
+        if kind in present
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize="small")
 
 
 def panels(count: int, columns: int, height: float = 1.9, width: float = 2.1, **more):
     """A grid of ``count`` panels, the rest of the last row left empty: the figure and the panels."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    size = (width * columns + 0.6, height * rows + 0.4)
+    size = (width * columns + 0.6, height * rows + 0.6)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **more)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
@@ -50,8 +90,16 @@ def panels(count: int, columns: int, height: float = 1.9, width: float = 2.1, **
     return figure, list(axes.flat[:count])
 
 
-def say_if_empty(axis: plt.Axes, values: pd.Series) -> None:
-    """A panel without values says so: no network learned enough for the measure."""
-    if values.isna().all():
-        text = "not defined"
-        axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", fontsize="small", color="0.4")
+def needs(value: str) -> Callable:
+    """Decorates a figure of a table: None, which :class:`Page` tells in a line, where no value is defined."""
+
+    def decorate(draw: Callable[..., Figure]) -> Callable[..., Figure | None]:
+        @wraps(draw)
+        def drawn(table: pd.DataFrame, *arguments, **options) -> Figure | None:
+            if value not in table or table[value].isna().all():
+                return None
+            return draw(table.astype({value: float}), *arguments, **options)
+
+        return drawn
+
+    return decorate

@@ -1,0 +1,184 @@
+"""Estimates with intervals, maps, curves, and what moved: each from one tidy table, with nothing computed."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from kdlib.report.figures.style import COLOURS, label_of, legend, needs, panels, style_of, words
+from kdlib.study.controls import CONTROLS, REFERENCES, WITHOUT_IT, roles
+
+
+@needs("estimate")
+def forest(table: pd.DataFrame, label: str = "", reference: float | None = None) -> Figure:
+    """Estimates with intervals: a column of panels for each direction, a row of them for each measure.
+
+    The baseline's interval runs through its panel as a grey band. Panels of a measure share their scale,
+    which shows all estimates; a very long interval may reach beyond it.
+
+    Args:
+        table: columns direction, measure, role, estimate, low, high; "suffix" is added to a role's name.
+        label: of the horizontal axes, the measure's name if not given.
+        reference: where a dotted line stands, for a value that means the same in all panels.
+    """
+    directions, measures = list(table.direction.unique()), list(table.measure.unique())
+    rows = table.groupby(["direction", "measure"]).role.nunique().max()
+    size = (3.6 * len(directions) + 0.4, (0.17 * rows + 0.7) * len(measures) + 0.4)
+    figure, axes = plt.subplots(len(measures), len(directions), figsize=size, squeeze=False,
+                                sharex="row", layout="constrained")  # fmt: skip
+    for line, measure in zip(axes, measures, strict=True):
+        limits = _limits(table[table.measure == measure])
+        for axis, direction in zip(line, directions, strict=True):
+            part = table[(table.direction == direction) & (table.measure == measure)]
+            _spots(axis, part.set_index("role"))
+            axis.set_xlim(limits)
+            axis.set(title=words(direction), xlabel=label or words(measure))
+            if reference is not None:
+                axis.axvline(reference, color="0.4", linestyle=":", linewidth=1)
+    legend(figure, table.role.unique())
+    return figure
+
+
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """All estimates and their intervals, but no interval longer than all the estimates' range."""
+    low, high = rows.estimate.min(), rows.estimate.max()
+    reach = max(high - low, 0.05)
+    ends = max(rows.low.min(), low - reach), min(rows.high.max(), high + reach)
+    low, high = np.nanmin([low, ends[0]]), np.nanmax([high, ends[1]])
+    return low - 0.05 * reach, high + 0.05 * reach
+
+
+def _spots(axis: plt.Axes, part: pd.DataFrame) -> None:
+    for place, (role, row) in enumerate(part.iterrows()):
+        _spot(axis, place, role, *row[["estimate", "low", "high"]])
+    if "independent" in part.index:
+        axis.axvspan(*part.loc["independent", ["low", "high"]], color="0.93", zorder=0)
+    axis.set(yticks=range(len(part)), ylim=(len(part) - 0.5, -0.5))
+    axis.set_yticklabels([label_of(role) + part.get("suffix", {}).get(role, "") for role in part.index])
+    axis.tick_params(axis="y", length=0, labelsize="small")
+
+
+def _spot(axis: plt.Axes, place: float, role: str, estimate: float, low: float, high: float) -> None:
+    style = style_of(role)
+    axis.hlines(place, low, high, color=style["color"], linewidth=1.2)
+    axis.plot(estimate, place, linestyle="", **style, markersize=4)
+
+
+@needs("value")
+def heat_map(
+    table: pd.DataFrame, label: str, limits: tuple[float, float], numbers: bool = False, columns: int = 1
+) -> Figure:
+    """A cell for each row and column of a panel, grey where there is no value.
+
+    Args:
+        table: columns panel, row, column, value; "mark" is written into its cell.
+        numbers: write the values instead.
+        label: of the colour bar.
+        limits: of the colours; on both sides of 0 they diverge.
+        columns: of panels.
+    """
+    names, rows = list(table.panel.unique()), list(table.row.unique())
+    wide = table.groupby("panel").column.nunique().max()
+    size = (0.3 * wide + 1.6 / columns, 0.2 * len(rows) + 1.3)
+    figure, axes = panels(len(names), columns, height=size[1], width=size[0], sharey=True)
+    colours = plt.get_cmap("RdBu" if limits[0] < 0 else "Blues").with_extremes(bad="0.88")
+    for axis, name in zip(axes, names, strict=True):
+        part = table[table.panel == name]
+        across = list(part.column.unique())
+        grid = part.pivot(index="row", columns="column", values="value").reindex(rows, columns=across)
+        image = axis.imshow(grid, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+        for cell in part.itertuples():
+            text = cell.mark if "mark" in part else ""
+            text = f"{cell.value:.2f}" if numbers and np.isfinite(cell.value) else text
+            dark = abs(cell.value) > 0.6 * limits[1]
+            place = across.index(cell.column), rows.index(cell.row)
+            axis.text(*place, text, ha="center", va="center", fontsize="x-small", color="w" if dark else "k")
+        axis.set_xticks(range(len(across)), across, rotation=90)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.tick_params(length=0, labelsize="small")
+        axis.set_title(textwrap.fill(name, 16) if columns > 1 else name)
+        sns.despine(ax=axis, left=True, bottom=True)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.7 / len(axes) * columns, aspect=20)
+    return figure
+
+
+@needs("value")
+def curves(table: pd.DataFrame, xlabel: str, ylabel: str, columns: int = 5) -> Figure:
+    """Means over an ordered quantity: a line for each network, thin ones for its seeds.
+
+    Args:
+        table: columns panel, line (a role, or a name), x, value; "seed" draws a thin line for each.
+    """
+    names, lines = list(table.panel.unique()), list(table.line.unique())
+    known = [line for line in lines if line in (*REFERENCES, "untrained", *roles())]
+    own = {line: {"color": colour, "marker": "o"} for line, colour in zip(lines, COLOURS, strict=False)}
+    few = min(columns, len(names))
+    figure, axes = panels(len(names), few, height=1.5 if few > 3 else 2.6, width=8.4 / few, sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        part = table[table.panel == name]
+        for line, rows in part.groupby("line", sort=False):
+            style = style_of(line) if line in known else own[line]
+            for _, run in rows.groupby("seed") if "seed" in rows else []:
+                axis.plot(run.x, run.value, color=style["color"], alpha=0.35, linewidth=0.7)
+            mean = rows.groupby("x").value.mean()
+            axis.plot(mean.index, mean, **style, markersize=3.5, label=line)
+        axis.set_title(name, fontsize="medium")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.supxlabel(xlabel)
+    figure.supylabel(ylabel)
+    if known:
+        legend(figure, known)
+    else:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(lines))
+    return figure
+
+
+@needs("movement")
+def movements(table: pd.DataFrame) -> Figure:
+    """How far the teacher and every student are from the baseline in each property: a panel a direction.
+
+    Grey bars span the controls that never see the other architecture's teacher. A name is written where a
+    method is significantly farther toward the teacher than all of them. On grey ground nothing can be
+    transferred, as the teacher does not differ significantly.
+
+    Args:
+        table: as :func:`kdlib.report.findings.movements` gives it.
+    """
+    directions, properties = list(table.direction.unique()), list(table.property.unique())
+    height = 0.75 * len(properties)
+    figure, axes = panels(len(directions), 2, width=3.9, height=height, sharey=True, sharex=True)
+    for axis, direction in zip(axes, directions, strict=True):
+        for place, name in enumerate(properties):
+            rows = table[(table.direction == direction) & (table.property == name)].set_index("method")
+            _movement(axis, place, rows)
+        axis.axvline(0, color="0.55", linewidth=1)
+        axis.set(title=words(direction), ylim=(len(properties) - 0.5, -0.5))
+        axis.set_yticks(range(len(properties)), [textwrap.fill(name, 22) for name in properties])
+        axis.tick_params(axis="y", length=0)
+    figure.supxlabel("difference from the baseline student")
+    legend(figure, ["teacher", *(role for role in table.method.unique() if role not in CONTROLS)])
+    return figure
+
+
+def _movement(axis: plt.Axes, place: int, rows: pd.DataFrame) -> None:
+    defined = rows.dropna(subset=["gap"])
+    if defined.empty or not defined.established.iloc[0]:
+        axis.axhspan(place - 0.5, place + 0.5, color="0.94", zorder=0)
+    if defined.empty:
+        axis.text(0, place, "not defined", ha="center", va="center", fontsize="x-small", color="0.4")
+        return
+    _spot(axis, place - 0.36, "teacher", *defined.iloc[0][["gap", "gap_low", "gap_high"]])
+    controls = rows.movement[rows.index.isin(WITHOUT_IT)].dropna()
+    if len(controls):
+        axis.barh(place + 0.08, np.ptp(controls), 0.72, left=controls.min(), color="0.8", zorder=1)
+    methods = rows[~rows.index.isin([*REFERENCES, *CONTROLS])]
+    for offset, (role, row) in zip(np.linspace(-0.2, 0.4, len(methods)), methods.iterrows(), strict=True):
+        style = style_of(role)
+        axis.plot(row.movement, place + offset, linestyle="", **style, markersize=2.8)
+        axis.hlines(place + offset, row.movement_low, row.movement_high, color=style["color"], linewidth=0.7)
+        if row.beyond > 0 and row.established:
+            axis.annotate(label_of(role), (row.movement_high, place + offset), xytext=(3, 0),
+                          textcoords="offset points", va="center", fontsize="x-small")  # fmt: skip
