@@ -322,5 +322,5 @@ def test_published_arrays_that_are_none_are_told(content, tmp_path):
 
 
 def test_names_from_files_are_text_in_tables():
-    table = table_html(pd.DataFrame({"<b>": ["<script>alert(1)</script>"]}))
+    table = table_html(pd.DataFrame({"<b>": ["<script>alert(1)</script>"]}), "t")
     assert "&lt;script&gt;" in table and "<script" not in table and "<b>" not in table
