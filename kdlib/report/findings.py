@@ -40,7 +40,8 @@ def interval(row, form: str = "+.2f", of: str = "estimate", ends: str = "") -> s
 
 
 TEXTS.filters |= {"label": label_of, "words": words, "listed": listed, "interval": interval}
-TEXTS.filters |= {"percent": "{:.1%}".format, "comma": "{:,}".format, "fixed": "{:.2f}".format}
+TEXTS.filters |= {"percent": "{:.1%}".format, "comma": "{:,}".format}
+TEXTS.filters |= {"fixed": lambda value: "not defined" if pd.isna(value) else f"{value:.2f}"}
 
 
 def _tell(macro: str, **context) -> str:
@@ -133,6 +134,8 @@ def ratio(measures: pd.DataFrame) -> str:
 def off_the_line(schedules: dict[str, pd.DataFrame]) -> str:
     """Which students lie significantly off the line that accuracy alone draws, and by how much at most."""
     table = pd.concat(schedules.values(), ignore_index=True)
+    if table.empty:
+        return _tell("unlearned")
     students = table[~table.schedule & (table.role != "teacher")]
     smallest = SMALLEST_EFFECTS["retention"]
     off = students[(students.low > smallest) | (students.high < -smallest)]
