@@ -6,6 +6,7 @@ and raise ``kdlib.probes.cache.VERSION``.
 """
 
 import pytest
+import torch
 
 from kdlib.data.procedural import generate
 from kdlib.probes import PROBES
@@ -23,7 +24,7 @@ def images():
 def test_images_are_the_same_on_every_machine(name, images):
     pixels, labels = images
     if "per_pair" in PROBES[name].params:  # a few pairs of three classes are enough, and fast
-        pixels, labels = pixels[:24], labels[:24].argsort(stable=True) % 3
+        pixels, labels = pixels[:24], torch.arange(24) % 3
     assert PROBES[name](pixels, labels).sha256[:16] == KNOWN.get(name), (
         f"{name} differs on this machine; see the top of this file"
     )
