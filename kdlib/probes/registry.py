@@ -48,10 +48,8 @@ class Probe:
             )
         if labels.shape != images.shape[:1]:
             raise ValueError(f"{len(images)} images, labels of shape {tuple(labels.shape)}; give one each.")
-        # Every probe draws for the whole set given, in one call and before any batching, so batches can't
-        # change an image. Image i's draw does depend on the set: take subsets of stimuli, not of images.
-        # The name is no part of it: levels and controls of one series get the same random numbers, so that
-        # what differs between them is the strength's doing and not the draw's.
+        # Levels and controls of a series get the same random numbers, so that they differ in strength alone.
+        # An image's numbers depend on the whole set given: take subsets of stimuli, not of images.
         digest = hashlib.sha256(_canonical(self.series, seed).encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
         return self.function(images, labels.long(), generator, **self.params)

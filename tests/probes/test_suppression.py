@@ -2,9 +2,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kdlib.probes.texture import blur, grey, grid_mean, superpixels
 
 from kdlib.probes.base import cut
+from kdlib.probes.suppression import blur, grey, grid_mean, superpixels
 
 from .common import classes, generator, plain, random_images
 
@@ -61,5 +61,5 @@ def test_a_blurred_point_is_a_gaussian_that_reaches_three_sigmas(sigma):
 
 
 def test_a_blur_without_width_is_refused():
-    with pytest.raises(ValueError, match="sigma should have positive values"):
+    with pytest.raises(ValueError, match="sigma is 0.0 px; a blur needs a width above 0"):
         blur(random_images(), classes(6), generator(), sigma=0.0)
