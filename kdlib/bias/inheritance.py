@@ -14,7 +14,7 @@ influence D (k seeds, n images) of a measure, or (k, 1) without influence of ima
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from kdlib.bias.statistics import Interval, interval_of, mean_products, standard_error, with_interval
 from kdlib.bias.transfer import ratio_interval
@@ -147,5 +147,5 @@ def smallest_tau(moved: np.ndarray, apart: np.ndarray, power: float = 0.8, level
     """
     k, n = np.shape(moved)
     error, df = standard_error(mean_products(moved)[0, 0], k, n)
-    quantiles = stats.t.ppf((1 + level) / 2, df) + stats.t.ppf(power, df)
+    quantiles = special.stdtrit(df, (1 + level) / 2) + special.stdtrit(df, power)
     return float(quantiles * error / abs(np.mean(apart)))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from scipy import stats
+from scipy import special
 
 _EFFECTS = yaml.safe_load(Path(__file__).with_name("effects.yml").read_text(encoding="utf-8"))
 SMALLEST_EFFECTS: dict[str, float] = _EFFECTS["smallest"]
@@ -51,7 +51,7 @@ def wilson_lower(hits: np.ndarray, level: float = 0.95) -> np.ndarray:
     standard errors does not.
     """
     (hits,) = _fitting(hits=hits)
-    n, rate, z = hits.shape[1], hits.mean(axis=1), stats.norm.ppf((1 + level) / 2)
+    n, rate, z = hits.shape[1], hits.mean(axis=1), special.ndtri((1 + level) / 2)
     margin = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     return (rate + z**2 / (2 * n) - margin) / (1 + z**2 / n)
 

@@ -16,11 +16,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
@@ -331,7 +331,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "kdlib": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "timm": timm.__version__,
+        "timm": version("timm"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else name,
         "threads": torch.get_num_threads(),
     }
