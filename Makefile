@@ -27,7 +27,7 @@ lab: $(ENVIRONMENT)      ## open the notebooks
 	$(PYTHON) -m jupyterlab notebooks
 
 test: $(ENVIRONMENT)     ## all tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadgroup
 
 lint: $(ENVIRONMENT)     ## style, without changing anything
 	$(PYTHON) -m ruff check .

@@ -1,20 +1,31 @@
-"""The command line: ``python -m kdlib --help``."""
+"""Can inductive biases be distilled across architectures? Train, measure and report a study."""
 
-import argparse
+import json
 import os
 import sys
 import time
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-import torch
-
 from kdlib.study.interrupt import STOPPED, Stop, Stopped
+from kdlib.study.profile import digest_of, folder_of, overridden_profile, profile_names
+
+# What takes seconds to import, torch above all, is imported by the commands that need it.
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code: 0, 1 (an error), 3 (stopped, to go on later), 130 (interrupted).
+
+    Raises:
+        SystemExit: 2 for a command or an option that doesn't exist; 0 after --help.
+    """
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options) or 0
+        if results := getattr(options, "from_results", None):
+            options.profile = Path(results).name
+        if "profile" in options:  # a wrong one is told before torch is loaded
+            overridden_profile(options.profile, options.set)
+        options.command(options)
     except BrokenPipeError:
         return 0
     except Stopped as stopped:
@@ -28,114 +39,196 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"kdlib: {' '.join(str(error).split())}", file=sys.stderr)  # torch's have several lines
         return 1
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kdlib", description=__doc__)
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> None:
+        self.exit(2, f"kdlib: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> ArgumentParser:
+    study = _Parser(add_help=False)
+    study.add_argument("--profile", default="quick", help="a profile's name, or a YAML file (quick)")
+    study.add_argument("--output", type=_folder, help="where everything goes (outputs)")
+    study.add_argument("--data", type=_folder, help="where data sets lie (KDLIB_DATA, else data)")
+    study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the profile")
+    training = _Parser(add_help=False, parents=[study])
+    training.add_argument("--jobs", type=_at_least(1), default=1, help="processes that share the runs (1)")
+    training.add_argument(
+        "--time-limit", type=_at_least(0.0), metavar="MINUTES", help="then stop, to go on later"
+    )
+    training.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster (DASK_SCHEDULER_ADDRESS)")
+    training.add_argument("--helper", action="store_true", help=SUPPRESS)  # started by --jobs
+    results = {"metavar": "FOLDER", "help": "published records; the profile's name is the folder's"}
+
+    parser = _Parser(prog="python -m kdlib", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, function, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=function)
-        return sub
+    def command(name: str, function, *parents: ArgumentParser) -> ArgumentParser:
+        told = {"help": function.__doc__.splitlines()[0], "description": function.__doc__}
+        made = commands.add_parser(name, parents=parents, **told)
+        made.set_defaults(command=function)
+        return made
 
-    def with_study(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        sub.add_argument("--profile", default="quick", help="a profile's name, or a YAML file (quick)")
-        sub.add_argument("--output", help="where everything goes (outputs, in the project's directory)")
-        sub.add_argument("--data", help="where data sets lie (KDLIB_DATA, else data in the same place)")
-        sub.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help="override the profile, e.g. training.epochs=1",
-        )
-        return sub
-
-    def with_training(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--jobs", type=int, default=1, help="processes here that share the runs (1)")
-        sub.add_argument("--time-limit", type=float, metavar="MINUTES", help="stop at the next checkpoint")
-        sub.add_argument("--helper", action="store_true", help=argparse.SUPPRESS)  # started by --jobs
-        sub.add_argument(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="of a Dask cluster that trains, like tcp://host:8786 (DASK_SCHEDULER_ADDRESS)",
-        )
-
-    study = with_study(command("study", run_study, "train, run all notebooks, write the report"))
-    with_training(study)
-    study.add_argument(
-        "--from-results",
-        metavar="FOLDER",
-        help="make notebooks and report from published records: no training, no data, and the profile's name "
-        "is the folder's",
+    everything = command("study", run_study, training)
+    everything.add_argument("--from-results", **results)
+    everything.add_argument("--notebooks", nargs="+", default=[], metavar="NAME", help="only these")
+    command("train", train, training)
+    command("status", status, study).add_argument(
+        "--json", action="store_true", help="the table for programs"
     )
-    with_training(with_study(command("train", train, "train what is missing; needs no Jupyter")))
-    study.add_argument(
-        "--notebooks", nargs="+", default=[], metavar="NAME", help="only these, e.g. 04_bias_analysis"
-    )
-    publishing = with_study(command("publish", publish, "write the records that all figures follow from"))
-    publishing.add_argument("--to", help="the folder (results/<profile>, in the project's directory)")
-    pages = with_study(command("pages", pages_of, "bring notebooks/, figures/ and README up to date"))
-    pages.add_argument("--from-results", metavar="FOLDER", required=True, help="as for study")
-    with_study(command("probes", build_probes, "make the probes' images, with the time they take"))
-    with_study(command("report", report, "join the executed notebooks into one HTML file (and PDF)"))
-    timing = with_study(
-        command("bench", bench, "time a step of every method beside what its networks alone take")
-    )
-    timing.add_argument(
-        "--rounds", type=int, default=15, help="how often each takes turns with its floor (15)"
-    )
-    state = with_study(command("status", status, "what is done, what is left, and how long that may take"))
-    state.add_argument("--json", action="store_true", help="the table for programs")
-    packing = with_study(command("export", export, "pack the finished runs of a study into one file"))
-    packing.add_argument("archive", type=Path, help="the file to write, e.g. quick.zip")
-    packing.add_argument(
-        "--no-weights", action="store_true", help="only what the runs have been asked so far"
-    )
-    packing.add_argument("--part-size", type=float, metavar="MB", help="in parts of at most this size")
-    unpacking = command("import", import_runs, "put the runs of a packed file among one's own")
-    unpacking.add_argument("archive", type=Path, help="the file, or any of its parts")
-    unpacking.add_argument("--output", help="where everything goes (outputs, in the project's directory)")
-    listing = command("list", list_names, "list what can be named")
-    listing.add_argument("kind", choices=("methods", "probes", "profiles", "models"))
+    command("report", report, study)
+    command("publish", publish, study).add_argument("--to", help="the folder (results/<profile>)")
+    command("pages", pages, study).add_argument("--from-results", required=True, **results)
+    command("probes", build_probes, study)
+    rounds = {"type": _at_least(1), "default": 15, "help": "how often each takes turns with its floor (15)"}
+    command("bench", bench, study).add_argument("--rounds", **rounds)
+    kinds = ("methods", "probes", "profiles", "models")
+    command("list", list_names).add_argument("kind", choices=kinds)
     return parser
 
 
-def _study(options: argparse.Namespace, **more):
-    from kdlib.study import Study
+def _folder(text: str) -> str:
+    if Path(text).is_file():
+        raise ArgumentTypeError(f"{text} is a file; give a folder")
+    return text
 
-    return Study(options.profile, options.output, options.data, options.set, **more)
+
+def _at_least(least: float):
+    def number(text: str) -> float:
+        value = type(least)(text)
+        if not value >= least:  # as NaN is not
+            raise ArgumentTypeError(f"{text} is too small; give at least {least:g}")
+        return value
+
+    return number
 
 
-def train(options: argparse.Namespace) -> None:
+def run_study(options: Namespace) -> None:
+    """Train, run all notebooks, write the report."""
+    from kdlib.report.notebooks import run_notebooks
+
+    with Stop(options.time_limit) as stop:
+        study = _study(options, should_stop=stop) if options.from_results else _train(options, stop)
+        run_notebooks(study, options.notebooks)
+    _report(study)
+
+
+def train(options: Namespace) -> None:
+    """Train what is missing; needs no Jupyter."""
     with Stop(options.time_limit, options.helper) as stop:
         _train(options, stop)
 
 
-def _train(options: argparse.Namespace, stop: Stop):
+def status(options: Namespace) -> None:
+    """What is done, what is left, and how long that may take."""
+    from kdlib.study.status import as_text, read_plan, states, summary
+
+    folder = folder_of(options.profile, options.output)
+    plan = read_plan(folder, digest_of(overridden_profile(options.profile, options.set)))
+    if plan is None:
+        print(f"no plan of this study under {folder}: made anew, from its data", file=sys.stderr)
+        plan = _study(options).plan()
+    rows = states(folder.parent / "runs", plan)
+    print(json.dumps(rows, indent=1) if options.json else f"{as_text(rows)}\n{summary(rows)}")
+
+
+def report(options: Namespace) -> None:
+    """Join the executed notebooks into one HTML file (and PDF)."""
+    _report(_study(options))
+
+
+def publish(options: Namespace) -> None:
+    """Write the records that all figures follow from."""
+    from kdlib.data import PROJECT
+    from kdlib.study.records import publish as write
+    from kdlib.study.status import status_table
+
+    study = _study(options)
+    states = status_table(study).state.value_counts()
+    if set(states.index) - {"done", "diverged"}:
+        told = ", ".join(f"{count} {state}" for state, count in states.items())
+        raise ValueError(f"the study is not finished ({told}); train it before it is published")
+    print(write(study, options.to or PROJECT / "results" / study.folder.name))
+
+
+def pages(options: Namespace) -> None:
+    """Bring notebooks/, figures/ and README up to date."""
+    from kdlib.report.pages import refresh
+
+    print(*refresh(_study(options)), sep="\n")
+
+
+def build_probes(options: Namespace) -> None:
+    """Make the probes' images, with the time they take."""
+    study = _study(options)
+    print(f"{len(study.test)} test images of {study.dataset.source}")
+    for name in study.probes:
+        start = time.perf_counter()
+        stimuli = study.make_stimuli(name)
+        seconds = time.perf_counter() - start
+        print(f"{name:20} {len(stimuli.labels):6} images {seconds:7.2f} s  sha256 {stimuli.sha256[:12]}")
+
+
+def bench(options: Namespace) -> None:
+    """Time a step of every method beside what its networks alone take."""
+    from kdlib.study.bench import keep
+
+    table, paths = keep(_study(options), options.rounds)
+    print(table.drop(columns="role").to_string(index=False, float_format="{:.2f}".format))
+    print("kept in", *paths, file=sys.stderr)
+
+
+def list_names(options: Namespace) -> None:
+    """List what can be named."""
+    if options.kind == "profiles":
+        for name in profile_names():
+            print(f"{name:14} {overridden_profile(name)['title']}")
+    elif options.kind == "methods":  # from their table, without torch
+        for line in (Path(__file__).parent / "methods" / "README.md").read_text().splitlines():
+            if line.startswith("| `"):
+                name, title, paper, way, matches = (cell.strip(" `") for cell in line.split("|")[1:6])
+                print(f"{name:16} {title:22} {paper:22} {way:12} matches {matches}")
+    elif options.kind == "probes":
+        from kdlib.probes import PROBES
+
+        for name, probe in PROBES.items():
+            print(f"{name:20} {probe.family:12} {probe.question}")
+    else:
+        import timm
+
+        print("\n".join(timm.list_models()))
+
+
+def _study(options: Namespace, **more):
+    from kdlib.study import Study
+
+    results = getattr(options, "from_results", None)
+    return Study(options.profile, options.output, options.data, options.set, results=results, **more)
+
+
+def _train(options: Namespace, stop: Stop):
     """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks.
 
     With a scheduler's address, its workers train instead.
     """
+    import torch
+
     from kdlib.study.runs import RunsFailed
 
-    if options.jobs < 1:
-        raise ValueError(f"--jobs {options.jobs}: give at least 1")
     study = _study(options, should_stop=stop, scheduler=options.scheduler)
     study.dataset  # decoded once, before the helpers look for it  # noqa: B018
     if options.jobs > 1 and not study.parameters["scheduler"]:
         threads = max(1, (os.cpu_count() or 1) // options.jobs)
         torch.set_num_threads(threads)
-        words = [sys.executable, "-m", "kdlib", "train", "--helper", "--scheduler="]
-        words += [f"--profile={options.profile}"]
-        words += [f"--set={text}" for text in options.set]
-        for name in ("output", "data", "time_limit"):
-            value = getattr(options, name)
-            words += [f"--{name.replace('_', '-')}={value}"] if value is not None else []
+        given = {name: getattr(options, name) for name in ("profile", "output", "data", "time_limit")}
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+        words += ["--helper", "--scheduler=", *(f"--set={text}" for text in options.set)]
         for _ in range(options.jobs - 1):
-            stop.help(words, os.environ | {"OMP_NUM_THREADS": str(threads)})
+            command = [sys.executable, "-m", "kdlib", "train", *words]
+            stop.help(command, os.environ | {"OMP_NUM_THREADS": str(threads)})
     try:
         runs = study.train()
     except RunsFailed:
@@ -149,147 +242,10 @@ def _train(options: argparse.Namespace, stop: Stop):
     return study
 
 
-def run_study(options: argparse.Namespace) -> int:
-    from kdlib.report.notebooks import run_notebooks
-
-    if options.from_results:
-        options.profile = Path(options.from_results).name
-        study = _study(options, results=options.from_results)
-        run_notebooks(study, options.notebooks)
-    else:
-        with Stop(options.time_limit) as stop:
-            study = _train(options, stop)
-            run_notebooks(study, options.notebooks)
-    return _report(study)
-
-
-def pages_of(options: argparse.Namespace) -> int:
-    from kdlib.report.pages import refresh
-
-    options.profile = Path(options.from_results).name
-    for path in refresh(_study(options, results=options.from_results)):
-        print(path)
-    return 0
-
-
-def report(options: argparse.Namespace) -> int:
-    return _report(_study(options))
-
-
-def _report(study) -> int:
+def _report(study) -> None:
     from kdlib.report.notebooks import make_report
 
-    for path in make_report(study):
-        print(path)
-    return 0
-
-
-def publish(options: argparse.Namespace) -> int:
-    from kdlib.data import PROJECT
-    from kdlib.study.records import publish as write
-    from kdlib.study.status import status_table
-
-    study = _study(options)
-    states = status_table(study).state.value_counts()
-    if set(states.index) - {"done", "diverged"}:
-        told = ", ".join(f"{count} {state}" for state, count in states.items())
-        raise ValueError(f"the study is not finished ({told}); train it before it is published")
-    print(write(study, options.to or PROJECT / "results" / study.folder.name))
-    return 0
-
-
-def build_probes(options: argparse.Namespace) -> int:
-    study = _study(options)
-    print(f"{len(study.test)} test images of {study.dataset.source}")
-    for name in study.probes:
-        start = time.perf_counter()
-        stimuli = study.make_stimuli(name)
-        seconds = time.perf_counter() - start
-        print(f"{name:20} {len(stimuli.labels):6} images {seconds:7.2f} s  sha256 {stimuli.sha256[:12]}")
-    return 0
-
-
-def bench(options: argparse.Namespace) -> int:
-    from kdlib.study.bench import keep
-
-    table, paths = keep(_study(options), options.rounds)
-    print(table.drop(columns="role").to_string(index=False, float_format="{:.2f}".format))
-    print("kept in", *paths, file=sys.stderr)
-    return 0
-
-
-def status(options: argparse.Namespace) -> int:
-    from kdlib.study.status import status_table, summary
-
-    table = status_table(_study(options))
-    if options.json:
-        print(table.to_json(orient="records", indent=1))
-        return 0
-    print(table.drop(columns=["seconds", "error"]).to_string(index=False))
-    for row in table[table.error != ""].drop_duplicates("run").itertuples():
-        print(f"{row.run} failed: {row.error}")
-    print(summary(table))
-    return 0
-
-
-def export(options: argparse.Namespace) -> int:
-    from kdlib.study.archive import write_archive
-
-    if options.part_size is not None and options.part_size < 1:
-        raise ValueError(f"--part-size {options.part_size:g}: give at least 1 MB")
-    study = _study(options)
-    specs = study.specs()
-    runs = [run for run in map(study.store.load, specs) if run]
-    if not runs:
-        raise ValueError(f"none of the study's {len(specs)} runs is finished; train them first")
-    size = options.part_size and int(options.part_size * 1e6)
-    for path in write_archive(runs, options.archive, not options.no_weights, size):
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    print(f"{len(runs)} runs; {len(specs) - len(runs)} of the study aren't finished and were left out")
-    return 0
-
-
-def import_runs(options: argparse.Namespace) -> int:
-    from kdlib.data import PROJECT
-    from kdlib.study.archive import read_archive
-    from kdlib.study.runs import RunStore
-
-    store = RunStore(Path(options.output or PROJECT / "outputs") / "runs")
-    found = read_archive(options.archive, store)
-    print(
-        f"{found['new']} runs are new under {store.root}, {found['completed']} got what they lacked, "
-        f"{found['left']} were left as they are"
-    )
-    return 0
-
-
-def list_names(options: argparse.Namespace) -> int:
-    def methods() -> None:
-        from kdlib.methods import METHODS
-
-        for name, method in METHODS.items():
-            print(f"{name:16} {method.title:16} {method.paper:22} matches {method.matches}")
-
-    def probe_names() -> None:
-        from kdlib.probes import PROBES
-
-        for name, probe in PROBES.items():
-            print(f"{name:20} {probe.family:12} {probe.question}")
-
-    def profiles() -> None:
-        from kdlib.study.profile import profile_names, read_profile
-
-        for name in profile_names():
-            print(f"{name:14} {read_profile(name)['title']}")
-
-    def models() -> None:
-        import timm
-
-        print("\n".join(timm.list_models()))
-
-    kinds = {"methods": methods, "probes": probe_names, "profiles": profiles, "models": models}
-    kinds[options.kind]()
-    return 0
+    print(*make_report(study), sep="\n")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 import errno
 import hashlib
 import json
-import math
 import os
 import shutil
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from torch import Tensor
 from kdlib.names import one_line
 
 MANIFEST = "manifest.json"
-LARGEST = 256_000_000  # bytes, at most, of the arrays in one file
 Arrays = dict[str, np.ndarray]
 
 
@@ -33,7 +32,7 @@ class DiskFull(OSError):
 def written(path: Path) -> Iterator[Path]:
     """Where to write a file, or make a directory, that is to be ``path``; it is renamed at the end.
 
-    On an error what was written is removed. Whoever writes holds a lock: a path has one such place.
+    On an error what was written is removed. Writers hold a lock: a path has one such place.
 
     Raises:
         DiskFull: if there is no room.
@@ -52,7 +51,7 @@ def written(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def room_for(path: Path) -> Iterator[None]:
-    """Tell of a full disk, or a used-up quota, as :class:`DiskFull`."""
+    """Turn the error of a full disk, or of a used-up quota, into :class:`DiskFull`."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -76,25 +75,29 @@ def _remove(path: Path) -> None:
 
 
 def seal(folder: Path, left_out: Iterable[str] = ()) -> None:
-    """Keep the sha256 of every file of a directory in its manifest, and null for those that were left out."""
-    manifest = {path.name: sha256(path) for path in sorted(folder.iterdir())} | dict.fromkeys(left_out)
+    """Write the sha256 of every file of a directory into its manifest; null for files that were left out."""
+    manifest = {path.name: _sha256(path) for path in sorted(folder.iterdir())} | dict.fromkeys(left_out)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with the files of a sealed directory, or None; null stands for a file left out."""
+def damage(folder: Path, needed: Iterable[str] = ()) -> str | None:
+    """What is wrong with a sealed directory, in a line; None if every file is as it was written.
+
+    Args:
+        needed: files that the manifest must list, if only as left out.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        changed = [name for name, told in manifest.items() if told and sha256(folder / name) != told]
+        unlisted = sorted(set(needed) - manifest.keys())
+        changed = [name for name, told in manifest.items() if told and _sha256(folder / name) != told]
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        return str(error)
+        return one_line(error)
+    if unlisted:
+        return f"{MANIFEST} doesn't list {', '.join(unlisted)}"
     return f"{', '.join(changed)} changed" if changed else None
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file; a pipe, which would be waited for, counts as none."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing")
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -102,7 +105,7 @@ def sha256(path: Path) -> str:
 # --------------------------------------------------------------------------------------------- arrays
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: Arrays) -> None:
     with written(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -110,14 +113,12 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def read_arrays(path: Path, fits: Callable[[Arrays], bool] = lambda found: True) -> Arrays | None:
     """The arrays of a file; None if it isn't there, or with a warning if it is damaged or doesn't fit.
 
-    Nothing is unpickled, and nothing trusted that the file claims of its size.
+    Nothing is unpickled.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if sum(entry.file_size for entry in entries) > LARGEST:
-                raise ValueError(f"its arrays claim more than {LARGEST:,} bytes")
-            arrays = {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in entries}
+        with zipfile.ZipFile(path) as archive:  # whole files, so that zipfile checks their sums
+            files = {name.removesuffix(".npy"): BytesIO(archive.read(name)) for name in archive.namelist()}
+        arrays = {name: np.lib.format.read_array(file, allow_pickle=False) for name, file in files.items()}
         if not fits(arrays):
             raise ValueError("it holds something else")
     except FileNotFoundError:
@@ -126,21 +127,6 @@ def read_arrays(path: Path, fits: Callable[[Arrays], bool] = lambda found: True)
         warnings.warn(f"{path} is damaged ({one_line(error)}): made again", stacklevel=3)
         return None
     return arrays
-
-
-def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    # zipfile doesn't bound what the other compressions make of a block.
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{entry.filename} is compressed in another way")
-    with archive.open(entry) as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{entry.filename} has another version")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        # NumPy makes the array before it reads it.
-        if math.prod(shape) * dtype.itemsize + file.tell() != entry.file_size:
-            raise ValueError(f"{entry.filename} isn't as large as it claims")
-        file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 # ---------------------------------------------------------------------------------------- checkpoints
@@ -168,19 +154,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if texts.pop("sha256", None) != _digest(tensors, texts):
         raise ValueError("its content does not match its sha256")
     return tensors, texts
-
-
-def read_texts(path: Path) -> dict[str, str]:
-    """The texts alone, unchecked: that is quick.
-
-    Raises:
-        ValueError: if the file is damaged.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(str(error)) from error
 
 
 def on_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,9 +11,7 @@ from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
-import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,7 +91,7 @@ class Network(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.backbone = _backbone(spec, num_classes)
-            self.has_token = "distillation" in heads and isinstance(self.backbone, VisionTransformer)
+            self.has_token = "distillation" in heads and is_vit(self.backbone)
             if self.has_token:
                 self.backbone = _with_another_token(self.backbone, spec, num_classes)
             if "distillation" in heads:
@@ -187,7 +185,16 @@ class Network(nn.Module):
         return features
 
 
+def is_vit(backbone: nn.Module) -> bool:
+    """Whether it is timm's plain ViT, whose blocks and attention can be read."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    return isinstance(backbone, VisionTransformer)
+
+
 def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
+    import timm  # here, since it takes seconds to import
+
     if not timm.is_model(spec.name):
         try:
             check("timm model", spec.name, timm.list_models())
@@ -220,7 +227,7 @@ def _patch_size(spec: ModelSpec) -> int:
 def _shrink_stem(model: nn.Module, name: str) -> None:
     """Replace the first convolution by 3x3, stride 1, and the max-pool, if there is one, by nothing."""
     path = model.pretrained_cfg.get("first_conv")
-    if isinstance(model, VisionTransformer) or not isinstance(path, str):
+    if is_vit(model) or not isinstance(path, str):
         raise ValueError(f"small_stem: {name} has no single first convolution to replace; set it to false")
     if isinstance(model.get_submodule(path), nn.Sequential):  # a deep stem: three convolutions
         path = f"{path}.0"
@@ -233,7 +240,7 @@ def _shrink_stem(model: nn.Module, name: str) -> None:
         model.maxpool = nn.Identity()
 
 
-def _with_another_token(plain: VisionTransformer, spec: ModelSpec, num_classes: int) -> nn.Module:
+def _with_another_token(plain: nn.Module, spec: ModelSpec, num_classes: int) -> nn.Module:
     """The same ViT with one more prefix token, which starts as the class token with a little noise."""
     count = plain.num_reg_tokens
     options = spec.options | {"reg_tokens": count + 1}
@@ -261,7 +268,7 @@ class _recorded_qkv:
     """
 
     def __init__(self, network: Network):
-        if not isinstance(network.backbone, VisionTransformer):
+        if not is_vit(network.backbone):
             raise ValueError(f"{network.spec.name} has no queries, keys and values; ask a ViT")
         self.blocks = network.backbone.blocks
 

@@ -1,4 +1,4 @@
-"""Evidence with known answers, for measures, claims and figures; a study so small that tests can run it."""
+"""Answers with known measures, for measures, claims and figures; a study so small that tests can run it."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ import numpy as np
 import torch
 import yaml
 
-from kdlib.bias.evidence import Evidence
+from kdlib.bias.answers import Answers
+from kdlib.bias.influence import Measures
 from kdlib.probes import Stimuli
 from kdlib.study.profile import PROFILES
 
@@ -40,23 +41,30 @@ def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 200) -> dict
     return {"profile": str(path), "output": str(folder / "outputs"), "data": str(folder / "data")}
 
 
-def make_evidence(
+def make_evidence(*args, **options) -> Measures:
+    """The measures of :func:`make_answers`."""
+    return Measures(make_answers(*args, **options))
+
+
+def make_answers(
     rates: dict[str, dict[str, float]],
     seeds: int = 3,
     direction: str = "cnn_to_vit",
     inside: dict[str, tuple[float, float]] | None = None,
     spread: float = 0.01,
-) -> Evidence:
+    classes: int = 10,
+) -> Answers:
     """Answers right at given rates; the same images are easy for all roles, and seeds differ a little.
 
     Args:
         rates: role -> probe -> accuracy; under cue conflict all wrong answers name the texture.
         inside: role -> far/near, and what every scrambled image keeps of its embedding.
         spread: standard deviation of a rate over seeds.
+        classes: how many; a guesser is right once in as many.
     """
     generator = np.random.default_rng(0)
-    labels, probes = np.arange(IMAGES) % 10, list(next(iter(rates.values())))
-    textures = (labels + 1 + np.arange(IMAGES) // 10 % 9) % 10
+    labels, probes = np.arange(IMAGES) % classes, list(next(iter(rates.values())))
+    textures = (labels + 1 + np.arange(IMAGES) // classes % (classes - 1)) % classes
     blank = torch.zeros(IMAGES, 3, 1, 1, dtype=torch.uint8)
     made = {
         probe: Stimuli(
@@ -74,7 +82,7 @@ def make_evidence(
         for probe in made:
             jitter = generator.normal(0, spread, (seeds, 1))
             right = difficulty[probe] < wanted[probe] + jitter
-            wrong = textures if probe == "cue_conflict" else (labels + 5) % 10
+            wrong = textures if probe == "cue_conflict" else (labels + classes // 2) % classes
             answers[role][probe] = {
                 "predicted": np.where(right, labels, wrong),
                 "confidence": np.full((seeds, IMAGES), 0.8),
@@ -83,7 +91,7 @@ def make_evidence(
                 "confidence_texture": np.where(right, 0.1, 0.8),
             }
     looked = {role: _look(*found, seeds, probes, generator) for role, found in (inside or {}).items()}
-    return Evidence(direction, made, answers, looked, 0.1)
+    return Answers(direction, made, answers, looked, 1 / classes)
 
 
 def _look(far_near: float, kept: float, seeds: int, probes: list[str], generator) -> dict[str, np.ndarray]:

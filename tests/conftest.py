@@ -37,6 +37,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """All tests of the trained study go to one process of pytest-xdist, so that it is trained once."""
+    for item in items:
+        if "finished" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("finished"))
+
+
 @pytest.fixture(scope="session")
 def shapes() -> Dataset:
     """80 training and 40 test images of the procedural set."""

@@ -4,7 +4,7 @@ from kdlib.bias.acceptance import acceptance_table, mark
 from kdlib.report import findings, summaries
 from kdlib.report.tables import measure_table, severity_table, transfer_table
 
-from .common import make_evidence
+from .common import make_answers, make_evidence
 
 NOISES = {f"gaussian_noise_{level}": 0.7 - 0.1 * level for level in (1, 2, 3, 4)}
 
@@ -12,7 +12,7 @@ NOISES = {f"gaussian_noise_{level}": 0.7 - 0.1 * level for level in (1, 2, 3, 4)
 def table_of(cnn: dict, vit: dict | None = None):
     directions = {"vit_to_cnn": cnn, "cnn_to_vit": vit or cnn}
     references = {
-        direction: make_evidence({"independent": rates}, direction=direction)
+        direction: make_answers({"independent": rates}, direction=direction)
         for direction, rates in directions.items()
     }
     return acceptance_table(references).set_index("probe")
@@ -41,7 +41,7 @@ def test_a_probe_that_fails_a_check_is_refused_with_the_reason(changes, probe, r
 
 def test_no_map_shows_what_is_refused():
     rates = {"clean": 0.8, "edges": 0.12, **NOISES}
-    references = {"vit_to_cnn": make_evidence({"independent": rates}, direction="vit_to_cnn")}
+    references = {"vit_to_cnn": make_answers({"independent": rates}, direction="vit_to_cnn")}
     evidence = make_evidence(dict.fromkeys(("teacher", "independent", "lm"), rates), direction="vit_to_cnn")
     acceptance = acceptance_table(references)
     table = mark(measure_table(evidence), acceptance)
@@ -77,7 +77,7 @@ def test_a_mild_level_counts_with_its_series():
 def test_severities_are_told_for_each_network():
     rates = {"clean": 0.8, **NOISES}
     references = {
-        name: make_evidence({"independent": rates}, direction=name) for name in ("cnn_to_vit", "vit_to_cnn")
+        name: make_answers({"independent": rates}, direction=name) for name in ("cnn_to_vit", "vit_to_cnn")
     }
     table = severity_table(references)
     assert set(table.network) == {"independent ViT", "independent CNN"}

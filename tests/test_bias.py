@@ -403,7 +403,7 @@ def test_mean_of_kappa_is_the_value_of_the_run(answers):
         (lambda: retention(np.full((2, 5), 7), np.ones((2, 5)), CHANCE), "matrix of 0 and 1"),
         (lambda: retention(np.ones((2, 5)), np.ones((2, 5)), 10), "0.1 for CIFAR-10"),
         (lambda: shape_bias([[0, 1]], [0, 1], [1, 1]), "conflict images only"),
-        (lambda: agreement([[0, 1]], [[0], [1]]), r"\(1, 2\) and \(2, 1\).*same order"),
+        (lambda: agreement([[0, 1]], [[0], [1]]), r"\(1, 2\) and other \(2, 1\).*same order"),
         (lambda: error_consistency([[0, 2]], [[0, 1]]), "hits .*matrix of 0 and 1"),
         (lambda: cue_sensitivity(np.ones((2, 5)), np.ones((3, 5)), CHANCE), "2 seeds .* 3 .*both probes"),
         (lambda: expected_calibration_error(np.ones((1, 29)), np.ones((1, 29))), "29 images.*15 bins"),

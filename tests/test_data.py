@@ -13,8 +13,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from kdlib import data
-from kdlib.data import CIFAR10_CLASSES, DataError, DataSpec, Split, augment, epoch_plan, fingerprint, load
+from kdlib.data import (
+    CIFAR10_CLASSES,
+    DataError,
+    DataSpec,
+    Split,
+    augment,
+    epoch_plan,
+    fingerprint,
+    load,
+    sources,
+)
 
 
 def write_folder(root, name="cifar10", classes=CIFAR10_CLASSES, count=3, size=32, suffix="png"):
@@ -29,20 +38,15 @@ def write_folder(root, name="cifar10", classes=CIFAR10_CLASSES, count=3, size=32
 
 
 def write_batches(root, monkeypatch):
-    """torchvision's files with 10 images a batch, and its checksums set to match."""
-    base = root / CIFAR10.base_folder
+    """CIFAR-10's files with 10 images each, and the checksums set to match."""
+    base = root / sources.BATCHES
     base.mkdir(parents=True)
     generator = np.random.default_rng(0)
-    sums = {}
-    for name, _ in [*CIFAR10.train_list, *CIFAR10.test_list]:
+    for name in sources.BATCH_MD5:
         pixels = generator.integers(0, 256, (10, 3072), dtype=np.uint8)
         (base / name).write_bytes(pickle.dumps({"data": pixels, "labels": list(range(10))}))
-    (base / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CIFAR10_CLASSES)}))
-    for path in base.iterdir():
-        sums[path.name] = hashlib.md5(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(CIFAR10, "train_list", [[n, sums[n]] for n, _ in CIFAR10.train_list])
-    monkeypatch.setattr(CIFAR10, "test_list", [[n, sums[n]] for n, _ in CIFAR10.test_list])
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
+    sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in base.iterdir()}
+    monkeypatch.setattr(sources, "BATCH_MD5", {name: sums[name] for name in sources.BATCH_MD5})
     return base
 
 
@@ -61,7 +65,7 @@ def test_image_folder_keeps_pixels_and_labels_together(tmp_path):
 def test_images_are_decoded_once(tmp_path, monkeypatch):
     write_folder(tmp_path, count=1)
     first = load(DataSpec("cifar10"), tmp_path)
-    monkeypatch.setattr(data, "_decode", None)
+    monkeypatch.setattr(sources, "_decode", None)
     again = load(DataSpec("cifar10"), tmp_path)
     assert torch.equal(first.train.images, again.train.images)
 
@@ -87,14 +91,20 @@ def test_own_folder_with_other_classes_and_sizes(tmp_path):
         load(DataSpec("pets", train_images=7), tmp_path)
 
 
-def test_torchvision_files_come_before_the_folder(tmp_path, monkeypatch):
+def test_the_batches_come_before_the_folder(tmp_path, monkeypatch):
     write_folder(tmp_path, count=1)
-    write_batches(tmp_path, monkeypatch)
+    base = write_batches(tmp_path, monkeypatch)
     found = load(DataSpec("cifar10"), tmp_path)
-    assert found.source == "CIFAR-10 (torchvision's files)"
-    assert len(found.train) == 50
-    pixels = CIFAR10(tmp_path).data[7].transpose(2, 0, 1)
-    assert np.array_equal(found.train.images[7].numpy(), pixels)
+    assert found.source == "CIFAR-10 (Python version)"
+    assert len(found.train) == 50 and len(found.test) == 10
+    second = pickle.loads((base / "data_batch_2").read_bytes())["data"]
+    assert np.array_equal(found.train.images[17].numpy(), second[7].reshape(3, 32, 32))
+    assert found.train.labels.tolist() == list(range(10)) * 5
+
+
+def test_the_checksums_are_the_published_ones():
+    assert dict([*CIFAR10.train_list, *CIFAR10.test_list]) == sources.BATCH_MD5
+    assert CIFAR10.base_folder == sources.BATCHES
 
 
 @pytest.fixture
@@ -113,11 +123,11 @@ def test_download_unpacks_checks_and_loads(tmp_path, web, monkeypatch):
     base = write_batches(tmp_path / "source", monkeypatch)
     archive = tmp_path / "web" / CIFAR10.filename
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(base, CIFAR10.base_folder)
+        tar.add(base, sources.BATCHES)
     monkeypatch.setattr(CIFAR10, "url", f"{web}/{CIFAR10.filename}")
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
     found = load(DataSpec("cifar10"), tmp_path / "root")
-    assert found.source == "CIFAR-10 (torchvision's download)"
+    assert found.source == "CIFAR-10 (Python version, downloaded)"
     assert len(found.test) == 10
 
 

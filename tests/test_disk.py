@@ -9,8 +9,8 @@ from kdlib import disk
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(True), "c": torch.ones(2).bfloat16()}
 ARRAYS = {
-    "predicted": np.arange(100, dtype=np.int16),
-    "confidence": np.linspace(0, 1, 100).astype(np.float16),
+    "predicted": np.arange(20, dtype=np.int16),
+    "confidence": np.linspace(0, 1, 20).astype(np.float16),
 }
 
 

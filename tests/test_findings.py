@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from kdlib.bias.evidence import Evidence
+from kdlib.bias.answers import Answers
+from kdlib.bias.influence import Measures
 from kdlib.bias.statistics import with_interval
 from kdlib.probes import Stimuli
 from kdlib.report import findings, original, summaries, tables
@@ -14,7 +15,7 @@ from kdlib.report.claims import Verdict
 from kdlib.report.tables import measure_table, transfer_table
 from kdlib.study.controls import WITHOUT_IT
 
-from .common import IMAGES, make_evidence
+from .common import IMAGES, make_answers, make_evidence
 
 RATES = {
     "teacher": {"clean": 0.9, "edges": 0.8, "cue_conflict": 0.8},
@@ -58,39 +59,36 @@ def test_intervals_hold_the_estimate_and_the_ratio_has_none(measures):
     assert measures[measures.measure == "raw_ratio"].low.isna().all()
 
 
-def test_baseline_hits_follow_the_images_not_their_order(evidence):
+def test_baseline_hits_follow_the_images_not_their_order():
+    answers = make_answers(RATES)
     order = torch.randperm(IMAGES)
-    edges = evidence.stimuli["edges"]
+    edges = answers.stimuli["edges"]
     shuffled = {
-        **evidence.stimuli,
+        **answers.stimuli,
         "edges": Stimuli(edges.images, edges.labels[order], order, None),
     }
-    answers = {
+    said = {
         role: {**told, "edges": {name: array[:, order] for name, array in told["edges"].items()}}
-        for role, told in evidence.answers.items()
+        for role, told in answers.answers.items()
     }
-    other = Evidence("cnn_to_vit", shuffled, answers, {}, 0.1)
-    for role in evidence.answers:
-        assert np.allclose(
-            evidence.influence(role, "retention", "edges")[:, order],
-            other.influence(role, "retention", "edges"),
-        )
+    one, other = Measures(answers), Measures(Answers("cnn_to_vit", shuffled, said, {}, 0.1))
+    for role in RATES:
+        assert np.allclose(one[role, "retention", "edges"][:, order], other[role, "retention", "edges"])
 
 
-def test_images_of_one_source_count_once(evidence):
+def test_images_of_one_source_count_once():
     """Forty shapes, each with ten textures: the estimate stays, the units are the shapes."""
-    conflict = evidence.stimuli["cue_conflict"]
+    answers = make_answers(RATES)
+    conflict = answers.stimuli["cue_conflict"]
     sources = Stimuli(conflict.images, conflict.labels, torch.arange(IMAGES) // 10, conflict.texture_labels)
-    answers = {
+    said = {
         role: {"clean": told["clean"], "geirhos": told["cue_conflict"]}
-        for role, told in evidence.answers.items()
+        for role, told in answers.answers.items()
     }
-    stimuli = {"clean": evidence.stimuli["clean"], "geirhos": sources}
-    other = Evidence("cnn_to_vit", stimuli, answers, {}, 0.1)
-    grouped, alone = (
-        other.influence("crd", "shape_bias", "geirhos"),
-        evidence.influence("crd", "shape_bias", "cue_conflict"),
-    )
+    stimuli = {"clean": answers.stimuli["clean"], "geirhos": sources}
+    other = Measures(Answers("cnn_to_vit", stimuli, said, {}, 0.1))
+    grouped = other["crd", "shape_bias", "geirhos"]
+    alone = Measures(answers)["crd", "shape_bias", "cue_conflict"]
     assert grouped.shape == (3, 40) and np.allclose(grouped.mean(axis=1), alone.mean(axis=1))
     assert np.allclose(grouped[:, 0], alone[:, :10].mean(axis=1))
     assert ("retention", "geirhos") not in other.questions

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kdlib.probes.shape import edges
 
 from kdlib.names import UnknownName
 from kdlib.probes import PROBES, Stimuli, stimuli
@@ -23,7 +24,6 @@ from kdlib.probes.cue_conflict import (
 )
 from kdlib.probes.noise import gaussian_noise, grey_box, local_noise, patch_drop
 from kdlib.probes.scramble import cycle_sources, pixel_shuffle, scramble
-from kdlib.probes.shape import edges
 
 from .probes.common import classes, generator, random_images
 

@@ -19,9 +19,10 @@ from kdlib.disk import DiskFull
 from kdlib.methods import METHODS
 from kdlib.probes import stimuli
 from kdlib.study import runs
-from kdlib.study.environment import environment
 from kdlib.study.interrupt import Stopped
-from kdlib.study.runs import RunsFailed, RunSpec, RunStore
+from kdlib.study.runs import RunsFailed, RunStore, environment
+from kdlib.study.specs import Run, RunSpec
+from kdlib.study.status import failure
 from kdlib.train import Progress
 
 from .conftest import MODELS, RECIPES
@@ -154,27 +155,6 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
     assert whole == again != ""
 
 
-def test_a_damaged_run_is_set_aside_and_trained_again(store, make_spec):
-    spec = make_spec("cnn")
-    run = store.get(spec)
-    good = weights(run)
-    path = run.path / "weights.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    with pytest.warns(UserWarning, match="is damaged .weights.safetensors changed.: set aside"):
-        again = store.get(spec)
-    assert all(torch.equal(good[name], value) for name, value in weights(again).items())
-    assert len(list(store.root.glob(f"{spec.id}.damaged-*"))) == 1
-
-
-def test_a_truncated_run_is_set_aside(store, make_spec):
-    spec = make_spec("cnn")
-    (store.get(spec).path / "history.csv").unlink()
-    with pytest.warns(UserWarning, match="is damaged"):
-        assert store.load(spec) is None
-
-
 def test_a_damaged_checkpoint_starts_training_anew(tmp_path, make_spec):
     spec = make_spec("cnn")
     stopping = RunStore(tmp_path, device="cpu", quiet=True, should_stop=lambda: True)
@@ -261,11 +241,11 @@ def test_a_failing_run_is_passed_over_and_told(store, make_spec, monkeypatch):
     with pytest.raises(RunsFailed, match=told):
         list(store.get_all(specs))
     assert store.load(specs[1]) and store.load(specs[2]) and not store.load(specs[0])
-    assert store.failure(specs[0]) == "ValueError: no such thing"
+    assert failure(store.root, specs[0].id) == "ValueError: no such thing"
     assert "in broken" in store.beside(specs[0], "failed").read_text()
     monkeypatch.undo()
     assert len(list(store.get_all(specs))) == 4
-    assert store.failure(specs[0]) is None
+    assert failure(store.root, specs[0].id) is None
 
 
 def test_students_of_a_failed_teacher_are_left_out(store, make_spec, monkeypatch):
@@ -324,17 +304,6 @@ def test_answers_of_an_earlier_kind_are_made_again(store, make_spec, shapes):
     assert np.array_equal(store.predictions(run, {"clean": made})["clean"]["squares"], first["squares"])
 
 
-def test_damaged_predictions_are_made_again(store, make_spec, shapes):
-    run = store.get(make_spec("cnn"))
-    made = stimuli("clean", shapes.test.images, shapes.test.labels)
-    first = store.predictions(run, {"clean": made})["clean"]
-    path = next((run.path / "predictions").iterdir())
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.warns(UserWarning, match="is damaged .*: made again"):
-        again = store.predictions(run, {"clean": made})["clean"]
-    assert np.array_equal(first["predicted"], again["predicted"])
-
-
 @pytest.mark.skipif(os.name != "posix", reason="reads /proc")
 def test_environment_names_the_processor():
     found = environment(torch.device("cpu"))
@@ -345,4 +314,4 @@ def test_pretrained_weights_are_not_fetched_again_for_a_finished_run(store, make
     run = store.get(make_spec("cnn", training=RECIPES["cnn"]))
     pretrained = dataclasses.replace(run.spec.student, pretrained=True)
     spec = dataclasses.replace(run.spec, student=pretrained)
-    assert same_weights(run, runs.Run(spec, run.path))
+    assert same_weights(run, Run(spec, run.path))

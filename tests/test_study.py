@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shutil
@@ -22,21 +23,12 @@ from kdlib.report import figures, findings
 from kdlib.report.notebooks import NOTEBOOKS, make_report, run_notebooks
 from kdlib.study import internals as inside
 from kdlib.study.internals import inside_table, likeness_table
-from kdlib.study.profile import profile_names, read_profile
-from kdlib.study.status import status_table, summary
+from kdlib.study.profile import read_profile
+from kdlib.study.status import read_plan, states, status_table, summary
 from kdlib.study.study import TEACHER_SEEDS, Study
 from kdlib.train import Progress
 
-PLAN = {"teacher": "cnn", "student": "vit", "methods": ["lm", "crd"]}
-
-
-# ------------------------------------------------------------------------------------------- profiles
-
-
-@pytest.mark.parametrize("name", profile_names())
-def test_every_profile_is_valid(name):
-    profile = read_profile(name)
-    assert set(profile["directions"]) == {"cnn_to_vit", "vit_to_cnn"}
+# ---------------------------------------------------------------------------------------------- study
 
 
 @pytest.mark.parametrize(("name", "sample"), [("cifar10", ("lm", "sskd")), ("paper", ("crd", "capd"))])
@@ -58,66 +50,6 @@ def test_large_profiles_build_and_take_a_step(name, sample, tmp_path):
     members = [member for member in study.members() if member.role in sample]
     for run in study.store.get_all(member.spec for member in members):
         assert not run.diverged
-
-
-def test_overrides_change_one_place_only():
-    changed = read_profile("quick", ["students.cnn.training.learning_rate=1e-2", "training.epochs=1"])
-    assert float(changed["students"]["cnn"]["training"]["learning_rate"]) == 0.01
-    assert changed["teachers"]["cnn"]["training"]["learning_rate"] == 0.05
-    assert changed["training"]["epochs"] == 1
-    assert read_profile("quick", {"training.epochs": 1})["training"]["epochs"] == 1
-
-
-def test_a_direction_that_is_null_is_left_out_with_its_networks():
-    one = read_profile("quick", ["directions.cnn_to_vit=null", "data.train_images=null"])
-    assert list(one["directions"]) == ["vit_to_cnn"] and list(one["students"]) == ["cnn"]
-    assert set(one["teachers"]) == {"vit", "cnn", "cnn_matched"}  # those that the other direction uses
-    assert one["data"]["train_images"] is None
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["training.epoch=1"], "students.cnn.training 'epoch'. Did you mean 'epochs'"),
-        (["trainig.epochs=1"], "key in a profile 'trainig'. Did you mean 'training'"),
-        (["students.cnn.model.nam=x"], "students.cnn.model 'nam'. Did you mean 'name'"),
-        (["students.cnm.model.name=x"], "students.cnm is in no direction"),
-        (["directions.cnn_to_vit.methods=[lm, crt]"], "unknown method 'crt'. Did you mean 'crd'"),
-        (["directions.cnn_to_vit.teacher=cn"], "network in the profile's teachers 'cn'. Did you mean 'cnn'"),
-        (
-            ["directions.cnn_to_vit.controls=[rotation]"],
-            "unknown control 'rotation'. Did you mean 'rotations'",
-        ),
-        (["hyper.lm.temprature=1"], "hyper-parameter of lm 'temprature'. Did you mean 'temperature'"),
-        (["probes=[clean, scramble_3]"], "unknown probe or series 'scramble_3'. Did you mean 'scramble_"),
-        (["external=[geirhoss]"], "unknown external stimuli 'geirhoss'. Did you mean 'geirhos'"),
-        (["directions.cnn_to_vit={teacher: cnn, student: vit}"], "directions.cnn_to_vit has no methods; add"),
-        (["training.epochs=many"], "training.epochs is 'many'; it must be of type int"),
-        (["seeds=[]"], "the profile has no seeds"),
-        (
-            ["longer={training.epoch: 9}"],
-            "in longer, which longer={} leaves out: .*students.cnn.training 'epoch'. Did you mean 'epochs'",
-        ),
-        (
-            ["directions.cnn_to_vit=null", "longer={directions.cnn_to_vit.methods: [lm]}"],
-            "in longer, which longer={} leaves out: cnn_to_vit of override .*methods is None",
-        ),
-        (["training.epochs"], "override 'training.epochs' is not of the form key=value"),
-    ],
-)
-def test_a_wrong_override_is_told_what_is_right(overrides, message):
-    with pytest.raises(ValueError, match=message):
-        read_profile("quick", overrides)
-
-
-def test_an_unknown_profile_gets_the_list():
-    with pytest.raises(
-        ValueError, match="unknown profile 'quik'. Did you mean 'quick'.*cifar10, cifar10-cpu"
-    ):
-        Study("quik")
-
-
-# ---------------------------------------------------------------------------------------------- study
 
 
 def test_members_are_paired_by_seed(finished):
@@ -157,11 +89,11 @@ def test_without_a_longer_schedule_it_is_said():
 def test_evidence_has_every_answer(finished):
     evidence = finished.evidence("vit_to_cnn")
     plan = finished.directions["vit_to_cnn"]
-    assert list(evidence.answers) == ["teacher", "independent", *plan["methods"], *plan["controls"]]
-    for role, answers in evidence.answers.items():
+    assert evidence.roles == ["teacher", "independent", *plan["methods"], *plan["controls"]]
+    for role in evidence.roles:
         for probe, stimuli in finished.stimuli.items():
-            assert answers[probe]["predicted"].shape == (2, len(stimuli.labels))
-        assert evidence.inside[role]["near"].shape == (2, len(finished.few))
+            assert evidence[role, "accuracy", probe].shape == (2, len(stimuli.labels))
+        assert evidence[role, "far_near", "inside"].shape == (2, len(finished.few))
 
 
 def test_networks_are_looked_into_once(finished, monkeypatch):
@@ -217,11 +149,6 @@ def test_a_control_differs_from_its_method_in_the_teacher_alone(finished):
     assert rotated.hyper == {"augmentation": "rotations"} and rotated.teacher is None
 
 
-def test_a_control_without_its_teacher_is_told_which():
-    with pytest.raises(ValueError, match="control lm_matched needs directions.cnn_to_vit.matched"):
-        read_profile("quick", {"directions.cnn_to_vit": {**PLAN, "controls": ["lm_matched"]}})
-
-
 def test_teachers_are_told_with_their_accuracy(finished):
     table = finished.teacher_table("cnn_to_vit")
     assert list(table.teacher) == ["teacher", "same family", "matched"]
@@ -250,34 +177,36 @@ def test_everything_is_done(finished):
     assert set(table.state) == {"done"} and set(table.seconds) == {0} and set(table.error) == {""}
     assert set(table.answers) == {f"{len(finished.probes)}/{len(finished.probes)}", ""}
     assert (table.role == "yardstick").sum() == 8
-    assert summary(table) == f"{len(set(table.run))} done"
+    assert summary(states(finished.store.root, finished.plan())) == f"{len(set(table.run))} done"
 
 
 def test_status_tells_what_each_run_is(finished, minimal, tmp_path):
     study = Study(**minimal | {"output": tmp_path}, overrides=[text.removeprefix("--set=") for text in SMALL])
     roles = {m.role: m.spec for m in study.members("cnn_to_vit")}
-    table = status_table(study)
-    assert set(table.state) == {"left"} and len(table) == 16
-    assert summary(table) == "16 left; no estimate yet of the time that is left"
+    plan, root = study.plan(), study.store.root
+    assert {row["state"] for row in states(root, plan)} == {"left"} and len(plan["runs"]) == 16
+    assert summary(states(root, plan)) == "16 left; no estimate yet of the time that is left"
 
     shutil.copytree(finished.store.path(roles["teacher"]), study.store.path(roles["teacher"]))
     (study.store.path(roles["teacher"]) / "timing.csv").write_text("epoch,student,stage\n1,50,20\n2,50,\n")
-    Progress([{"epoch": 1}], [{"epoch": 1}], {}).write(study.store.beside(roles["independent"], "checkpoint"))
+    Progress([{"epoch": 1}], [{"epoch": 1, "student": 1.0}], {}).write(
+        study.store.beside(roles["independent"], "checkpoint")
+    )
     study.store.beside(roles["lm"], "failed").write_text("ValueError: no\n\nwhere it came from")
     with FileLock(study.store.beside(roles["crd"], "lock")):
-        table = status_table(study)
-    states = table[table.direction == "cnn_to_vit"].set_index("role")
-    assert dict(states.state) == {
+        rows, table = states(root, plan), status_table(study)
+    found = table[table.direction == "cnn_to_vit"].set_index("role")
+    assert dict(found.state) == {
         "teacher": "done",
         "independent": "stopped",
         "lm": "failed",
         "crd": "running",
     }
-    assert list(states.epochs) == ["2/2", "1/2", "0/2", "0/2"]
-    assert list(states.seconds) == [0, 60, 120, 120]
-    assert states.error["lm"] == "ValueError: no"
+    assert list(found.epochs) == ["2/2", "1/2", "0/2", "0/2"]
+    assert list(found.seconds) == [0, 60, 120, 120]
+    assert found.error["lm"] == "ValueError: no"
     # 1 + 2 + 2 epochs there, 4 runs of 2 in the other direction, and 8 yardsticks of 5: 53 minutes
-    assert summary(table) == (
+    assert summary(rows) == (
         "12 left, 1 done, 1 stopped, 1 failed, 1 running; training may take 53 min more with 1 at a time, "
         "probes not counted"
     )
@@ -416,6 +345,24 @@ def test_list_commands(kind, capsys):
     assert main(["list", kind]) == 0
     expected = {"methods": "crd", "probes": "cue_conflict", "profiles": "quick", "models": "resnet18"}
     assert expected[kind] in capsys.readouterr().out
+
+
+def test_status_reads_the_plan_that_training_left(finished, minimal):
+    """Without torch, pandas and pydantic; a wrong name is told as quickly."""
+    plan = read_plan(finished.folder, finished.profile_digest)
+    assert plan == json.loads(json.dumps(finished.plan()))
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'pandas', 'numpy', 'pydantic'):\n"
+        "    sys.modules[name] = None\n"
+        "from kdlib.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    start = [sys.executable, "-c", script]
+    told = subprocess.run([*start, *arguments(minimal, "status")], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == f"{len(finished.specs())} done"
+    for words, code in ((["list", "profiles"], 0), (["status", "--profile=quik"], 1)):
+        assert subprocess.run([*start, *words], capture_output=True).returncode == code
 
 
 def test_status_and_probes_commands(finished, minimal, capsys):

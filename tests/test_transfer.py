@@ -46,7 +46,7 @@ def test_teacher_equal_to_the_independent_one_leaves_transfer_undefined():
     independent, student = three_runs()
     result = transfer(student, independent, independent, SMALLEST_EFFECTS["accuracy"])
     assert not result.established
-    assert result.ratio is result.ratio_low is result.ratio_high is None
+    assert np.isnan([result.ratio, result.ratio_low, result.ratio_high]).all()
     assert np.isnan([result.toward.estimate, result.toward.low, result.toward.high, result.toward.p]).all()
 
 
@@ -55,7 +55,7 @@ def test_gap_that_is_certain_but_too_small_to_matter_is_not_established():
     result = transfer(independent, independent, independent + 0.01, SMALLEST_EFFECTS["accuracy"])
     assert result.gap.p == 0
     assert not result.established
-    assert result.ratio is None
+    assert np.isnan(result.ratio)
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -72,7 +72,7 @@ def test_transfer_refuses_a_seed_that_did_not_learn():
     independent, teacher = three_runs()
     student = teacher.copy()
     student[2] = np.nan
-    with pytest.raises(ValueError, match=r"student is NaN in seed row\(s\) \[2\].*not evaluable"):
+    with pytest.raises(ValueError, match=r"student is NaN in seed row\(s\) \[2\].*not testable"):
         transfer(student, independent, teacher, 0.05)
 
 

@@ -6,7 +6,8 @@ gets more weight. So D_student - D_independent is the matrix of a difference, an
 serves all.
 
 Shapes: predictions and hits are (k, n), labels (n,). Probe and clean hits are of the same images in the same
-order, and row s of every matrix comes from seed s.
+order, and row s of every matrix comes from seed s. Every measure raises ValueError, which names the
+arguments, where shapes don't fit, hits are not 0 and 1, or chance is not in [0, 1).
 """
 
 from pathlib import Path
@@ -26,11 +27,9 @@ SMALLEST_CONFIDENCE = 2.0**-24  # the first float16 above 0: what the records ca
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Hits, 0.0 or 1.0, of shape (k, n), for predicted classes (k, n) and labels (n,).
-
-    Raises ValueError if the shapes do not fit.
-    """
-    return _equals(predicted, labels, "labels").astype(np.float64)
+    """Hits, 0.0 or 1.0, of shape (k, n), for predicted classes (k, n) and labels (n,)."""
+    predicted, labels = _fitting(predicted=predicted, labels=labels)
+    return (predicted == labels).astype(np.float64)
 
 
 def raw_ratio(probe_hits: np.ndarray, clean_hits: np.ndarray) -> np.ndarray:
@@ -38,9 +37,9 @@ def raw_ratio(probe_hits: np.ndarray, clean_hits: np.ndarray) -> np.ndarray:
 
     It rewards chance: a guesser has the same accuracy on both and so gets 1.0, the score of a network that
     loses nothing, and the less a network has learned the closer it comes to that. NaN where clean accuracy
-    is 0. Raises ValueError as `retention` does.
+    is 0.
     """
-    probe, clean = _hit_pair(probe_hits, clean_hits)
+    probe, clean = _fitting(probe_hits=probe_hits, clean_hits=clean_hits)
     clean_accuracy = clean.mean(axis=1)
     return probe.mean(axis=1) / np.where(clean_accuracy > 0, clean_accuracy, np.nan)
 
@@ -49,20 +48,19 @@ def wilson_lower(hits: np.ndarray, level: float = 0.95) -> np.ndarray:
     """Lower end of Wilson's two-sided interval of the accuracy of each run, shape (k,).
 
     Wilson's, because it holds for few images and for accuracies near 0 or 1, where estimate minus two
-    standard errors does not. Raises ValueError unless the hits are a matrix of 0 and 1.
+    standard errors does not.
     """
-    hits = _hits(hits, "hits")
+    (hits,) = _fitting(hits=hits)
     n, rate, z = hits.shape[1], hits.mean(axis=1), stats.norm.ppf((1 + level) / 2)
     margin = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     return (rate + z**2 / (2 * n) - margin) / (1 + z**2 / n)
 
 
 def learned(clean_hits: np.ndarray, chance: float) -> np.ndarray:
-    """Which runs learned the task, boolean of shape (k,): is clean accuracy surely above chance + 0.10?
+    """Which runs learned the task, boolean (k,): is clean accuracy significantly above chance + 0.10?
 
-    "Surely" is the lower end of a 95% interval over the n clean images (see `wilson_lower`). `chance` is the
-    accuracy of a guesser, 0.1 for ten balanced classes. Raises ValueError unless the hits are a matrix of 0
-    and 1 and chance lies in [0, 1).
+    By the lower end of a 95% interval over the n clean images (see `wilson_lower`). `chance` is the accuracy
+    of a guesser, 0.1 for ten balanced classes.
     """
     if not 0 <= chance < 1:
         raise ValueError(f"chance is {chance}; it must lie in [0, 1): write 1/classes, 0.1 for CIFAR-10")
@@ -72,10 +70,9 @@ def learned(clean_hits: np.ndarray, chance: float) -> np.ndarray:
 def ratio(numerator: np.ndarray, denominator: np.ndarray, defined: np.ndarray | bool = True) -> np.ndarray:
     """D (k, n) of the ratio R of two row means, of matrices (k, n): R + (numerator - R denominator)/mean.
 
-    NaN rows where `defined` (k,) is False or the denominator's mean is not above 0. Raises ValueError if the
-    matrices differ in shape.
+    NaN rows where `defined` (k,) is False or the denominator's mean is not above 0.
     """
-    numerator, denominator = _pair(numerator, denominator, "numerator and denominator")
+    numerator, denominator = _fitting(numerator=numerator, denominator=denominator)
     mean = denominator.mean(axis=1, keepdims=True)
     mean = np.where((mean > 0) & np.reshape(defined, (-1, 1)), mean, np.nan)
     value = numerator.mean(axis=1, keepdims=True) / mean
@@ -91,10 +88,8 @@ def retention(probe_hits: np.ndarray, clean_hits: np.ndarray, chance: float) -> 
 
     The row of a run that did not learn (see `learned`) is NaN, so one failed run does not hide the others;
     `crossed_interval` and `transfer` refuse it. A weaker network may still retain more: show accuracies too.
-
-    Raises ValueError if the matrices differ in shape or hold more than 0 and 1, or chance is not in [0, 1).
     """
-    probe, clean = _hit_pair(probe_hits, clean_hits)
+    probe, clean = _fitting(probe_hits=probe_hits, clean_hits=clean_hits)
     return ratio(probe - chance, clean - chance, learned(clean, chance))
 
 
@@ -106,21 +101,19 @@ def cue_decisions(
     An answer that names neither class is False in both. Raises ValueError if shapes do not fit or an image
     has the same class for both cues, which can't tell the cues apart.
     """
-    shape = _equals(predicted, shape_labels, "shape_labels")
-    texture = _equals(predicted, texture_labels, "texture_labels")
-    same = np.count_nonzero(np.asarray(shape_labels) == np.asarray(texture_labels))
+    predicted, shape, texture = _fitting(
+        predicted=predicted, shape_labels=shape_labels, texture_labels=texture_labels
+    )
+    same = np.count_nonzero(shape == texture)
     if same:
         raise ValueError(
             f"{same} images have one class for both cues; pass conflict images only: filter them"
         )
-    return shape, texture
+    return predicted == shape, predicted == texture
 
 
 def cue_rate(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np.ndarray) -> np.ndarray:
-    """Answers that follow either cue, 0.0 or 1.0, of shape (k, n); a ten-way guesser averages 0.20.
-
-    Raises ValueError as `cue_decisions` does.
-    """
+    """Answers that follow either cue, 0.0 or 1.0, of shape (k, n); a ten-way guesser averages 0.20."""
     shape, texture = cue_decisions(predicted, shape_labels, texture_labels)
     return (shape | texture).astype(np.float64)
 
@@ -134,8 +127,6 @@ def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: 
 
     The row of a run whose cue rate is not above 0.25 is NaN: a guesser also gets 0.5, and hardly more often
     than it neither cue was read. Show the cue rate and both shares beside it: they say which cue moved.
-
-    Raises ValueError as `cue_decisions` does.
     """
     shape, texture = cue_decisions(predicted, shape_labels, texture_labels)
     cue = (shape | texture).astype(np.float64)
@@ -146,9 +137,9 @@ def two_way_shape(confidence_shape: np.ndarray, confidence_texture: np.ndarray) 
     """Which cue's class has more confidence, D (k, n): 1.0 the shape's, 0.0 the texture's, 0.5 a tie.
 
     Shape bias if the network had to choose between the two, so of all images; no preference is 0.5.
-    Confidences that both underflowed tie. NaN stays NaN. Raises ValueError if the shapes differ.
+    Confidences that both underflowed tie. NaN stays NaN.
     """
-    shape, texture = _pair(confidence_shape, confidence_texture, "confidence_shape and confidence_texture")
+    shape, texture = _fitting(confidence_shape=confidence_shape, confidence_texture=confidence_texture)
     return (1 + np.sign(shape.astype(np.float64) - texture)) / 2
 
 
@@ -162,10 +153,8 @@ def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance:
         no_conflict_hits: (k, m), of stimuli whose two cues agree. What their m images add to the error is
             ignored; how the accuracy differs between seeds is not. A run that did not learn them is NaN.
         chance: accuracy of a guesser.
-
-    Raises ValueError if hits or decisions are not 0 and 1, the seeds differ, or chance is not in [0, 1).
     """
-    decisions, hits = _hits(decisions, "decisions"), _hits(no_conflict_hits, "no_conflict_hits")
+    (decisions,), (hits,) = _fitting(decision_hits=decisions), _fitting(no_conflict_hits=no_conflict_hits)
     if len(decisions) != len(hits):
         raise ValueError(
             f"{len(decisions)} seeds of decisions and {len(hits)} of no_conflict_hits; they must be the same "
@@ -184,9 +173,9 @@ def agreement_kappa(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         D[s, i] = (o_i - e)/(1 - e) + (o - 1)/(1 - e)^2 (b_first + a_second - 2 e)
 
     where the second term is due to e, which the images move too. The row of a run is NaN if both always name
-    one class (e = 1). Raises ValueError if the shapes differ.
+    one class (e = 1).
     """
-    first, second = _pair(first, second, "first and second")
+    first, second = _fitting(first=first, second=second)
     same = (first == second).astype(np.float64)
     classes = np.arange(int(max(first.max(), second.max())) + 1)
     first_share, second_share = ((answers[..., None] == classes).mean(axis=1) for answers in (first, second))
@@ -203,9 +192,8 @@ def error_consistency(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
 
     D (k, n) of the `agreement_kappa` of their hits (k, n). 1: on exactly the same; 0: as independent
     networks; NaN if both are always right, or both always wrong. Show `error_consistency_limit` beside it.
-    Raises ValueError if the matrices differ in shape or hold more than 0 and 1.
     """
-    hits, other = _hit_pair(hits, other_hits, ("hits", "other_hits"))
+    hits, other = _fitting(hits=hits, other_hits=other_hits)
     return agreement_kappa(hits.astype(np.intp), other.astype(np.intp))
 
 
@@ -214,19 +202,16 @@ def error_consistency_limit(hits: np.ndarray, other_hits: np.ndarray) -> np.ndar
 
         (1 - |p - q| - e)/(1 - e),   e = p q + (1 - p)(1 - q)
 
-    NaN where e = 1. Raises ValueError as `error_consistency` does.
+    NaN where e = 1.
     """
-    p, q = (part.mean(axis=1) for part in _hit_pair(hits, other_hits, ("hits", "other_hits")))
+    p, q = (part.mean(axis=1) for part in _fitting(hits=hits, other_hits=other_hits))
     room = p + q - 2 * p * q  # 1 - e
     return 1 - np.abs(p - q) / np.where(room > 0, room, np.nan)
 
 
 def agreement(predicted: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """1.0 where two networks give the same answer, right or wrong, else 0.0: (k, n), from classes (k, n).
-
-    Raises ValueError if the shapes differ.
-    """
-    predicted, other = _pair(predicted, other, "predicted and other")
+    """1.0 where two networks give the same answer, right or wrong, else 0.0: (k, n), from classes (k, n)."""
+    predicted, other = _fitting(predicted=predicted, other=other)
     return (predicted == other).astype(np.float64)
 
 
@@ -234,7 +219,7 @@ def same_error(predicted: np.ndarray, other: np.ndarray, labels: np.ndarray) -> 
     """Equal answers among images (n,) that both networks get wrong, D (k, n); about 1/9 for ten-way guessers.
 
     Unlike agreement, it doesn't rise with both accuracies. The row of a run is NaN with fewer than 20 such
-    images. Raises ValueError if the shapes do not fit.
+    images.
     """
     both_wrong = (1 - accuracy(predicted, labels)) * (1 - accuracy(other, labels))
     enough = both_wrong.sum(axis=1) >= SMALLEST_BOTH_WRONG
@@ -258,7 +243,7 @@ def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: i
 
     Raises ValueError if the shapes of confidence and hits (k, n) differ, or n is less than 2 a bin.
     """
-    confidence, hits = _pair(confidence, _hits(hits, "hits"), "confidence and hits")
+    confidence, hits = _fitting(confidence=confidence, hits=hits)
     if hits.shape[1] < 2 * bins:
         raise ValueError(
             f"{hits.shape[1]} images don't fill {bins} bins with 2 each; evaluate more or use fewer bins"
@@ -270,37 +255,25 @@ def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: i
     return np.average(np.sqrt(np.maximum(squares, 0)), axis=0, weights=sizes)
 
 
-def _equals(predicted: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
-    predicted, labels = np.asarray(predicted), np.asarray(labels)
-    if predicted.ndim != 2 or labels.shape != predicted.shape[1:]:
+def _fitting(**given: np.ndarray) -> list[np.ndarray]:
+    """The arguments as arrays that fit: all (seeds, images), "labels" (images,), "hits" of float64 0 and 1.
+
+    Raises ValueError, with the arguments' names, where they don't.
+    """
+    arrays = {name: np.asarray(value) for name, value in given.items()}
+    shape = next(iter(arrays.values())).shape
+    fits = [array.shape == (shape[1:] if "labels" in name else shape) for name, array in arrays.items()]
+    if len(shape) != 2 or not all(fits):
+        told = " and ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(
-            f"predicted has shape {predicted.shape} and {name} {labels.shape}; they must be (seeds, images) "
-            "and (images,): stack the predictions, one row a seed"
+            f"the shapes {told} don't fit: give (seeds, images), and (images,) for labels, of the same seeds "
+            "and images in the same order, one row a seed"
         )
-    return predicted == labels
-
-
-def _hits(hits: np.ndarray, name: str) -> np.ndarray:
-    hits = np.asarray(hits, dtype=np.float64)
-    if hits.ndim != 2 or not np.isin(hits, (0, 1)).all():
-        raise ValueError(
-            f"{name} has shape {hits.shape} and must be a (seeds, images) matrix of 0 and 1: "
-            "make it with accuracy(predicted, labels)"
-        )
-    return hits
-
-
-def _pair(first: np.ndarray, second: np.ndarray, names: str) -> tuple[np.ndarray, np.ndarray]:
-    first, second = np.asarray(first), np.asarray(second)
-    if first.ndim != 2 or first.shape != second.shape:
-        raise ValueError(
-            f"{names} have shapes {first.shape} and {second.shape}; both must be (seeds, images), of the "
-            "same seeds and images: stack one row a seed, over images in the same order"
-        )
-    return first, second
-
-
-def _hit_pair(
-    first: np.ndarray, second: np.ndarray, names: tuple[str, str] = ("probe_hits", "clean_hits")
-) -> tuple[np.ndarray, np.ndarray]:
-    return _pair(_hits(first, names[0]), _hits(second, names[1]), " and ".join(names))
+    for name in (name for name in arrays if "hits" in name):
+        if not ((arrays[name] == 0) | (arrays[name] == 1)).all():
+            raise ValueError(
+                f"{name} must be a (seeds, images) matrix of 0 and 1: "
+                "make it with accuracy(predicted, labels)"
+            )
+        arrays[name] = arrays[name].astype(np.float64)
+    return list(arrays.values())

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,12 @@ class Interval:
     df: float  # degrees of freedom of the t distribution behind low, high and p
     seeds: int
     images: int  # 1 where only seeds were taken as random
+    error: float  # the standard error
+
+    def ends(self, level: float) -> tuple[float, float]:
+        """Low and high end at another level, such as 0.90 for a 5% test of equivalence."""
+        half_width = _quantile(level, self.df) * self.error
+        return self.estimate - half_width, self.estimate + half_width
 
     def __str__(self) -> str:
         return with_interval(self.estimate, self.low, self.high)
@@ -46,20 +52,20 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
     Nominal 95% covered .93 to .97 in simulation with 3 or 5 seeds and shared image effects, more without the
     latter (too wide), and down to .88 with 2 seeds that differ by 5 points (too narrow).
 
-    `level` lies in (0, 1). A variance of exactly 0 gives a zero-width interval, with p = 1 if the estimate
-    is 0 and p = 0 otherwise.
+    A variance of exactly 0 gives a zero-width interval, with p = 1 if the estimate is 0 and p = 0 otherwise.
 
-    Raises ValueError for fewer than two seeds or images, a value that is not finite, or another shape.
+    Raises ValueError for fewer than two seeds or images, a value that is not finite, another shape, or a
+    level outside (0, 1).
     """
     values = np.asarray(influence, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(
             f"influence has shape {values.shape}; it must be (seeds, images): stack one row a seed"
         )
-    k, n = values.shape
-    if k > 1 and n < 2:
+    if len(values) > 1 and values.shape[1] < 2:
         raise ValueError(
-            f"got {n} image(s) for {k} seeds, an interval needs at least 2: evaluate more images"
+            f"got {values.shape[1]} image(s) for {len(values)} seeds, an interval needs at least 2: "
+            "evaluate more images"
         )
     return _interval(values, level)
 
@@ -67,8 +73,8 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Student's t interval of the mean of `values` (k,), one a seed: for new seeds, on these images.
 
-    For what has no influence of single images, such as CKA or the slope of a profile. Where images have one,
-    `crossed_interval`: images that all seeds share vary too. Raises ValueError as that does.
+    For what has no influence of single images, such as CKA or the slope of a profile. Raises ValueError as
+    `crossed_interval` does.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1:
@@ -78,9 +84,16 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 def interval_of(influence: np.ndarray, level: float = 0.95) -> Interval:
     """`crossed_interval`, or `mean_interval` of one column (k, 1): a measure without influence of images."""
-    values = np.asarray(influence)
-    one_column = values.ndim == 2 and values.shape[1] == 1
-    return mean_interval(values[:, 0], level) if one_column else crossed_interval(values, level)
+    one_column = np.ndim(influence) == 2 and np.shape(influence)[1] == 1
+    return mean_interval(influence[:, 0], level) if one_column else crossed_interval(influence, level)
+
+
+def interval_or_nan(influence: np.ndarray) -> Interval:
+    """`interval_of`, or the estimate alone: NaN ends where a seed is alone or a run has no such measure."""
+    if len(influence) > 1 and np.isfinite(influence).all():
+        return interval_of(influence)
+    nan = float("nan")
+    return Interval(float(np.mean(influence)), nan, nan, nan, nan, *np.shape(influence), nan)
 
 
 def _interval(values: np.ndarray, level: float) -> Interval:
@@ -101,11 +114,14 @@ def _interval(values: np.ndarray, level: float) -> Interval:
     origin = values[0, 0]
     estimate = float(origin + (values - origin).mean())
     error, df = standard_error(mean_products(values)[0, 0], k, n)
-    if error == 0:
-        return Interval(estimate, estimate, estimate, float(estimate == 0), df, k, n)
-    half_width = float(stats.t.ppf((1 + level) / 2, df)) * error
-    p = float(2 * stats.t.sf(abs(estimate) / error, df))
-    return Interval(estimate, estimate - half_width, estimate + half_width, p, df, k, n)
+    half_width = _quantile(level, df) * error
+    p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else float(estimate == 0)
+    return Interval(estimate, estimate - half_width, estimate + half_width, p, df, k, n, error)
+
+
+def _quantile(level: float, df: float) -> float:
+    """Student's t of both ends of an interval."""
+    return float(special.stdtrit(df, (1 + level) / 2))
 
 
 def mean_products(*matrices: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ with m the antialiased silhouette, t the texture and a, b two random colours; th
 way from a texture of its own and two colours close to each other. Lengths are in units of 1/32 of the image's
 side, so another size shows the same kind of picture at another resolution.
 
-Pixels pass only through operations that IEEE 754 rounds exactly (+ - × ÷, square root, floor, min, max): sin
-or atan2 may differ in the last bit between a vector lane and the remainder loop, and which of them a pixel
-meets depends on how the work is divided.
+The images are the same to the bit on every processor. Pixels pass only through operations that IEEE 754
+rounds exactly (+ - × ÷, floor, min, max, and NumPy's square root), one at a time and in a fixed order. Sines,
+cosines and torch's own square root come from a maths library, whose last bit depends on the processor.
 """
 
 import math
@@ -19,59 +19,38 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 UNITS = 32  # lengths across one image
 CELLS = 32  # side of the table of random cells behind the noise textures, a power of two
 CHUNK = 128  # images drawn at once; bounds memory and keeps the work in cache
+TAN_4, TAN_10 = 0.06992681, 0.17632698  # tangents of 4 and 10 degrees: half of the largest turns
+TIP_SINES = (0.0, 0.95105652, 0.58778525, -0.58778525, -0.95105652)  # of the directions of a star's five tips
+TIP_COSINES = (1.0, 0.30901699, -0.80901699, -0.80901699, 0.30901699)
 
 
-# ----------------------------------------------------------------------------------------------------
 # Shapes: signed distance to the outline, negative inside. x (right) and y (down) are (n, size, size), and
 # every shape lies within the unit disc, so that no rotation can push it out of the frame.
-# ----------------------------------------------------------------------------------------------------
 
 
 def _radius(x: Tensor, y: Tensor) -> Tensor:
-    return (x * x + y * y).sqrt()  # torch.hypot is not rounded exactly
+    return torch.from_numpy(np.sqrt((x * x + y * y).numpy()))  # torch.sqrt and torch.hypot go through MKL
 
 
 def _box(x: Tensor, y: Tensor, half_width: float, half_height: float) -> Tensor:
     return torch.maximum(x.abs() - half_width, y.abs() - half_height)
 
 
-def _disc(x: Tensor, y: Tensor) -> Tensor:
-    return _radius(x, y) - 0.85
-
-
-def _square(x: Tensor, y: Tensor) -> Tensor:
-    return _box(x, y, 0.7, 0.7)
-
-
-def _triangle(x: Tensor, y: Tensor) -> Tensor:
-    return torch.maximum(y, math.sqrt(0.75) * x.abs() - 0.5 * y) - 0.5
-
-
-def _plus(x: Tensor, y: Tensor) -> Tensor:
-    return torch.minimum(_box(x, y, 0.93, 0.31), _box(x, y, 0.31, 0.93))
-
-
 def _star(x: Tensor, y: Tensor) -> Tensor:
     # A pentagram is where at most one of a pentagon's five half-planes is left: the second largest decides.
     largest = second = torch.full_like(x, -math.inf)
-    for tip in range(5):
-        angle = 2 * math.pi * tip / 5
-        side = math.sin(angle) * x - math.cos(angle) * y
+    for sine, cosine in zip(TIP_SINES, TIP_COSINES, strict=True):
+        side = sine * x - cosine * y
         second = torch.maximum(second, torch.minimum(largest, side))
         largest = torch.maximum(largest, side)
-    return torch.maximum(
-        second - 0.35, largest - 1.0
-    )  # 0.35 rather than cos 72° = 0.31: sturdier arms at 32 px
-
-
-def _ring(x: Tensor, y: Tensor) -> Tensor:
-    return (_radius(x, y) - 0.7).abs() - 0.24
+    return torch.maximum(second - 0.35, largest - 1)  # 0.35, not cos 72° = 0.31: sturdier arms at 32 px
 
 
 def _crescent(x: Tensor, y: Tensor) -> Tensor:
@@ -91,14 +70,24 @@ def _hourglass(x: Tensor, y: Tensor) -> Tensor:
     return torch.maximum(y.abs() - 0.72, (x.abs() - slope * y.abs() - 0.06) / math.sqrt(1 + slope * slope))
 
 
-def _ell(x: Tensor, y: Tensor) -> Tensor:
-    return torch.minimum(_box(x + 0.34, y + 0.02, 0.25, 0.77), _box(x - 0.02, y - 0.5, 0.61, 0.25))
+_SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "disc": lambda x, y: _radius(x, y) - 0.85,
+    "square": lambda x, y: _box(x, y, 0.7, 0.7),
+    "triangle": lambda x, y: torch.maximum(y, math.sqrt(0.75) * x.abs() - 0.5 * y) - 0.5,
+    "plus": lambda x, y: torch.minimum(_box(x, y, 0.93, 0.31), _box(x, y, 0.31, 0.93)),
+    "star": _star,
+    "ring": lambda x, y: (_radius(x, y) - 0.7).abs() - 0.24,
+    "crescent": _crescent,
+    "heart": _heart,
+    "hourglass": _hourglass,
+    "ell": lambda x, y: torch.minimum(
+        _box(x + 0.34, y + 0.02, 0.25, 0.77), _box(x - 0.02, y - 0.5, 0.61, 0.25)
+    ),
+}
 
 
-# ----------------------------------------------------------------------------------------------------
 # Textures: values in [0, 1]. x and y (n, size, size) in units, period (n, 1, 1) in units, cells (n, CELLS²)
 # random numbers in [0, 1).
-# ----------------------------------------------------------------------------------------------------
 
 
 def _offset(x: Tensor, period: Tensor) -> Tensor:
@@ -116,18 +105,6 @@ def _bands(x: Tensor, period: Tensor, filled: float = 0.5) -> Tensor:
     return _soften((filled / 2 - _offset(x, period).abs()) * period)
 
 
-def _horizontal(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
-    return _bands(y, period)
-
-
-def _vertical(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
-    return _bands(x, period)
-
-
-def _diagonal(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
-    return _bands((x + y) * math.sqrt(0.5), period)
-
-
 def _checkerboard(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
     columns, rows = _bands(x, 1.3 * period), _bands(y, 1.3 * period)
     return columns + rows - 2 * columns * rows  # exclusive or
@@ -136,18 +113,6 @@ def _checkerboard(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor
 def _dots(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
     period = 1.1 * period
     return _soften((0.3 - _radius(_offset(x, period), _offset(y, period))) * period)
-
-
-def _grid(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
-    return torch.maximum(_bands(x, 1.2 * period, filled=0.24), _bands(y, 1.2 * period, filled=0.24))
-
-
-def _rings(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
-    return _bands(_radius(x, y), period)
-
-
-def _zigzag(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
-    return _bands(y + 6.0 * _offset(x, 1.6 * period).abs(), 1.1 * period)
 
 
 def _lookup(column: Tensor, row: Tensor, cells: Tensor) -> Tensor:
@@ -168,27 +133,17 @@ def _blobs(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
     return (0.5 + 2.5 * (upper * (1 - down) + lower * down - 0.5)).clamp(0, 1)
 
 
-_SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "disc": _disc,
-    "square": _square,
-    "triangle": _triangle,
-    "plus": _plus,
-    "star": _star,
-    "ring": _ring,
-    "crescent": _crescent,
-    "heart": _heart,
-    "hourglass": _hourglass,
-    "ell": _ell,
-}
 _TEXTURES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "horizontal stripes": _horizontal,
-    "vertical stripes": _vertical,
-    "diagonal stripes": _diagonal,
+    "horizontal stripes": lambda x, y, period, cells: _bands(y, period),
+    "vertical stripes": lambda x, y, period, cells: _bands(x, period),
+    "diagonal stripes": lambda x, y, period, cells: _bands((x + y) * math.sqrt(0.5), period),
     "checkerboard": _checkerboard,
     "dots": _dots,
-    "grid": _grid,
-    "rings": _rings,
-    "zigzag": _zigzag,
+    "grid": lambda x, y, period, cells: torch.maximum(
+        _bands(x, 1.2 * period, filled=0.24), _bands(y, 1.2 * period, filled=0.24)
+    ),
+    "rings": lambda x, y, period, cells: _bands(_radius(x, y), period),
+    "zigzag": lambda x, y, period, cells: _bands(y + 6.0 * _offset(x, 1.6 * period).abs(), 1.1 * period),
     "noise": _noise,
     "blobs": _blobs,
 }
@@ -197,9 +152,7 @@ TEXTURES: tuple[str, ...] = tuple(_TEXTURES)
 CLASSES = 10
 
 
-# ----------------------------------------------------------------------------------------------------
 # Drawing
-# ----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -217,9 +170,9 @@ def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Ten
     return low + (high - low) * torch.rand(n, 1, 1, generator=generator)
 
 
-def _turn(x: Tensor, y: Tensor, degrees: Tensor) -> tuple[Tensor, Tensor]:
-    angle = torch.deg2rad(degrees)
-    cos, sin = angle.cos(), angle.sin()
+def _turn(x: Tensor, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotate by the angle whose half has the tangent t: a uniform t is nearly a uniform angle up to 20°."""
+    cos, sin = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
     return cos * x + sin * y, cos * y - sin * x
 
 
@@ -233,8 +186,8 @@ def _colours(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor
     figure, other, ground = torch.rand(n, 8, 3, 3, generator=generator).unbind(2)
     contrast = _uniform(n, 0.6, 1.0, generator)
     faded = figure + contrast * (other - figure)
-    pairs = ((figure, other), (figure, ground), (faded, ground))
-    best = torch.stack([(a - b).square().sum(-1) for a, b in pairs]).amin(0).argmax(1)
+    red, green, blue = torch.stack([figure - other, figure - ground, faded - ground]).square().unbind(-1)
+    best = (red + green + blue).amin(0).argmax(1)  # torch.sum may add in another order
     figure, faded, ground = (colours[torch.arange(n), best] for colours in (figure, faded, ground))
     second_ground = ground + (torch.rand(n, 3, generator=generator) - ground) / 6
     return tuple(colour[:, :, None, None] for colour in (figure, faded, ground, second_ground))
@@ -243,7 +196,7 @@ def _colours(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor
 def _textured(kinds: Tensor, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
     """Textures (n, size, size) in [0, 1] of the given kinds (n,), with random angle, phase and period."""
     n = len(kinds)
-    x, y = _turn(x, y, _uniform(n, -8, 8, generator))
+    x, y = _turn(x, y, _uniform(n, -TAN_4, TAN_4, generator))
     x, y = x + _uniform(n, -3, 3, generator), y + _uniform(n, -3, 3, generator)
     period, cells = _uniform(n, 4.2, 5.8, generator), torch.rand(n, CELLS * CELLS, generator=generator)
     values = torch.empty_like(x)
@@ -265,7 +218,7 @@ def _draw_chunk(
     x = centres.expand(n, size, size) - (UNITS / 2 + room * _uniform(n, -1, 1, generator))
     y = centres[:, None].expand(n, size, size) - (UNITS / 2 + room * _uniform(n, -1, 1, generator))
 
-    turned_x, turned_y = _turn(x / radius, y / radius, _uniform(n, -20, 20, generator))
+    turned_x, turned_y = _turn(x / radius, y / radius, _uniform(n, -TAN_10, TAN_10, generator))
     distance = torch.empty_like(x)
     for kind, outline in enumerate(_SHAPES.values()):
         chosen = (shape == kind).nonzero().squeeze(1)
@@ -324,9 +277,7 @@ def draw(shape: Tensor, texture: Tensor, generator: torch.Generator, size: int =
     return draw_with_masks(shape, texture, generator, size)[0]
 
 
-# ----------------------------------------------------------------------------------------------------
 # Data sets
-# ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,27 @@
-"""Distillation methods by name. A new one is a file beside these and a line in the table."""
+"""Distillation methods by name. A new one is a file in this folder and a line in the table."""
 
 from dataclasses import fields
 
 from kdlib.methods.base import Batch, Method
 from kdlib.methods.capd import CAPD
+from kdlib.methods.class_part import ClassMeans, WithinClass
 from kdlib.methods.crd import CRD
 from kdlib.methods.cskd import CSKD
+from kdlib.methods.cue_versions import CounterAugment, Gate, Marginalise
 from kdlib.methods.deit import DeiT
 from kdlib.methods.dist import DIST
 from kdlib.methods.dkd import DKD
 from kdlib.methods.fitnet import FitNet
+from kdlib.methods.fitnet_last import FitNetLast
 from kdlib.methods.independent import Independent
 from kdlib.methods.label_smoothing import LabelSmoothing
 from kdlib.methods.lm import LogitMatching, ShuffledLogitMatching
 from kdlib.methods.lskd import LSKD
 from kdlib.methods.ofa import OFA
+from kdlib.methods.rsd import RSD
 from kdlib.methods.sskd import SSKD
 from kdlib.methods.vlfkd import VLFKD
-from kdlib.names import check, check_kinds, lookup
+from kdlib.names import lookup, overridden
 
 METHODS: dict[str, type[Method]] = {
     "independent": Independent,
@@ -35,6 +39,13 @@ METHODS: dict[str, type[Method]] = {
     "capd": CAPD,
     "label_smoothing": LabelSmoothing,
     "lm_shuffled": ShuffledLogitMatching,
+    "class_means": ClassMeans,
+    "within_class": WithinClass,
+    "rsd": RSD,
+    "fitnet_last": FitNetLast,
+    "marginalise": Marginalise,
+    "gate": Gate,
+    "counter": CounterAugment,
 }
 
 __all__ = ["METHODS", "Batch", "Method", "hyperparameters"]
@@ -48,8 +59,4 @@ def hyperparameters(name: str, overrides: dict) -> dict:
         ValueError: for a value of another type, or a number of something below 1.
     """
     known = fields(lookup("method", name, METHODS))
-    check_kinds(overrides, {field.name: field.type for field in known}, f"hyper.{name}", least=1)
-    defaults = {field.name: field.default for field in known}
-    for key in overrides:
-        check(f"hyper-parameter of {name}", key, defaults)
-    return defaults | overrides
+    return overridden({field.name: field.default for field in known}, overrides, f"hyper-parameter of {name}")

@@ -1,8 +1,17 @@
-"""What every probe returns, and what several of them do to images: floats, patches, a neutral paint."""
+"""What every probe returns, and what several of them do to images: floats, patches, noise, a neutral paint.
+
+Probes give the same bits on every processor. Torch's uniform random numbers are the same everywhere, but
+``sqrt``, ``log``, convolutions, matrix products and ``randn`` may round differently on another processor, and
+so may a sum in another order. So probes use + - x / on whole tensors, sums of whole numbers, which are exact
+in any order, and NumPy's square root. Where this isn't possible they compute in float64 and round once, at
+the end: a difference of 1e-16 then changes a pixel about once in 1e13.
+"""
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,8 +52,38 @@ def to_unit(images: Tensor) -> Tensor:
 
 def to_uint8(values: Tensor) -> tuple[Tensor, float]:
     """Clamp to [0, 1] and round to uint8; also the share of values that the clamp changed."""
-    clipped = ((values < 0) | (values > 1)).float().mean().item()
+    clipped = ((values < 0) | (values > 1)).double().mean().item()
     return (values.clamp(0, 1) * 255).round().to(torch.uint8), clipped
+
+
+def luma(images: Tensor) -> Tensor:
+    """Rec. 601 luma of uint8 (N, 3, H, W) in thousandths of a level: whole numbers, float64 (N, 1, H, W)."""
+    red, green, blue = images.double().split(1, dim=1)
+    return 299 * red + 587 * green + 114 * blue
+
+
+def sqrt(values: Tensor) -> Tensor:
+    """The square root, rounded as IEEE 754 asks; ``torch.sqrt`` leaves the last bit to MKL."""
+    return torch.from_numpy(np.sqrt(values.numpy()))
+
+
+def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """The numbers of ``torch.randn``, of 16 values or more, through float64: the same on every processor.
+
+    Like torch, it pairs each of 8 uniform numbers with one of the next 8 (Box & Muller 1958), and draws the
+    last 16 anew where 16 doesn't divide the count.
+    """
+    count = math.prod(shape)
+    made = _box_muller(torch.rand(count, generator=generator)[: count // 16 * 16])
+    if count % 16:
+        made = torch.cat([made[: count - 16], _box_muller(torch.rand(16, generator=generator))])
+    return made.view(shape)
+
+
+def _box_muller(uniform: Tensor) -> Tensor:
+    length, turn = uniform.double().view(-1, 2, 8).unbind(1)
+    radius, angle = (-2 * (1 - length).log()).sqrt(), 2 * math.pi * turn
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1).flatten().float()
 
 
 def mean_colour(images: Tensor) -> Tensor:

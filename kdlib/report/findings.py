@@ -267,14 +267,14 @@ def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
         return _tell("no_longer"), movements(pd.DataFrame())
     records = records_of(longer, accepted)
     table = movements(pd.concat(transfer_table(part) for part in records.evidence.values()))
-    judged = {name: found for name, found in judge(records).items() if found.word != "not evaluable"}
+    judged = {name: found for name, found in judge(records).items() if found.word != "not testable"}
     parts = []
     for direction, evidence in records.evidence.items():
         rows = table[table.direction == direction]
         students = [
             (role, _rows(part[part.side == "toward"])) for role, part in rows.groupby("method", sort=False)
         ]
-        clean = {role: evidence.influence(role, "accuracy", "clean").mean() for role in evidence.answers}
+        clean = {role: evidence[role, "accuracy", "clean"].mean() for role in evidence.roles}
         student = longer.profile["students"][longer.directions[direction]["student"]]
         parts.append({"direction": direction, "epochs": student["training"]["epochs"], "students": students,
                       "differ": rows[rows.established].property.nunique(), "clean": clean,

@@ -5,7 +5,7 @@ from functools import reduce
 import pandas as pd
 
 from kdlib.bias import SMALLEST_EFFECTS
-from kdlib.bias.evidence import INSIDE
+from kdlib.bias.influence import INSIDE
 from kdlib.bias.statistics import effect_word, with_interval
 from kdlib.probes import PROBES
 from kdlib.report.figures.style import label_of, words

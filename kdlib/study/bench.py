@@ -1,16 +1,15 @@
 """What a step of every method costs, beside its floor: what the networks alone cost in the same run.
 
-The floor is a step of the plain student on labels, for the same images, after the teacher's forward on them
-where the method reads the teacher; the images lie ready, and nothing is matched. Each method takes turns with
-its floor, with the independent student and with a product of matrices. Ratios are formed within a round, and
-the median over rounds is told, so that a machine that is busy for a while disturbs all of them alike.
+The floor is the cost of the networks alone: student forward, backward and update, plus the teacher's forward
+where the method reads it, on as many images as the method makes. Each method takes turns with its floor and
+with the independent student. Ratios are formed within a round, and their median over rounds is reported, so
+that a machine that is busy for a while disturbs all of them alike.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
-from itertools import accumulate, count
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +17,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
@@ -26,13 +24,12 @@ from kdlib.methods import METHODS
 from kdlib.models import ModelSpec, Network
 from kdlib.study import Study
 from kdlib.study.controls import roles, title_of
-from kdlib.study.environment import environment
-from kdlib.study.runs import RunSpec
-from kdlib.train import PRECISIONS, Clock, batches, in_precision, make_optimiser, train_step
+from kdlib.study.runs import environment
+from kdlib.study.specs import RunSpec
+from kdlib.train import Clock, batches, in_precision, make_optimiser, train_step
 
 GOAL = {"cpu": 1.10, "cuda": 1.15}  # steps of the floor
 PARTS = ("data", "teacher", "student", "method", "update")
-SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product tells what the machine can do
 
 
 class Contender:
@@ -112,29 +109,13 @@ def flops(function: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
-    """The most that a call's tensors hold at once, beyond what was held before."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # or every start and stop is told
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        function()
-    events = recorded.profiler.kineto_results.events()
-    return max(accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
-
-
 def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
     """One row for each student of a direction whose step is another's.
 
     Returns:
         ``milliseconds`` of a step and of its parts, ``floor`` in milliseconds, the step in steps of the floor
         and of the independent student; ``images_per_second`` of the training set; ``gflop`` of the floor, and
-        the step's as a multiple of them; what share of a matrix product's operations per second the floor's
-        are; ``megabytes`` at the peak of a step, beyond what is held between steps; ``extra_parameters``
-        beside the independent student's.
+        the step's as a multiple of them; ``extra_parameters`` beside the independent student's.
     """
     device, seed = study.store.device, study.seeds[0]
     times = 10 if device.type == "cuda" else 1  # steps a turn: a GPU is waited for only once
@@ -148,15 +129,7 @@ def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
     for role, spec in tqdm(specs.items(), desc=direction, disable=study.store.quiet):
         contender = Contender(study, spec)
         work, all_work = flops(contender.floor), flops(contender.step)
-        memory = peak_bytes(contender.step, device)
-        kind, side = PRECISIONS[spec.training.precision], SIDE[device.type]
-        square = torch.rand(side, side, device=device, dtype=kind)
-        turns = {
-            "step": contender.step,
-            "floor": contender.floor,
-            "independent": independent.step,
-            "product": lambda square=square: square @ square,
-        }
+        turns = {"step": contender.step, "floor": contender.floor, "independent": independent.step}
         contender.clock.read()
         table = pd.DataFrame(
             {name: seconds(turn, device, times) for name, turn in turns.items()}
@@ -178,9 +151,6 @@ def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
                 **{part: 1000 * middle[part] for part in PARTS},
                 "gflop": work / 1e9,
                 "flop_over_floor": all_work / work,
-                "gflop_per_second": work / middle["floor"] / 1e9,
-                "share_of_peak": (work / table.floor / (2 * side**3 / table["product"])).median(),
-                "megabytes": memory / 1e6,
                 "extra_parameters": contender.parameters() - plain,
             }
         )

@@ -19,7 +19,8 @@ from tempfile import NamedTemporaryFile
 from tqdm.auto import tqdm
 
 from kdlib.study.interrupt import Stopped
-from kdlib.study.runs import Run, RunsFailed, RunSpec, RunStore
+from kdlib.study.runs import RunsFailed, RunStore
+from kdlib.study.specs import Run, RunSpec
 
 try:
     from distributed import Client, Future, as_completed, get_worker
@@ -36,8 +37,7 @@ class ClusterStore(RunStore):
 
     Args:
         scheduler: the address of Dask's scheduler, like ``tcp://host:8786``.
-        parameters: :attr:`kdlib.study.study.Study.parameters` of the study whose runs these are.
-        options, more: as for :class:`kdlib.study.runs.RunStore`.
+        parameters: those of the study whose runs these are, :attr:`kdlib.study.study.Study.parameters`.
     """
 
     def __init__(self, scheduler: str, parameters: dict, *options, **more):

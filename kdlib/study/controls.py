@@ -1,6 +1,6 @@
 """What a run is for in a study: the teacher, the independent student, a method, or a control.
 
-A control is a method with another teacher or with none. It tells what a method's effect is owed to: any
+A control is a method with another teacher or with none. It tells what a method's effect is due to: any
 teacher or one of the other architecture, soft targets alone, the images that the method makes, or its time.
 """
 
@@ -24,55 +24,35 @@ class Role:
     question: str = ""  # of a control: what it separates
 
 
-def _for(epochs: float, question: str) -> Role:
-    title = f"Independent, epochs × {epochs:g}"
-    return Role(title, "independent", teacher=None, epochs=epochs, question=question)
-
-
+ANY = "any teacher, or one of the other architecture?"
+OWN = "a teacher of the student's own architecture, as accurate as the other architecture's"
+LESS = "how biases change with accuracy alone"
+TWICE = "twice the steps without a teacher: more than most methods cost"
+SEVEN = "seven times the steps without a teacher: what SSKD costs"
+BARE = ("independent", None)  # method and teacher
+TURNED, CHANGED = {"augmentation": "rotations"}, {"augmentation": "transformed"}
+# fmt: off
 CONTROLS = {
-    "lm_same_family": Role(
-        "LM, same family", "lm", "same_family", question="any teacher, or one of the other architecture?"
-    ),
-    "crd_same_family": Role(
-        "CRD, same family", "crd", "same_family", question="any teacher, or one of the other architecture?"
-    ),
-    "lm_matched": Role(
-        "LM, self-distilled",
-        "lm",
-        "matched",
-        question="a teacher of the student's own architecture, as accurate as the other architecture's",
-    ),
-    "label_smoothing": Role(
-        "Label smoothing", "label_smoothing", question="soft targets without what the teacher knows"
-    ),
-    "lm_shuffled": Role(
-        "LM, shuffled classes", "lm_shuffled", question="the teacher's certainty without what it mistakes"
-    ),
-    "rotations": Role(
-        "Independent, rotations",
-        "independent",
-        None,
-        {"augmentation": "rotations"},
-        question="SSKD's images without its teacher",
-    ),
-    "transformed": Role(
-        "Independent, transformed",
-        "independent",
-        None,
-        {"augmentation": "transformed"},
-        question="CAPD's images without its teacher",
-    ),
-    "capd_no_discriminator": Role(
-        "CAPD, no discriminator", "capd", hyper={"adversarial_weight": 0.0}, question="is it the adversary?"
-    ),
-    "fewest_epochs": _for(0.2, "how biases change with accuracy alone"),
-    "fewer_epochs": _for(0.6, "how biases change with accuracy alone"),
-    "more_epochs": _for(2, "twice the steps without a teacher: more than most methods cost"),
-    "most_epochs": _for(7, "seven times the steps without a teacher: what SSKD costs"),
+    "lm_same_family": Role("LM, same family", "lm", "same_family", question=ANY),
+    "crd_same_family": Role("CRD, same family", "crd", "same_family", question=ANY),
+    "lm_matched": Role("LM, self-distilled", "lm", "matched", question=OWN),
+    "label_smoothing": Role("Label smoothing", "label_smoothing",
+                            question="soft targets without what the teacher knows"),
+    "lm_shuffled": Role("LM, shuffled classes", "lm_shuffled",
+                        question="the teacher's certainty without what it mistakes"),
+    "rotations": Role("Independent, rotations", *BARE, TURNED, question="SSKD's images without its teacher"),
+    "transformed": Role("Independent, transformed", *BARE, CHANGED,
+                        question="CAPD's images without its teacher"),
+    "capd_no_discriminator": Role("CAPD, no discriminator", "capd", hyper={"adversarial_weight": 0.0},
+                                  question="is it the adversary?"),
+    "fewest_epochs": Role("Independent, epochs × 0.2", *BARE, epochs=0.2, question=LESS),
+    "fewer_epochs": Role("Independent, epochs × 0.6", *BARE, epochs=0.6, question=LESS),
+    "more_epochs": Role("Independent, epochs × 2", *BARE, epochs=2, question=TWICE),
+    "most_epochs": Role("Independent, epochs × 7", *BARE, epochs=7, question=SEVEN),
 }
+# fmt: on
 
-
-# Those to whose students nothing of the other architecture's teacher comes but, at most, its mean entropy.
+# Controls whose students get nothing from the other architecture's teacher, or only its mean entropy.
 WITHOUT_IT = [name for name, role in CONTROLS.items() if role.teacher != "teacher"] + ["label_smoothing"]
 
 

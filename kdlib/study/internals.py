@@ -6,22 +6,20 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from kdlib.bias import representations
 from kdlib.disk import Arrays
-from kdlib.models import Network
+from kdlib.models import Network, is_vit
 from kdlib.probes import PROBES
-from kdlib.study.runs import Run
+from kdlib.study.specs import Run
 
 STAGES = (*"1234", "out")  # four stages and the embedding
-Digest = str  # of images
 
 
-def _kept(study, run: Run, images: Digest, what: str, compute: Callable[[Network], Arrays]) -> Arrays:
+def _kept(study, run: Run, what: str, compute: Callable[[Network], Arrays]) -> Arrays:
     """``compute`` of the run's network, kept under a name that covers the images."""
-    return study.store.kept(run, f"{what}-{images}", lambda: compute(run.network(study.store.device)))
+    return study.store.kept(run, what, lambda: compute(run.network(study.store.device)))
 
 
 def traits(study, run: Run) -> Arrays:
@@ -32,35 +30,29 @@ def traits(study, run: Run) -> Arrays:
         "invariance <probe>" for each of the scrambling probes, all (n,).
     """
     few = study.few
-    found = _kept(
-        study,
-        run,
-        study.few_digest,
-        "interactions",
-        lambda network: representations.interactions(network, few.images, few.labels),
-    )
     moved = [name for name in study.probes if PROBES[name].family == "scramble" and PROBES[name].level]
-    pairs = {name: PROBES[name].baseline for name in moved}
+
+    def interactions(network: Network) -> Arrays:
+        return representations.interactions(network, few.images, few.labels)
 
     def invariances(network: Network) -> Arrays:
-        embed = cache(lambda name: _embeddings(network, PROBES[name](few.images, few.labels).images))
+        @cache
+        def embed(name: str) -> np.ndarray:
+            return representations.features(network, PROBES[name](few.images, few.labels).images)[-1]
+
         return {
-            f"invariance {name}": representations.invariance(embed(baseline), embed(name))
-            for name, baseline in pairs.items()
+            f"invariance {name}": representations.invariance(embed(PROBES[name].baseline), embed(name))
+            for name in moved
         }
 
-    named = hashlib.sha256(" ".join(pairs).encode()).hexdigest()[:8]
-    return found | _kept(study, run, study.few_digest, f"invariance-{named}", invariances)
-
-
-def _embeddings(network: Network, images: Tensor) -> np.ndarray:
-    return representations.features(network, images)[-1]
+    named = hashlib.sha256(" ".join(moved).encode()).hexdigest()[:8]
+    found = _kept(study, run, f"interactions-{study.few_digest}", interactions)
+    return found | _kept(study, run, f"invariance-{named}-{study.few_digest}", invariances)
 
 
 def _fields(network: Network, images: Tensor) -> Arrays:
-    """Receptive fields and, of a ViT, how far its attention reaches."""
     found = {"maps": representations.receptive_maps(network, images).astype(np.float32)}
-    if isinstance(network.backbone, VisionTransformer):
+    if is_vit(network.backbone):
         table = representations.attention_distance(network, images)
         found |= {f"attention_{name}": table[name].to_numpy() for name in table}
     return found
@@ -68,7 +60,7 @@ def _fields(network: Network, images: Tensor) -> Arrays:
 
 def fields(study, run: Run) -> Arrays:
     """Receptive fields (4, H, W), "maps", and of a ViT how far its attention reaches; kept with the run."""
-    return _kept(study, run, study.few_digest, "fields", lambda net: _fields(net, study.few.images))
+    return _kept(study, run, f"fields-{study.few_digest}", lambda net: _fields(net, study.few.images))
 
 
 def untrained_fields(study, run: Run) -> Arrays:
@@ -129,23 +121,22 @@ def likeness_table(study, direction: str) -> pd.DataFrame:
     """
     runs, rows = study.runs(direction), []
     for place, teacher in enumerate(runs.pop("teacher")):
-        theirs = cache(lambda teacher=teacher: _stages(study, teacher.network(study.store.device)))
+
+        @cache
+        def theirs(teacher: Run = teacher) -> list[np.ndarray]:
+            return representations.features(teacher.network(study.store.device), study.test.images)
+
+        def compare(network: Network, theirs=theirs) -> Arrays:
+            return {"cka": _ckas(representations.features(network, study.test.images), theirs())}
+
         for role, students in runs.items():
-            kept = _kept(
-                study,
-                students[place],
-                study.test_digest,
-                f"cka-{teacher.spec.id}",
-                lambda network, theirs=theirs: {"cka": _ckas(_stages(study, network), theirs())},
-            )
-            for (i, j), value in np.ndenumerate(kept["cka"]):
-                row = {"role": role, "seed": students[place].spec.seed, "student_stage": STAGES[i]}
-                rows.append(row | {"teacher_stage": STAGES[j], "cka": value})
-    return pd.DataFrame(rows)
-
-
-def _stages(study, network: Network) -> list[np.ndarray]:
-    return representations.features(network, study.test.images)
+            student = students[place]
+            kept = _kept(study, student, f"cka-{teacher.spec.id}-{study.test_digest}", compare)
+            rows += [
+                (role, student.spec.seed, STAGES[i], STAGES[j], value)
+                for (i, j), value in np.ndenumerate(kept["cka"])
+            ]
+    return pd.DataFrame(rows, columns=["role", "seed", "student_stage", "teacher_stage", "cka"])
 
 
 def _ckas(student: list[np.ndarray], teacher: list[np.ndarray]) -> np.ndarray:

@@ -18,9 +18,9 @@ class Stopped(RuntimeError):
 class Stop:
     """Whether to stop: the time is up, a signal came, or the process that this one helps is gone.
 
-    Within ``with`` it takes SIGINT and SIGTERM. The first is remembered until the next checkpoint; the second
-    is a KeyboardInterrupt, at once. Helpers are told by the end of their standard input, so that they stop
-    too when their parent was killed and could tell nobody.
+    Within ``with`` it takes SIGINT and SIGTERM. The first is remembered until the next checkpoint, the second
+    is a KeyboardInterrupt at once. Helpers stop when their standard input ends, so also if their parent is
+    killed.
 
     Args:
         minutes: until the time is up; None: it never is.
@@ -52,12 +52,9 @@ class Stop:
 
     def __exit__(self, kind: type[BaseException] | None, *more) -> None:
         self._tell()
-        codes = [helper.wait() for helper in self.helpers]
-        if not kind and any(code not in (0, STOPPED) for code in codes):
-            print(
-                f"a helper came to an early end (exit codes: {codes}); its work was done here",
-                file=sys.stderr,
-            )
+        codes = {helper.wait() for helper in self.helpers}
+        if not kind and codes - {0, STOPPED}:
+            print(f"a helper ended early (exit codes {codes}); its work was done here", file=sys.stderr)
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 

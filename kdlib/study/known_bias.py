@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import torch
 
 from kdlib.bias import measures, representations
-from kdlib.data import DataSpec, Split, procedural
+from kdlib.data import Dataset, DataSpec, Split, procedural
 from kdlib.models import ModelSpec
 from kdlib.probes import PROBES, Stimuli
-from kdlib.study.runs import Run, RunSpec, RunStore
+from kdlib.study.runs import RunStore
+from kdlib.study.specs import Run, RunSpec
 from kdlib.train import Training
 
 SEEDS = (1000, 1001)  # of no subject of any study
@@ -85,9 +87,7 @@ def yardstick_specs(store: RunStore, train_images: int) -> dict[Yardstick, list[
     """The runs of each yardstick, one a seed."""
     specs = {}
     for yardstick in YARDSTICKS:
-        options = yardstick.options | {"test_images": TEST_IMAGES}
-        spec = DataSpec("shape_texture", train_images=train_images, options=options)
-        data = store.dataset(spec).spec
+        data = _data(store, yardstick, train_images).spec
         specs[yardstick] = [
             RunSpec(data, yardstick.model, training=yardstick.training, seed=seed) for seed in SEEDS
         ]
@@ -103,15 +103,15 @@ def yardstick_table(store: RunStore, train_images: int) -> pd.DataFrame:
     known = yardstick_specs(store, train_images)
     ready = iter(store.get_each(spec for specs in known.values() for spec in specs))
     for yardstick, specs in known.items():
-        runs, data = [next(ready) for _ in specs], store.dataset(specs[0].data)
-        found = [_MEASURES[yardstick.measure](store, run, data.test) for run in runs]
-        asked = PROBES["clean"](data.test.images, data.test.labels)
-        clean = [_ask(store, run, "clean", asked) for run in runs]
-        hits = measures.accuracy(np.stack(clean), data.test.labels.numpy())
+        data = _data(store, yardstick, train_images)
+        asked = _asked(store, data, yardstick)
+        cases = [Case(store, next(ready), data, asked) for _ in specs]
+        found = [_MEASURES[yardstick.measure][1](case) for case in cases]
+        clean = np.stack([case.predicted("clean") for case in cases])
         rows.append(
             {
                 "network": yardstick.title,
-                "accuracy": hits.mean(),
+                "accuracy": measures.accuracy(clean, data.test.labels.numpy()).mean(),
                 "measure": yardstick.measure,
                 "expected": f"{yardstick.low:g} to {yardstick.high:g}",
                 "lowest": min(found),
@@ -122,32 +122,70 @@ def yardstick_table(store: RunStore, train_images: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _ask(store: RunStore, run: Run, name: str, stimuli: Stimuli) -> np.ndarray:
-    return store.predictions(run, {name: stimuli})[name]["predicted"]
+def asked_of_yardsticks(store: RunStore, train_images: int) -> list[tuple[Dataset, dict[str, Stimuli]]]:
+    """Each data set that yardsticks are trained on, and all that they are asked about it."""
+    found: dict[str, tuple[Dataset, dict[str, Stimuli]]] = {}
+    for yardstick in YARDSTICKS:
+        data = _data(store, yardstick, train_images)
+        _, asked = found.setdefault(data.spec.fingerprint, (data, {}))
+        asked |= _asked(store, data, yardstick)
+    return list(found.values())
 
 
-def _shape_bias(store: RunStore, run: Run, test: Split) -> float:
-    """On images that are drawn with the shape of one class and the texture of another: no probe between."""
+def _data(store: RunStore, yardstick: Yardstick, train_images: int) -> Dataset:
+    options = yardstick.options | {"test_images": TEST_IMAGES}
+    return store.dataset(DataSpec("shape_texture", train_images=train_images, options=options))
+
+
+def _asked(store: RunStore, data: Dataset, yardstick: Yardstick) -> dict[str, Stimuli]:
+    names = ("clean", *_MEASURES[yardstick.measure][0])
+    return {name: store.stimuli(data, name, lambda name=name: _make(name, data.test)) for name in names}
+
+
+def _make(name: str, test: Split) -> Stimuli:
+    if name != "drawn_conflict":
+        return PROBES[name](test.images, test.labels)
+    # The shape of one class with the texture of another, drawn as such: no probe between.
     drawn = procedural.conflict(PER_PAIR, seed=SEEDS[0])
-    predicted = _ask(store, run, "drawn_conflict", Stimuli(drawn.images, drawn.shape, None, drawn.texture))
-    return measures.shape_bias(predicted[None], drawn.shape.numpy(), drawn.texture.numpy()).mean()
+    return Stimuli(drawn.images, drawn.shape, torch.arange(len(drawn.shape)), drawn.texture)
 
 
-def _far_near(store: RunStore, run: Run, test: Split) -> float:
-    few = test.subset(LOOKED_INTO)
-    found = store.kept(
-        run,
+@dataclass(frozen=True)
+class Case:
+    """A trained yardstick, its data, and what it is asked."""
+
+    store: RunStore
+    run: Run
+    data: Dataset
+    asked: dict[str, Stimuli]
+
+    def predicted(self, name: str) -> np.ndarray:
+        return self.store.predictions(self.run, {name: self.asked[name]})[name]["predicted"]
+
+
+def _shape_bias(case: Case) -> float:
+    drawn = case.asked["drawn_conflict"]
+    answers = case.predicted("drawn_conflict")[None]
+    return measures.shape_bias(answers, drawn.labels.numpy(), drawn.texture_labels.numpy()).mean()
+
+
+def _far_near(case: Case) -> float:
+    few = case.data.test.subset(LOOKED_INTO)
+    found = case.store.kept(
+        case.run,
         "interactions",
-        lambda: representations.interactions(run.network(store.device), few.images, few.labels),
+        lambda: representations.interactions(case.run.network(case.store.device), few.images, few.labels),
     )
     return found["far"].mean() / found["near"].mean()
 
 
-def _unmoved(store: RunStore, run: Run, test: Split) -> float:
+def _unmoved(case: Case) -> float:
     """Agreement, beyond chance, between answers to images and to the same with their 8-px patches moved."""
-    asked = {name: PROBES[name](test.images, test.labels) for name in ("clean", "scramble_4")}
-    answers = [_ask(store, run, name, made)[None] for name, made in asked.items()]
-    return measures.agreement_kappa(*answers).mean()
+    return measures.agreement_kappa(*(case.predicted(name)[None] for name in ("clean", "scramble_4"))).mean()
 
 
-_MEASURES = {"shape bias": _shape_bias, "far/near": _far_near, "invariance to moved patches": _unmoved}
+_MEASURES = {  # what is asked beside clean images, and what is made of the answers
+    "shape bias": (("drawn_conflict",), _shape_bias),
+    "far/near": ((), _far_near),
+    "invariance to moved patches": (("scramble_4",), _unmoved),
+}

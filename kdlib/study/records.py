@@ -1,16 +1,17 @@
 """Published records: what all figures and tables need, without weights and without images.
 
-    <folder>/study.json   the profile's overrides, the data's source and fingerprint, digests of all images
-             labels.npz   labels and sources of those images, probe by probe
+    <folder>/study.json   the profile's overrides; of every data set its source, fingerprint and probes
+             labels.npz   labels of those images, and which test image each was made of
              runs/<id>/   every run's files but its weights; kept.npz: its answers, and looks inside it
 
-A study that is given such a folder takes its runs over, and makes every table and figure anew from them.
+A study that is given such a folder takes its runs over, and makes every table and figure anew from them. All
+is found by what the records say: no image is made or hashed for it.
 """
 
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,9 +23,10 @@ from kdlib import disk
 from kdlib.data import PROJECT, DataError, Dataset, DataSpec, Split, load
 from kdlib.probes import PROBES, Stimuli, stimuli
 from kdlib.study.internals import inside_table, likeness_table
-from kdlib.study.known_bias import yardstick_table
+from kdlib.study.known_bias import asked_of_yardsticks, yardstick_table
 from kdlib.study.profile import read_overrides
-from kdlib.study.runs import FILES, KEPT, WEIGHTS, Run, RunSpec, RunStore
+from kdlib.study.runs import RunStore
+from kdlib.study.specs import FILES, KEPT, WEIGHTS, Run, RunSpec
 
 PICTURED = DataSpec("shape_texture", train_images=200, options={"test_images": 200})
 
@@ -45,9 +47,12 @@ class Records:
         if self.folder is None:
             raise DataError(f"{folder} holds no published records: expected study.json, labels.npz and runs/")
         self.about = json.loads((self.folder / "study.json").read_text())
+        # By fingerprint: the study's data set, and those of the networks with known biases.
+        sets = [self.about, *self.about["yardsticks"]]
+        self._sets = {about["data"]["fingerprint"]: about for about in reversed(sets)}
 
-    def of(self, profile: str) -> dict:
-        """What is said of the study in study.json.
+    def overrides(self, profile: str) -> dict:
+        """Those that the study was made with.
 
         Raises:
             DataError: the records are of another profile.
@@ -57,34 +62,47 @@ class Records:
                 f"the records in {self.folder} are of the profile {self.folder.name}, not {profile}; give "
                 "the folder of that one, or None to train"
             )
-        return self.about
+        return self.about["overrides"]
 
     @cached_property
     def _labels(self) -> dict[str, Tensor]:
         with np.load(self.folder / "labels.npz", allow_pickle=False) as stored:
             return {name: torch.from_numpy(stored[name].astype(np.int64)) for name in stored.files}
 
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The data set with labels and without pixels: images are (N, 3, 0, 0)."""
-        splits = (_without_images(self._labels[f"{split} labels"]) for split in ("train", "test"))
-        spec, classes = DataSpec(**self.about["data"]), tuple(self.about["classes"])
-        return Dataset(spec, self.about["source"], classes, *splits)
+    def _label(self, fingerprint: str, name: str) -> Tensor | None:
+        own = fingerprint == self.about["data"]["fingerprint"]
+        return self._labels.get(name if own else f"{fingerprint}/{name}")
 
-    def stimuli(self, name: str, count: int) -> Stimuli:
-        """What is known of a probe's images, made of the first ``count`` test images.
+    def dataset(self, wanted: DataSpec) -> Dataset:
+        """A data set with labels and without pixels: images are (N, 3, 0, 0).
 
         Raises:
-            DataError: the probe was not asked, or of another number of images.
+            DataError: no run saw these data.
         """
-        self.digest(count)
-        if name not in self.about["stimuli"]:
-            raise DataError(f"the records in {self.folder} have no answers to {name}; leave the probe out")
-        split, about = _without_images(self._labels[f"{name} labels"]), self.about["stimuli"][name]
-        textures = self._labels.get(f"{name} textures")
-        return Stimuli(
-            split.images, split.labels, self._labels[f"{name} ids"], textures, about["meta"], about["sha256"]
+        for fingerprint, about in self._sets.items():
+            spec = DataSpec(**about["data"])
+            if wanted in (spec, replace(spec, fingerprint="")):
+                splits = (self._label(fingerprint, f"{split} labels") for split in ("train", "test"))
+                return Dataset(spec, about["source"], tuple(about["classes"]), *map(_without_images, splits))
+        raise DataError(
+            f"the records in {self.folder} are of other data than {asdict(wanted)}; set results to None to "
+            "train, or undo what was changed"
         )
+
+    def stimuli(self, data: Dataset, name: str) -> Stimuli:
+        """What is known of a probe's images.
+
+        Raises:
+            DataError: the probe was not asked.
+        """
+        fingerprint = data.spec.fingerprint
+        about = self._sets[fingerprint]["stimuli"].get(name)
+        if about is None:
+            raise DataError(f"the records in {self.folder} have no answers to {name}; leave the probe out")
+        labels, ids, textures = (
+            self._label(fingerprint, f"{name} {what}") for what in ("labels", "ids", "textures")
+        )
+        return Stimuli(_without_images(labels).images, labels, ids, textures, about["meta"], about["sha256"])
 
     def digest(self, count: int) -> str:
         """That of the first ``count`` test images.
@@ -103,18 +121,28 @@ class Records:
         images, labels = data.test.images, data.test.labels
         return data, {name: stimuli(name, images, labels, cache=cache) for name in probes}
 
-    def place(self, store: RunStore) -> None:
-        """Copy the runs that the store doesn't have into it."""
-        for source in sorted((self.folder / "runs").iterdir()):
-            with store.lock(source.name):
-                target = store.root / source.name
+
+class RecordStore(RunStore):
+    """Published runs: copied under the root, loaded, and never trained."""
+
+    def __init__(self, records: Records, *options, **more):
+        super().__init__(*options, **more)
+        self.records = records
+        for source in sorted((records.folder / "runs").iterdir()):
+            with self.lock(source.name):
+                target = self.root / source.name
                 if not target.is_dir():
                     with disk.written(target) as partial:
                         shutil.copytree(source, partial)
 
+    def dataset(self, spec: DataSpec) -> Dataset:
+        return self.records.dataset(spec)
 
-class RecordStore(RunStore):
-    """Runs that were published: loaded, and never trained."""
+    def stimuli(self, data: Dataset, probe: str, make: Callable[[], Stimuli]) -> Stimuli:
+        return self.records.stimuli(data, probe)
+
+    def digest(self, images: Split) -> str:
+        return self.records.digest(len(images))
 
     def get_all(self, specs: Iterable[RunSpec], then: Callable[[Run], None] | None = None) -> Iterator[Run]:
         """All runs, teachers first.
@@ -152,24 +180,37 @@ def publish(study, folder: str | Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "runs").mkdir(parents=True)
     asked = {name: made for name, made in study.stimuli.items() if name in PROBES}
+    own, labels = _about(study.dataset, asked)
+    others = [_about(*one) for one in asked_of_yardsticks(study.store, study.yardstick_images)]
     about = {
         "overrides": read_overrides(study.parameters["overrides"]),
-        "data": asdict(study.dataset.spec),
-        "source": study.dataset.source,
-        "classes": study.dataset.classes,
-        "digests": {len(study.few): study.few_digest, len(study.test): study.test_digest},
-        "stimuli": {name: {"sha256": made.sha256, "meta": made.meta} for name, made in asked.items()},
+        **own,
+        "digests": {len(part): study.store.digest(part) for part in (study.few, study.test)},
+        "yardsticks": [other for other, _ in others],
     }
     (folder / "study.json").write_text(json.dumps(about, indent=1) + "\n")
-    labels = {"train labels": study.dataset.train.labels, "test labels": study.dataset.test.labels}
+    for other, more in others:
+        labels |= {f"{other['data']['fingerprint']}/{name}": part for name, part in more.items()}
+    np.savez_compressed(folder / "labels.npz", **labels)
+    for run in study.finished():
+        _pack(run, folder / "runs" / run.spec.id, asked)
+    return folder
+
+
+def _about(data: Dataset, asked: dict[str, Stimuli]) -> tuple[dict, dict[str, np.ndarray]]:
+    """What study.json says of a data set and the probes that were made of it, and the labels of all."""
+    about = {
+        "data": asdict(data.spec),
+        "source": data.source,
+        "classes": data.classes,
+        "stimuli": {name: {"sha256": made.sha256, "meta": made.meta} for name, made in asked.items()},
+    }
+    labels = {"train labels": data.train.labels, "test labels": data.test.labels}
     for name, made in asked.items():
         labels |= {f"{name} labels": made.labels, f"{name} ids": made.ids}
         if made.texture_labels is not None:
             labels[f"{name} textures"] = made.texture_labels
-    np.savez_compressed(folder / "labels.npz", **{name: _narrow(part) for name, part in labels.items()})
-    for run in study.finished():
-        _pack(run, folder / "runs" / run.spec.id, asked)
-    return folder
+    return about, {name: _narrow(part) for name, part in labels.items()}
 
 
 def _narrow(labels: Tensor) -> np.ndarray:

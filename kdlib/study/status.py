@@ -1,107 +1,136 @@
-"""How far a study is: what each of its runs is, and how long the rest may take."""
+"""How far a study is, told by its files alone: what each run is, and how long the rest may take.
 
+Training leaves a plan of the study's runs, :meth:`kdlib.study.study.Study.plan`; with it no network, no image
+and no library for either is needed.
+"""
+
+import csv
 import json
 import math
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
-from kdlib import disk
-from kdlib.study import Study
-from kdlib.study.runs import Run, RunSpec, RunStore
+BESIDE = {"lock": "lock", "checkpoint": "checkpoint.safetensors", "failed": "failed.txt"}
+SHOWN = ("run", "direction", "role", "seed", "state", "epochs", "answers")
 
 
-def status_table(study: Study) -> pd.DataFrame:
+def beside(root: Path, run: str, kind: str) -> Path:
+    """What lies beside a run: its "lock", its "checkpoint", or the error its last attempt "failed" with."""
+    return root / f"{run}.{BESIDE[kind]}"
+
+
+def failure(root: Path, run: str) -> str | None:
+    """The error that the run's last attempt ended in, if it did: a line."""
+    path = beside(root, run, "failed")
+    return path.read_text(errors="replace").partition("\n")[0] if path.exists() else None
+
+
+def read_plan(folder: Path, digest: str) -> dict | None:
+    """The plan that training left in a study's folder, if it is of this profile."""
+    try:
+        plan = json.loads((folder / "plan.json").read_text())
+        return plan if plan["profile"] == digest else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def states(root: Path, plan: dict) -> list[dict]:
     """A row for every part that a run plays in a study.
 
-    Columns: run, direction, role, seed; state, which is one of "running" (another process has it), "failed"
-    (its last attempt ended in an error), "done", "diverged", "damaged", "stopped" (after some of its epochs)
-    and "left"; epochs ("2/5"); answers (to how many of the study's probes they are kept, "30/31"); seconds
-    that the missing epochs may take, by what finished runs took, NaN before there is one; error.
+    Keys: run, direction, role, seed; state, which is one of "running" (another process has it), "failed" (its
+    last attempt ended in an error), "done", "diverged", "damaged", "stopped" (after some of its epochs) and
+    "left"; epochs ("2/5"); answers (to how many of the study's probes they are kept, "30/31"); seconds that
+    the missing epochs may take, by what finished runs took, NaN before there is one; error.
     """
     rows, took = [], {}
-    for direction, role, spec in _parts(study):
-        state, epochs = _state(study.store, spec)
-        # Runs of one kind take equally long; without the repr of what they share no two of them would.
-        kind = f"{spec.method} {spec.student} {spec.data}"
+    for part in plan["runs"]:
+        state, timing = _state(root, part["run"])
         if state in ("done", "diverged"):
-            timing = Run(spec, study.store.path(spec)).timing.drop(columns="epoch")
-            took.setdefault(kind, []).append(timing.sum(axis=1).mean())
+            took.setdefault(part["kind"], []).append(sum(timing) / len(timing))
+        kept = {path.name.rpartition("-")[0] for path in (root / part["run"]).glob("predictions/*.npz")}
+        asked = set(plan["probes"]) if part["role"] != "yardstick" else set()
         rows.append(
-            {
-                "run": spec.id,
-                "direction": direction,
-                "role": role,
-                "seed": spec.seed,
+            {key: part[key] for key in ("run", "direction", "role", "seed")}
+            | {
                 "state": state,
-                "epochs": f"{epochs}/{spec.training.epochs}",
-                "answers": "" if role == "yardstick" else _answers(study, spec),
-                "seconds": 0.0 if state == "diverged" else spec.training.epochs - epochs,
-                "error": study.store.failure(spec) or "",
-                "kind": kind,
+                "epochs": f"{len(timing)}/{part['epochs']}",
+                "answers": f"{len(kept & asked)}/{len(asked)}" if asked else "",
+                "seconds": 0 if state == "diverged" else part["epochs"] - len(timing),
+                "error": failure(root, part["run"]) or "",
             }
         )
-    table = pd.DataFrame(rows)
-    an_epoch = pd.Series({kind: sum(seconds) / len(seconds) for kind, seconds in took.items()}, dtype=float)
-    table["seconds"] *= table.pop("kind").map(an_epoch).fillna(an_epoch.mean())
-    return table
+    an_epoch = {kind: sum(seconds) / len(seconds) for kind, seconds in took.items()}
+    mean = sum(an_epoch.values()) / len(an_epoch) if an_epoch else math.nan
+    for row, part in zip(rows, plan["runs"], strict=True):
+        row["seconds"] *= an_epoch.get(part["kind"], mean)
+    return rows
 
 
-def summary(table: pd.DataFrame) -> str:
+def status_table(study):
+    """The :func:`states` of a study as a table."""
+    import pandas as pd
+
+    return pd.DataFrame(states(study.store.root, study.plan()))
+
+
+def summary(rows: list[dict]) -> str:
     """How many runs are what, and the time that is left if as many processes go on as are running now."""
-    runs = table.drop_duplicates("run")
-    counts = runs["state"].value_counts()
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    seconds = runs["seconds"].sum(skipna=False)
+    runs = {row["run"]: row for row in rows}.values()
+    counts = Counter(row["state"] for row in runs)
+    told = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    seconds = sum(row["seconds"] for row in runs)
     if seconds == 0:
         return told
     if math.isnan(seconds):
         return f"{told}; no estimate yet of the time that is left"
-    processes = max(1, counts.get("running", 0))
+    processes = max(1, counts["running"])
     hours, minutes = divmod(math.ceil(seconds / processes / 60), 60)
     left = f"{hours} h {minutes} min" if hours else f"{minutes} min"
     return f"{told}; training may take {left} more with {processes} at a time, probes not counted"
 
 
-def _parts(study: Study) -> Iterator[tuple[str, str, RunSpec]]:
-    """Direction, role and spec of all that ``train`` makes; the role of what is no member says what it is."""
-    members = study.members()
-    seen = {member.spec.id for member in members}
-    yield from ((member.direction, member.role, member.spec) for member in members)
-    if study.longer:
-        later = [member for member in study.longer.members() if member.spec.id not in seen]
-        seen |= {member.spec.id for member in later}
-        yield from ((member.direction, f"{member.role}, longer", member.spec) for member in later)
-    for member in members:
-        for spec in member.spec.lineage():
-            if spec.id not in seen:
-                seen.add(spec.id)
-                yield member.direction, "other teacher", spec
-    yield from (("", "yardstick", spec) for spec in study.yardsticks)
+def as_text(rows: list[dict]) -> str:
+    """The rows in columns, and the errors below them."""
+    cells = [SHOWN, *([str(row[key]) for key in SHOWN] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+    errors = {f"{row['run']} failed: {row['error']}": None for row in rows if row["error"]}
+    return "\n".join([*lines, *errors])
 
 
-def _state(store: RunStore, spec: RunSpec) -> tuple[str, int]:
-    """What a run is, and how many of its epochs are kept; no weights are read."""
-    path = store.path(spec)
+def _state(root: Path, run: str) -> tuple[str, list[float]]:
+    """What a run is, and the seconds of each of its epochs that are kept."""
+    path, checkpoint = root / run, beside(root, run, "checkpoint")
     try:
-        run = Run(spec, path) if path.is_dir() else None
-        epochs = len(run.timing) if run else _epochs(store.beside(spec, "checkpoint"))
-        finished = "diverged" if run and run.diverged else "done"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "damaged", 0
-    if _held(store.beside(spec, "lock")):
-        return "running", epochs
-    if store.failure(spec):
-        return "failed", epochs
-    if run:
-        return finished, epochs
-    return "stopped" if epochs else "left", epochs
+        if path.is_dir():
+            with (path / "timing.csv").open(newline="") as file:
+                timing = [_seconds(row) for row in csv.DictReader(file)]
+            timing[0]  # there is one
+            diverged = json.loads((path / "record.json").read_text())["status"] == "diverged"
+        else:
+            timing = [_seconds(row) for row in _timing(checkpoint)] if checkpoint.exists() else []
+    except (OSError, ValueError, LookupError, TypeError):
+        return "damaged", []
+    if _held(beside(root, run, "lock")):
+        return "running", timing
+    if failure(root, run):
+        return "failed", timing
+    if path.is_dir():
+        return ("diverged" if diverged else "done"), timing
+    return ("stopped" if timing else "left"), timing
 
 
-def _epochs(checkpoint: Path) -> int:
-    return len(json.loads(disk.read_texts(checkpoint)["history"])) if checkpoint.exists() else 0
+def _seconds(row: dict) -> float:
+    return sum(float(seconds) for part, seconds in row.items() if part != "epoch" and seconds)
+
+
+def _timing(checkpoint: Path) -> list[dict]:
+    """From the file's header: how long that is, as 8 bytes, and then JSON."""
+    with checkpoint.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return json.loads(header["__metadata__"]["timing"])
 
 
 def _held(lock: Path) -> bool:
@@ -112,8 +141,3 @@ def _held(lock: Path) -> bool:
             return False
     except Timeout:
         return True
-
-
-def _answers(study: Study, spec: RunSpec) -> str:
-    kept = {path.name.rpartition("-")[0] for path in study.store.path(spec).glob("predictions/*.npz")}
-    return f"{len(kept & set(study.probes))}/{len(study.probes)}"

@@ -5,41 +5,40 @@ study.train()                                   # what is missing
 evidence = study.evidence("cnn_to_vit")         # every model's answers to every probe
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
-from kdlib import probes
-from kdlib.bias.evidence import Evidence
-from kdlib.data import (
-    PROJECT,
-    DataError,
-    Dataset,
-    DataSpec,
-    Split,
-    augment,
-    cache_folder,
-    data_root,
-    epoch_plan,
-)
+from kdlib import disk, probes
+from kdlib.bias.answers import Answers
+from kdlib.bias.influence import Measures
+from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan
 from kdlib.models import ModelSpec
 from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
-from kdlib.probes.base import digest
 from kdlib.probes.external import EXTERNAL
-from kdlib.report.tables import measure_table
 from kdlib.study.controls import roles
 from kdlib.study.internals import fields, traits
 from kdlib.study.known_bias import yardstick_specs
-from kdlib.study.profile import TEACHERS, make, read_overrides, read_profile
+from kdlib.study.profile import (
+    TEACHERS,
+    digest_of,
+    folder_of,
+    overridden_profile,
+    read_overrides,
+    read_profile,
+)
 from kdlib.study.records import Records, RecordStore
-from kdlib.study.runs import Run, RunSpec, RunStore
+from kdlib.study.runs import RunStore
+from kdlib.study.specs import Run, RunSpec
+from kdlib.study.tables import StudyTables
 from kdlib.train import Training
 
 TEACHER_SEEDS = 500  # teachers start from other weights than students, also where they are the same network
@@ -55,7 +54,7 @@ class Member:
     spec: RunSpec
 
 
-class Study:
+class Study(StudyTables):
     """The runs, stimuli and answers of a profile.
 
     Args:
@@ -83,28 +82,27 @@ class Study:
         scheduler: str | None = None,
     ):
         self.records = Records(results) if results else None
-        published = self.records.of(Path(profile).stem)["overrides"] if self.records else {}
-        self.profile = read_profile(profile, published | read_overrides(overrides))
-        output = Path(output).absolute() if output else PROJECT / "outputs"
-        self.folder = output / Path(profile).stem
+        published = self.records.overrides(Path(profile).stem) if self.records else {}
+        given = published | read_overrides(overrides)
+        self.profile = read_profile(profile, given)
+        self.profile_digest = digest_of(overridden_profile(profile, given))
+        self.folder = folder_of(profile, output)
         scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS") if scheduler is None else scheduler
         # What another process, a worker or a notebook needs to make the same study, wherever it runs.
         self.parameters = {
             "profile": str(Path(profile).absolute() if Path(profile).suffix else profile),
-            "output": str(output),
+            "output": str(self.folder.parent),
             "data": str(data_root(data).absolute()) if data else None,
             "overrides": overrides if isinstance(overrides, dict) else list(overrides),
             "results": str(results) if results else None,
             "scheduler": scheduler,
         }
-        make_store = RecordStore if self.records else RunStore
+        make_store = partial(RecordStore, self.records) if self.records else RunStore
         if scheduler and not self.records:
             from kdlib.study.cluster import ClusterStore
 
             make_store = partial(ClusterStore, scheduler, self.parameters)
-        self.store = make_store(output / "runs", data, should_stop=should_stop, quiet=quiet)
-        if self.records:
-            self.records.place(self.store)
+        self.store = make_store(self.folder.parent / "runs", data, should_stop=should_stop, quiet=quiet)
         self.seeds: list[int] = self.profile["seeds"]
         self.directions: dict[str, dict] = self.profile["directions"]
 
@@ -119,9 +117,7 @@ class Study:
 
     @cached_property
     def dataset(self) -> Dataset:
-        if self.records:
-            return self.records.dataset
-        return self.store.dataset(make(DataSpec, self.profile["data"], "data"))
+        return self.store.dataset(DataSpec(**self.profile["data"]))
 
     @cached_property
     def test(self) -> Split:
@@ -135,15 +131,11 @@ class Study:
 
     @cached_property
     def test_digest(self) -> str:
-        return self._digest(self.test)
+        return self.store.digest(self.test)
 
     @cached_property
     def few_digest(self) -> str:
-        return self._digest(self.few)
-
-    def _digest(self, split: Split) -> str:
-        """12 digits that name the images, in whose name answers about them are kept."""
-        return self.records.digest(len(split)) if self.records else digest(split.images)[:12]
+        return self.store.digest(self.few)
 
     # ------------------------------------------------------------------------------------------ runs
 
@@ -183,18 +175,11 @@ class Study:
 
     def _network(self, group: str, name: str) -> dict:
         network = self.profile[group][name]
-        recipe = self.profile["training"] | network.get("training", {})
         return {
             "data": self.dataset.spec,
-            "student": make(ModelSpec, network["model"], f"{group}.{name}.model"),
-            "training": make(Training, recipe, f"{group}.{name}.training"),
+            "student": ModelSpec(**network["model"]),
+            "training": Training(**self.profile["training"] | network.get("training", {})),
         }
-
-    def specs(self) -> list[RunSpec]:
-        """Every run that the study needs, once, teachers before their students and the yardsticks last."""
-        members = self.members() + (self.longer.members() if self.longer else [])
-        wanted = [member.spec for member in members] + self.yardsticks
-        return list({one.id: one for spec in wanted for one in spec.lineage()}.values())
 
     @cached_property
     def longer(self) -> "Study | None":
@@ -208,10 +193,6 @@ class Study:
         longer.store = self.store  # one progress display, one way to stop
         return longer
 
-    def train(self) -> list[Run]:
-        """Load or train every run, and keep its answers; see :meth:`kdlib.study.runs.RunStore.get_all`."""
-        return list(self.store.get_all(self.specs(), self.ask_all))
-
     @property
     def yardsticks(self) -> list[RunSpec]:
         known = yardstick_specs(self.store, self.yardstick_images)
@@ -221,6 +202,45 @@ class Study:
     def yardstick_images(self) -> int:
         """How many training images the networks have whose biases are known."""
         return self.profile.get("yardstick_images", 4000)
+
+    def specs(self) -> list[RunSpec]:
+        """Every run that the study needs, once, teachers before their students and the yardsticks last."""
+        members = self.members() + (self.longer.members() if self.longer else [])
+        wanted = [member.spec for member in members] + self.yardsticks
+        return list({one.id: one for spec in wanted for one in spec.lineage()}.values())
+
+    def plan(self) -> dict:
+        """What :func:`kdlib.study.status.states` needs to know: each part that a run plays, once."""
+        members = self.members()
+        parts = {(member.direction, member.role, member.spec.id): member.spec for member in members}
+        seen = {member.spec.id for member in members}
+        later = self.longer.members() if self.longer else []
+        more = [(member.direction, f"{member.role}, longer", member.spec) for member in later]
+        more += [(member.direction, "other teacher", member.spec.teacher) for member in members]
+        for direction, role, spec in [*more, *(("", "yardstick", spec) for spec in self.yardsticks)]:
+            if spec and spec.id not in seen:
+                seen.add(spec.id)
+                parts[direction, role, spec.id] = spec
+        runs = [
+            {
+                "run": run,
+                "label": spec.label,
+                "direction": direction,
+                "role": role,
+                "seed": spec.seed,
+                "epochs": spec.training.epochs,
+                # An epoch takes equally long in runs of one kind.
+                "kind": hashlib.sha256(f"{spec.method} {spec.student} {spec.data}".encode()).hexdigest()[:8],
+            }
+            for (direction, role, run), spec in parts.items()
+        ]
+        return {"profile": self.profile_digest, "probes": self.probes, "runs": runs}
+
+    def train(self) -> list[Run]:
+        """Load or train every run, and keep its answers; see :meth:`kdlib.study.runs.RunStore.get_all`."""
+        with self.store.lock("plan"), disk.written(self.folder / "plan.json") as path:
+            path.write_text(json.dumps(self.plan(), indent=1))
+        return list(self.store.get_all(self.specs(), self.ask_all))
 
     def ask_all(self, run: Run) -> None:
         """Keep what the evaluation will ask of a run's network."""
@@ -278,10 +298,10 @@ class Study:
 
     def make_stimuli(self, probe: str) -> Stimuli:
         """The images of one probe, from the cache where it has them; of published records only the labels."""
-        if self.records:
-            return self.records.stimuli(probe, len(self.test))
-        self.store.stop_if_asked(f"before making {probe}")
-        return probes.stimuli(probe, self.test.images, self.test.labels, cache=self._probe_cache)
+        self.test_digest  # refuses another number of images than published  # noqa: B018
+        test, cache = self.test, self._probe_cache
+        make = partial(probes.stimuli, probe, test.images, test.labels, cache=cache)
+        return self.store.stimuli(self.dataset, probe, make)
 
     @property
     def _probe_cache(self) -> Path:
@@ -294,141 +314,34 @@ class Study:
             return self.records.pictures(self.probes, self._probe_cache)
         return self.dataset, self.stimuli
 
-    def evidence(self, direction: str) -> Evidence:
-        """What every model of a direction answers to every probe, and what is seen inside it."""
-        inside = bool(self.profile.get("inside_images"))
-        return self._ask(direction, self.runs(direction), self.stimuli, inside)
-
-    def references(self) -> dict[str, Evidence]:
-        """What the independent students alone answer, by direction: probes are accepted on them."""
-        alone = ("independent",)
-        return {name: self._ask(name, self.runs(name, alone), self.stimuli) for name in self.directions}
-
-    def _ask(
-        self, direction: str, runs: dict[str, list[Run]], stimuli: dict[str, Stimuli], inside: bool = False
-    ) -> Evidence:
-        answers = {
-            role: [self.store.predictions(run, stimuli) for run in seeds] for role, seeds in runs.items()
-        }
-        return Evidence(
-            direction,
-            stimuli,
-            {
-                role: {probe: _stack(answer[probe] for answer in seeds) for probe in stimuli}
-                for role, seeds in answers.items()
-            },
-            {role: _stack(traits(self, run) for run in seeds) for role, seeds in runs.items()}
-            if inside
-            else {},
-            self.dataset.chance,
-        )
-
-    # ----------------------------------------------------------------------------------------- tables
-
-    def data_table(self) -> pd.DataFrame:
-        """Where the images come from, how many there are, and their fingerprint."""
-        data = self.dataset
-        entries = {
-            "data": data.source,
-            "fingerprint": data.spec.fingerprint,
-            "training images": len(data.train),
-            "test images": len(self.test),
-            "classes": ", ".join(data.classes),
-            "chance": data.chance,
-        }
-        return pd.DataFrame({"what": entries.keys(), "value": [str(value) for value in entries.values()]})
-
     def augmented(self, epoch: int, count: int = 8) -> Tensor:
         """The first training images as the first seed's runs see them in an epoch: (count, 3, H, W)."""
         train = self.pictures[0].train
         plan = epoch_plan(len(train), self.seeds[0], epoch)
         return augment(train.images[:count], plan.crop[:count], plan.flip[:count])
 
-    def probe_table(self) -> pd.DataFrame:
-        """Every probe with its question, its baseline, its size and the name of its images."""
-        rows = []
-        for name in self.probes:
-            stimuli, probe = self.stimuli[name], PROBES[name]
-            rows.append(
-                {
-                    "probe": name,
-                    "family": probe.family,
-                    "question": probe.question,
-                    "compared with": probe.baseline,
-                    "images": len(stimuli.labels),
-                    "clipped values": stimuli.meta.get("clipped", 0.0),
-                    "seconds": stimuli.meta.get("seconds", 0.0) / len(stimuli.labels) * 10_000,
-                    "sha256": stimuli.sha256[:12],
-                }
-            )
-        return pd.DataFrame(rows)
+    def evidence(self, direction: str) -> Measures:
+        """Every measure of every network of a direction, from its answers and from what is seen inside it."""
+        inside = bool(self.profile.get("inside_images"))
+        return Measures(self._ask(direction, self.runs(direction), self.stimuli, inside))
 
-    def network_table(self, direction: str) -> pd.DataFrame:
-        """What teacher and student are and how they are trained, side by side."""
-        columns = {}
-        for member in self._direction_members(direction, self.seeds[0])[:2]:
-            both = asdict(member.spec.student) | asdict(member.spec.training)
-            name = "teacher" if member.role == "teacher" else "every student"
-            columns[name] = {key: str(value) for key, value in both.items()}
-        return pd.DataFrame(columns).rename_axis("what").reset_index()
+    def references(self) -> dict[str, Answers]:
+        """What the baselines alone answer, by direction: probes are accepted on them."""
+        alone = ("independent",)
+        return {name: self._ask(name, self.runs(name, alone), self.stimuli) for name in self.directions}
 
-    def teacher_table(self, direction: str) -> pd.DataFrame:
-        """How accurate every teacher of a direction is, the controls' too, on the clean test images."""
-        specs = [self._teachers(direction, seed) for seed in self.seeds]
-        runs = {key: self.store.get_each(found[key] for found in specs) for key in specs[0]}
-        table = measure_table(self._ask(direction, runs, {"clean": self.stimuli["clean"]}))
-        table = table[table.measure == "accuracy"]
-        teachers = [specs[0][role] for role in table.role]
-        return pd.DataFrame(
-            {
-                "teacher": [role.replace("_", " ") for role in table.role],
-                "network": [spec.student.name for spec in teachers],
-                "epochs": [spec.training.epochs for spec in teachers],
-                **{column: table[column].to_numpy() for column in ("estimate", "low", "high")},
-            }
-        )
-
-    def history_table(self, direction: str) -> pd.DataFrame:
-        """One row for each run, epoch, and term of the loss or accuracy, with its value."""
-        tables = []
-        for role, runs in self.runs(direction).items():
-            for run in runs:
-                table = run.history.melt("epoch", var_name="term")
-                tables.append(table.assign(role=role, seed=run.spec.seed, diverged=run.diverged))
-        return pd.concat(tables, ignore_index=True)
-
-    def cost_table(self, direction: str) -> pd.DataFrame:
-        """Seconds an epoch of every run by part, beside the independent student of the same seed.
-
-        "stage", what a method trains on its teacher beforehand, is shared out over the epochs.
-        """
-        rows = []
-        for role, runs in self.runs(direction).items():
-            for run in runs:
-                parts = run.timing.drop(columns="epoch").fillna(0).mean()
-                rows.append(
-                    {
-                        "direction": direction,
-                        "role": role,
-                        "seed": run.spec.seed,
-                        **parts,
-                        "epoch": parts.drop("evaluation").sum(),
-                        "epochs": len(run.timing),
-                        "parameters": run.record["student_parameters"] + run.record["method_parameters"],
-                        "device": run.record["environment"]["device"],
-                    }
-                )
-        table = pd.DataFrame(rows)
-        alone = table[table.role == "independent"].set_index("seed")
-        return table.assign(
-            relative=table["epoch"] / table["seed"].map(alone["epoch"]),
-            extra_parameters=(table["parameters"] - table["seed"].map(alone["parameters"])).where(
-                table["role"] != "teacher"
-            ),
-        )
+    def _ask(
+        self, direction: str, runs: dict[str, list[Run]], stimuli: dict[str, Stimuli], inside: bool = False
+    ) -> Answers:
+        answers, looks = {}, {}
+        for role, seeds in runs.items():
+            said = [self.store.predictions(run, stimuli) for run in seeds]
+            answers[role] = {probe: _stack([answer[probe] for answer in said]) for probe in stimuli}
+            if inside:
+                looks[role] = _stack([traits(self, run) for run in seeds])
+        return Answers(direction, stimuli, answers, looks, self.dataset.chance)
 
 
-def _stack(runs: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _stack(runs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """One row a run."""
-    runs = list(runs)
     return {name: np.stack([run[name] for run in runs]) for name in runs[0]}

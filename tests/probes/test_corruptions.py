@@ -1,9 +1,9 @@
 import pytest
 import torch
-
-from kdlib.probes import PROBES
 from kdlib.probes.corruptions import brightness, contrast, impulse, jpeg, pixelate, shot, speckle
 from kdlib.probes.texture import blur
+
+from kdlib.probes import PROBES
 
 from .common import classes, generator, plain, random_images
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kdlib.probes.texture import blur, grey, grid_mean, superpixels
 
 from kdlib.probes.base import cut
-from kdlib.probes.texture import blur, grey, grid_mean, superpixels
 
 from .common import classes, generator, plain, random_images
 

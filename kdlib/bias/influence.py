@@ -1,0 +1,218 @@
+"""From answers to measures: every influence matrix D (seeds, images), by role, measure and probe.
+
+A new measure is a line of MEASURES: its matrix, from the answers of a role to a probe, and where it applies.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from kdlib.bias import measures as m
+from kdlib.bias.answers import Answers
+from kdlib.names import lookup
+from kdlib.probes import PROBES, series
+
+INSIDE = "inside"  # in place of a probe: measured inside the networks, on clean images
+KEPT = 2048  # matrices; a table reads all roles' of one measure after the other
+
+
+@dataclass(frozen=True)
+class Measure:
+    influence: Callable[[Answers, str, str], np.ndarray]  # (k, n); (k, 1) where images have no influence
+    applies: Callable[[Answers, str], bool]
+    share: bool = False  # lies in [0, 1]
+    interval: bool = True
+
+
+def _asked(a: Answers, probe: str) -> bool:
+    return probe in a.stimuli
+
+
+def _changed(a: Answers, probe: str) -> bool:
+    return _asked(a, probe) and a.unchanged(probe) is not None
+
+
+def _controlled(a: Answers, probe: str) -> bool:
+    return _changed(a, probe) and a.control(probe) not in (None, a.unchanged(probe))
+
+
+def _scrambled(a: Answers, probe: str) -> bool:
+    return _changed(a, probe) and PROBES[probe].family == "scramble" and PROBES[probe].level > 0
+
+
+def _finely_shuffled(a: Answers, probe: str) -> bool:
+    """Order inside 4-px patches against the order of such patches, cut across a ViT's tokens."""
+    return probe == "pixel_shuffle_4" and _changed(a, probe) and "scramble_8_offset" in a.stimuli
+
+
+def _conflict(a: Answers, probe: str) -> bool:
+    return _asked(a, probe) and a.two_cues(probe)
+
+
+def _with_ceiling(a: Answers, probe: str) -> bool:
+    return _conflict(a, probe) and probe in PROBES and "no_conflict" in a.stimuli
+
+
+def _clean(a: Answers, probe: str) -> bool:
+    return _asked(a, probe) and probe == "clean"
+
+
+def _taught(a: Answers, probe: str) -> bool:
+    return _asked(a, probe) and "teacher" in a.answers
+
+
+def _compared(a: Answers, probe: str) -> bool:
+    return all(f"invariance {probe}" in a.inside.get(role, {}) for role in a.answers)
+
+
+def _seen_inside(a: Answers, probe: str) -> bool:
+    return probe == INSIDE and all(a.inside.get(role) for role in a.answers)
+
+
+def _retention(a: Answers, role: str, probe: str) -> np.ndarray:
+    return m.retention(a.hits(role, probe), a.hits_before(role, probe), a.chance)
+
+
+def _sensitivity(cue: int) -> Callable[[Answers, str, str], np.ndarray]:
+    return lambda a, role, probe: m.cue_sensitivity(
+        m.cue_decisions(*a.cues(role, probe))[cue], a.hits(role, "no_conflict"), a.chance
+    )
+
+
+def _preference(a: Answers, role: str, probe: str) -> np.ndarray:
+    return m.two_way_shape(*(a.part(role, probe, f"confidence_{cue}") for cue in ("label", "texture")))
+
+
+def _ratio_inside(above: str, below: str) -> Callable[[Answers, str, str], np.ndarray]:
+    return lambda a, role, probe: m.ratio(a.inside[role][above], a.inside[role][below])
+
+
+# fmt: off
+MEASURES: dict[str, Measure] = {
+    "accuracy": Measure(lambda a, r, p: a.hits(r, p), _asked, share=True),
+    "retention": Measure(_retention, _changed),
+    "raw_ratio": Measure(
+        lambda a, r, p: m.raw_ratio(a.hits(r, p), a.hits_before(r, p))[:, None], _changed, interval=False),
+    "excess": Measure(lambda a, r, p: _retention(a, r, p) - _retention(a, r, a.control(p)), _controlled),
+    "order_index": Measure(
+        lambda a, r, p: _retention(a, r, p) - _retention(a, r, "scramble_8_offset"), _finely_shuffled),
+    "invariance": Measure(lambda a, r, p: m.agreement_kappa(a.before(r, p), a.part(r, p)), _scrambled),
+    "shape_bias": Measure(lambda a, r, p: m.shape_bias(*a.cues(r, p)), _conflict, share=True),
+    "cue_rate": Measure(lambda a, r, p: m.cue_rate(*a.cues(r, p)), _conflict, share=True),
+    "shape_share": Measure(
+        lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0].astype(float), _conflict, share=True),
+    "texture_share": Measure(
+        lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1].astype(float), _conflict, share=True),
+    "shape_sensitivity": Measure(_sensitivity(0), _with_ceiling),
+    "texture_sensitivity": Measure(_sensitivity(1), _with_ceiling),
+    "shape_preference": Measure(_preference, _conflict, share=True),
+    "error_consistency": Measure(
+        lambda a, r, p: m.error_consistency(a.hits(r, p), a.hits("teacher", p)), _taught),
+    "agreement": Measure(
+        lambda a, r, p: m.agreement(a.part(r, p), a.part("teacher", p)), _taught, share=True),
+    "same_error": Measure(
+        lambda a, r, p: m.same_error(a.part(r, p), a.part("teacher", p), a.labels(p)),
+        lambda a, p: _clean(a, p) and _taught(a, p), share=True),
+    "nll": Measure(lambda a, r, p: m.negative_log_likelihood(a.part(r, p, "confidence_label")), _clean),
+    "brier": Measure(
+        lambda a, r, p: a.part(r, p, "squares") - 2 * a.part(r, p, "confidence_label") + 1, _clean),
+    "ece": Measure(
+        lambda a, r, p: m.expected_calibration_error(a.part(r, p, "confidence"), a.hits(r, p))[:, None],
+        _clean),
+    "embedding_invariance": Measure(lambda a, r, p: a.inside[r][f"invariance {p}"], _compared),
+    "far_near": Measure(_ratio_inside("far", "near"), _seen_inside),
+    "interaction_range": Measure(_ratio_inside("weighted", "mass"), _seen_inside),
+}
+# fmt: on
+
+
+class Measures(Mapping[tuple[str, str, str], np.ndarray]):
+    """D (seeds, images) by (role, measure, probe), computed when it is first read.
+
+    A NaN row is a run for which the measure isn't defined, or that did not learn: of a network at chance
+    nothing but its accuracy means anything. The name of a series stands for the mean of its
+    levels. Raises UnknownName for a measure that isn't in MEASURES, KeyError for another role or probe.
+
+    Attributes:
+        series: the series of which two or more levels were asked, and those levels.
+        headings: what figures and transfer are about: each series, and all probes outside of one.
+        questions: all (measure, probe) that every role has.
+    """
+
+    def __init__(self, answers: Answers) -> None:
+        self.direction, self.chance, self.roles = answers.direction, answers.chance, list(answers.answers)
+        asked = {
+            name: [level for level in levels if _asked(answers, level)] for name, levels in series().items()
+        }
+        self.series = {name: levels for name, levels in asked.items() if len(levels) > 1}
+        place = {probe: name for name, levels in self.series.items() for probe in levels}
+        self.headings = list(dict.fromkeys(place.get(probe, probe) for probe in answers.stimuli))
+        self.questions = [
+            (name, probe)
+            for name, measure in MEASURES.items()
+            for probe in (*answers.stimuli, *self.series, INSIDE)
+            if measure.interval or probe not in self.series
+            if all(measure.applies(answers, level) for level in self.series.get(probe, [probe]))
+        ]
+        self._answers = answers
+        self._read = lru_cache(KEPT)(self._compute)
+
+    @property
+    def retained(self) -> list[str]:
+        """The headings that have a retention: over them runs the profile of a network."""
+        return [
+            probe for measure, probe in self.questions if measure == "retention" and probe in self.headings
+        ]
+
+    @property
+    def students(self) -> list[str]:
+        """All roles but the teacher and the baseline."""
+        return [role for role in self.roles if role not in ("teacher", "independent")]
+
+    def __getitem__(self, key: tuple[str, str, str]) -> np.ndarray:
+        return self._read(*key)
+
+    def __iter__(self) -> Iterator[tuple[str, str, str]]:
+        return ((role, *question) for role in self.roles for question in self.questions)
+
+    def __len__(self) -> int:
+        return len(self.roles) * len(self.questions)
+
+    def _compute(self, role: str, measure: str, probe: str) -> np.ndarray:
+        if probe in self.series:
+            return np.mean([self[role, measure, level] for level in self.series[probe]], axis=0)
+        influence = lookup("measure", measure, MEASURES).influence(self._answers, role, probe)
+        if measure != "accuracy" and "clean" in self._answers.stimuli:
+            there = m.learned(self._answers.hits(role, "clean"), self.chance)
+            influence = np.where(there[:, None], influence, np.nan)
+        made = self._answers.stimuli.get(probe)
+        return influence if made is None else _by_source(influence, made.ids.numpy())
+
+    def labels(self, probe: str) -> np.ndarray:
+        """The class of each column of a probe's matrices."""
+        labels, made = self._answers.labels(probe), self._answers.stimuli[probe]
+        sources, first = np.unique(made.ids.numpy(), return_index=True)
+        return labels if len(sources) == len(labels) else labels[first]
+
+    def profiles(self, *roles: str) -> list[list[np.ndarray]]:
+        """Retentions of each role, a matrix for each of ``retained`` that all of them have in every seed.
+
+        A network that hardly reads the unchanged images has no retention.
+        """
+        names = [
+            probe for measure, probe in self.questions if measure == "retention" and probe in self.headings
+        ]
+        kept = [[self[role, "retention", probe] for role in roles] for probe in names]
+        whole = [matrices for matrices in kept if all(np.isfinite(part).all() for part in matrices)]
+        return [[matrices[place] for matrices in whole] for place in range(len(roles))]
+
+
+def _by_source(influence: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Images made of one source are not independent: their columns become one, the grand mean stays."""
+    sources, place = np.unique(ids, return_inverse=True)
+    if influence.shape[1] != len(ids) or len(sources) == len(ids):
+        return influence
+    sums = np.stack([np.bincount(place, weights=row) for row in influence])
+    return sums * len(sources) / len(ids)

@@ -1,0 +1,43 @@
+"""Crops and flips of whole batches where the data lies: a function of (seed, epoch) alone."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """What happens to every training image in one epoch: its place in the order, its crop, its flip."""
+
+    order: Tensor  # (N,) int64
+    crop: Tensor  # (N, 2) int64, in [0, 2 * padding]
+    flip: Tensor  # (N,) bool
+
+
+def epoch_plan(count: int, seed: int, epoch: int, padding: int = 4) -> EpochPlan:
+    """Draw an epoch's plan on the CPU, so that every device and every method of a seed gets the same one."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return EpochPlan(
+        torch.randperm(count, generator=generator),
+        torch.randint(0, 2 * padding + 1, (count, 2), generator=generator),
+        torch.rand(count, generator=generator) < 0.5,
+    )
+
+
+def augment(images: Tensor, crop: Tensor, flip: Tensor, padding: int = 4) -> Tensor:
+    """Crop each image out of its zero-padded self and flip some, in one gather.
+
+    Args:
+        images: (B, 3, H, W).
+        crop: (B, 2) upper left corner in the padded image; ``padding`` for both leaves an image in place.
+        flip: (B,) whether to mirror left and right.
+    """
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (padding,) * 4)
+    rows = crop[:, :1] + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(len(images), -1)
+    columns = crop[:, 1:] + torch.where(flip[:, None], width - 1 - columns, columns)
+    batch = torch.arange(len(images), device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,223 @@
+"""Where images come from: :func:`load` and its four sources.
+
+A source returns a name for people, the classes, the training split and the test split.
+"""
+
+import hashlib
+import json
+import pickle
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from PIL import Image
+from tqdm.auto import tqdm
+
+from kdlib import disk
+from kdlib.data.base import DataError, Dataset, DataSpec, Split, cache_folder, data_root
+from kdlib.names import one_line, overridden
+
+Source = tuple[str, tuple[str, ...], Split, Split]
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+BATCHES = "cifar-10-batches-py"
+BATCH_MD5 = {  # the last one holds the test images
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+
+
+def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
+    """Load a data set; the returned ``spec`` carries the fingerprint of the pixels.
+
+    Raises:
+        DataError: if files are missing or damaged, or the pixels are not those that ``spec`` names.
+    """
+    root = data_root(root)
+    if Path(spec.name).name != spec.name:
+        raise DataError(f"data set {spec.name!r}: give the name of a folder in the data root, not a path")
+    if spec.name == "shape_texture":
+        source, classes, train, test = _shape_texture(spec)
+    elif spec.name == "cifar10" and (root / BATCHES).is_dir():
+        source, classes, train, test = _cifar10_batches(root)
+    elif (root / spec.name).is_dir():
+        source, classes, train, test = _image_folder(root, spec)
+    elif spec.name == "cifar10":
+        source, classes, train, test = _cifar10_download(root)
+    else:
+        raise DataError(
+            f"no data set {spec.name!r}: expected {root / spec.name}/{{train,test}}/<class>/*.png, or one of "
+            "the names cifar10, shape_texture; the data root is set by KDLIB_DATA"
+        )
+    found = fingerprint(train, test)
+    if spec.fingerprint and spec.fingerprint != found:
+        raise DataError(
+            f"{spec.name} under {root} has the fingerprint {found}, but {spec.fingerprint} was expected: "
+            "these are other pixels; set KDLIB_DATA to the data that the run was made with"
+        )
+    if (spec.train_images or 0) > len(train):
+        raise DataError(
+            f"data.train_images is {spec.train_images}, but {spec.name} has {len(train)}; ask for fewer, or "
+            "for all with null"
+        )
+    spec = replace(spec, fingerprint=found)
+    return Dataset(spec, source, classes, train.subset(spec.train_images), test)
+
+
+def fingerprint(*splits: Split) -> str:
+    """16 hexadecimal digits that name these pixels and labels."""
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(repr(tuple(split.images.shape)).encode())
+        digest.update(split.images.contiguous().numpy().data)
+        digest.update(split.labels.contiguous().numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _shape_texture(spec: DataSpec) -> Source:
+    """The procedural set: nothing to read; the test images come from the next seed."""
+    from kdlib.data import procedural
+
+    options = {"seed": 0, "shape_correlation": 1.0, "texture_correlation": 1.0, "test_images": 2000}
+    options = overridden(options, spec.options, "option of the shape_texture data")
+    seed, test_images = options.pop("seed"), options.pop("test_images")
+    splits = []
+    for offset, count in enumerate((spec.train_images or 10_000, test_images)):
+        made = procedural.generate(count, 2 * seed + offset, size=spec.image_size, **options)
+        splits.append(Split(made.images, made.labels))
+    source = "shape-texture set (procedural; correlation with the label: shape {:g}, texture {:g})".format(
+        options["shape_correlation"], options["texture_correlation"]
+    )
+    return source, procedural.SHAPES, *splits
+
+
+def _cifar10_batches(root: Path, source: str = "CIFAR-10 (Python version)") -> Source:
+    """The files as their authors publish them: pickles, so none is opened unless its md5 is right."""
+    pixels, labels = [], []
+    for name, md5 in BATCH_MD5.items():
+        path = root / BATCHES / name
+        content = path.read_bytes() if path.is_file() else None
+        if content is None or hashlib.md5(content).hexdigest() != md5:
+            state = "is missing" if content is None else "is damaged"
+            raise DataError(f"{path} {state} (expected md5 {md5}); delete {path.parent} to download it again")
+        batch = pickle.loads(content, encoding="latin1")
+        pixels.append(torch.from_numpy(batch["data"]).view(-1, 3, 32, 32))
+        labels.append(torch.tensor(batch["labels"]))
+    train, test = Split(torch.cat(pixels[:-1]), torch.cat(labels[:-1])), Split(pixels[-1], labels[-1])
+    return source, CIFAR10_CLASSES, train, test
+
+
+def _cifar10_download(root: Path) -> Source:
+    from torchvision.datasets import CIFAR10  # here, since torchvision takes seconds to import
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    try:
+        download_and_extract_archive(CIFAR10.url, root, filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
+    except Exception as error:
+        raise DataError(
+            f"CIFAR-10 is not under {root} and could not be downloaded ({error}); put its Python version, "
+            f"{BATCHES}/, or the image folder cifar10/{{train,test}}/<class>/*.png there, or set KDLIB_DATA"
+        ) from error
+    return _cifar10_batches(root, "CIFAR-10 (Python version, downloaded)")
+
+
+def _image_folder(root: Path, spec: DataSpec) -> Source:
+    """``<root>/<name>/{train,test}/<class>/*``; labels count the classes in alphabetical order."""
+    base = root / spec.name
+    expected = CIFAR10_CLASSES if spec.name == "cifar10" else _classes(base / "train")
+    for split in ("train", "test"):
+        if (classes := _classes(base / split)) != expected or not expected:
+            raise DataError(
+                f"{base / split} has the classes {', '.join(classes) or '(none)'}; expected "
+                f"{', '.join(expected) or 'one folder a class'}, in each of {base}/{{train,test}}"
+            )
+    files = {
+        split: [(path, label) for label, name in enumerate(expected) for path in _images(base / split / name)]
+        for split in ("train", "test")
+    }
+
+    def decode() -> Iterator[tuple[str, np.ndarray]]:
+        for split, items in files.items():
+            with ThreadPoolExecutor() as pool:
+                images = pool.map(lambda item: _decode(item[0], spec.image_size), items)
+                bar = tqdm(images, f"decode {spec.name}/{split}", len(items), unit="image")
+                yield f"{split}_images", np.stack(list(bar))
+            yield f"{split}_labels", np.array([label for _, label in items])
+
+    paths = [path for items in files.values() for path, _ in items]
+    jpeg = any(path.suffix.lower() != ".png" for path in paths)
+    label = "CIFAR-10" if spec.name == "cifar10" else spec.name
+    train, test = _decoded_once(root, f"{spec.name}-{spec.image_size}", paths, decode)
+    return f"{label} (image folder, {'JPEG' if jpeg else 'PNG'})", expected, train, test
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.name for path in folder.glob("*") if path.is_dir()))
+
+
+def _images(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DataError(f"{folder} has no image ({', '.join(IMAGE_SUFFIXES)})")
+    return paths
+
+
+def read_image(path: Path) -> Image.Image:
+    """A PNG or JPEG file in RGB; other formats are refused, since some of their readers start programs.
+
+    Raises:
+        DataError: if it is damaged, or larger than Pillow takes for a decompression bomb, 89 megapixels.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("no plain file")
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels")
+            return image.convert("RGB")
+    except Exception as error:  # whatever a damaged file makes Pillow raise
+        raise DataError(
+            f"{path} is damaged or not an image ({one_line(error)}); replace or delete it"
+        ) from error
+
+
+def _decode(path: Path, size: int) -> np.ndarray:
+    image = read_image(path)
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def _decoded_once(root: Path, name: str, files: list[Path], decode: Callable) -> tuple[Split, Split]:
+    """The decoded arrays, memory-mapped; decoded again when a source file's size or time has changed."""
+    stats = [(str(path.relative_to(root)), path.stat()) for path in files]
+    listing = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+    key = hashlib.sha256(json.dumps([name, listing]).encode()).hexdigest()[:12]
+    folder = cache_folder(root) / f"{name}-{key}"
+    with FileLock(f"{folder}.lock"):
+        if folder.is_dir() and (problem := disk.damage(folder)):
+            warnings.warn(f"{folder} is damaged ({problem}): decoded again", stacklevel=2)
+            shutil.rmtree(folder)
+        if not folder.is_dir():
+            with disk.written(folder) as partial:
+                partial.mkdir()
+                for part, array in decode():
+                    np.save(partial / f"{part}.npy", array)
+                disk.seal(partial)
+    # Copy-on-write: torch asks for writable memory, and the file stays as it is.
+    arrays = {path.stem: torch.from_numpy(np.load(path, mmap_mode="c")) for path in folder.glob("*.npy")}
+    train, test = (Split(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test"))
+    return train, test

@@ -1,0 +1,134 @@
+"""Three remedies that ask what remains when an unwanted cue is changed: marginalise, gate, counter-augment.
+
+A teacher may have a property that is wanted and one that is not. Versions of an image in which the unwanted
+cue is changed, as :mod:`kdlib.data.properties` does it, tell the two apart. With x' such a version of x, p_T
+the teacher's softened answer, and LM's weights,
+
+    marginalise   L = w_label CE + w_logits T² KL( mean_k p_T(x'_k) || q_T(x) )
+    gate          L = w_label CE + w_logits T² mean_i[ g_i KL(p_T(x_i) || q_T(x_i)) ]
+                  g_i = 1 - JS(p(x_i), p(x'_i)) / ln 2, or max_c p_c(x_i), divided by its mean
+    counter       L = LM's on x + w_counter CE(z_s(x'), y)
+
+The student sees ordinary images, but for the last, which is what a practitioner would do first. Selection by
+confidence is Roth et al. 2024's (arXiv:2310.17653) idea. Without a change all of them are LM; the random
+numbers are torch's, so a run that is resumed draws the same.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdlib.data import Split
+from kdlib.data.properties import PROPERTIES
+from kdlib.methods.base import Batch
+from kdlib.methods.lm import LogitMatching
+from kdlib.models import Network, Output
+from kdlib.names import check, lookup
+
+
+def divergences(student_logits: Tensor, log_target: Tensor, temperature: float) -> Tensor:
+    """T² KL of each image (B,), from the log probabilities (B, C) of a softened target."""
+    student = F.log_softmax(student_logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(student, log_target, reduction="none", log_target=True).sum(1)
+
+
+def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
+    """Of the distributions of two logits (B, C), in nats: (B,), from 0 to ln 2."""
+    first, second = (logits.log_softmax(1) for logits in (first, second))
+    middle = torch.logaddexp(first, second) - math.log(2)
+    parts = [F.kl_div(middle, one, reduction="none", log_target=True).sum(1) for one in (first, second)]
+    return (parts[0] + parts[1]) / 2
+
+
+@dataclass(eq=False)
+class _Versions(LogitMatching):
+    paper = "ours"
+
+    cue: str = "texture"  # the property whose change of images leaves the wanted cue as it is
+    dose: float = 1.0  # as for the property; 0 changes nothing
+
+    def build(self, student: Network, teacher: Network, train: Split) -> None:
+        lookup("property", self.cue, PROPERTIES)
+        self._teacher = (teacher.eval(),)  # in a tuple: no part of the method's state
+
+    def changed(self, images: Tensor) -> Tensor:
+        """A version of each image (B, 3, H, W); textures and shapes come from others of the batch."""
+        keys = torch.randint(1 << 62, (len(images),), device=images.device)
+        return PROPERTIES[self.cue].function(images, keys, self.dose, images)
+
+    @torch.no_grad()
+    def asked(self, images: Tensor) -> Tensor:
+        return self._teacher[0](images).logits
+
+
+@dataclass(eq=False)
+class Marginalise(_Versions):
+    """The teacher is asked about ``versions`` images for each of the student's."""
+
+    title = "Marginalise"
+    matches = "probabilities averaged over changes of a cue"
+    reads = ()
+
+    versions: int = 4
+
+    def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
+        logits = torch.stack([self.asked(self.changed(batch.images)) for _ in range(self.versions)])
+        target = (logits / self.temperature).log_softmax(2).logsumexp(0) - math.log(self.versions)
+        return {
+            "label": self.label_weight * F.cross_entropy(student.logits, batch.labels),
+            "logits": self.logits_weight * divergences(student.logits, target, self.temperature).mean(),
+        }
+
+
+@dataclass(eq=False)
+class Gate(_Versions):
+    """``by`` names what opens the gate: answers that withstand the change of the cue, or confident ones."""
+
+    title = "Gate"
+    matches = "probabilities that withstand a change of a cue"
+
+    by: Literal["cue", "confidence"] = "cue"
+
+    def build(self, student: Network, teacher: Network, train: Split) -> None:
+        super().build(student, teacher, train)
+        check("by of Gate", self.by, ("cue", "confidence"))
+
+    def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
+        if self.by == "confidence":
+            gate = teacher.logits.softmax(1).amax(1)
+        else:
+            other = self.asked(self.changed(batch.images))
+            gate = 1 - jensen_shannon(teacher.logits, other) / math.log(2)
+        gate = gate / gate.mean()
+        target = (teacher.logits / self.temperature).log_softmax(1)
+        found = gate * divergences(student.logits, target, self.temperature)
+        return {
+            "label": self.label_weight * F.cross_entropy(student.logits, batch.labels),
+            "logits": self.logits_weight * found.mean(),
+        }
+
+
+@dataclass(eq=False)
+class CounterAugment(_Versions):
+    """The weight is ours."""
+
+    title = "Counter-augmentation"
+    matches = "softened class probabilities; labels where a cue is changed"
+
+    counter_weight: float = 1.0
+
+    def views(self, batch: Batch) -> Tensor:
+        return torch.stack([batch.images, self.changed(batch.images)], dim=1).flatten(0, 1)
+
+    def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
+        target = (teacher.logits[::2] / self.temperature).log_softmax(1)
+        found = divergences(student.logits[::2], target, self.temperature).mean()
+        return {
+            "label": self.label_weight * F.cross_entropy(student.logits[::2], batch.labels),
+            "logits": self.logits_weight * found,
+            "counter": self.counter_weight * F.cross_entropy(student.logits[1::2], batch.labels),
+        }

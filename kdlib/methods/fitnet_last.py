@@ -1,0 +1,80 @@
+"""FitNet at the last layer: the student's embedding, through a trained linear map, reproduces the teacher's.
+
+A middle layer's map is far from the decision; the embedding is what the last layer reads. Because the map
+leads to the teacher's own space, the teacher's frozen head can read the student through it: what the student
+knows but its own head does not use shows there.
+
+After Romero et al. (ICLR 2015, arXiv:1412.6550), with the hint at the last hidden layer. With e_s: (B, D_s),
+e_t: (B, D_t), r a linear map, and V the mean squared distance of the teacher's embeddings from their mean,
+
+    L = CE + w |r(e_s) - e_t|² / V,    read by the teacher's head: z = head_t(r(e_s))
+
+The squared distance is averaged over the batch. Predicting the mean embedding costs about 1, so w is 1. A
+method of its own, and no option of FitNet: an option would change the identity of FitNet's runs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdlib.data import Split
+from kdlib.methods.base import Batch, Method
+from kdlib.models import Network, Output
+
+IMAGES = 2000  # of the training set, at most, that the embeddings' variance is measured on
+
+
+@torch.no_grad()
+def embeddings(network: Network, images: Tensor, batch_size: int = 500) -> Tensor:
+    """(N, D) of images (N, 3, H, W), in evaluation mode."""
+    device = next(network.parameters()).device
+    network.eval()
+    return torch.cat([network(part.to(device)).embedding for part in images.split(batch_size)])
+
+
+@torch.no_grad()
+def read_by_teacher(method: Method, student: Network, teacher: Network, images: Tensor) -> Tensor:
+    """Logits (N, C) of the teacher's frozen head on a student's translated embeddings; nothing is trained.
+
+    Args:
+        method: a trained one with ``translate``, on the student's device.
+
+    Raises:
+        TypeError: the method maps to no teacher's embedding.
+    """
+    if not hasattr(method, "translate"):
+        raise TypeError(f"{method.title} has no map to a teacher's embedding; take rsd or fitnet_last")
+    method.eval()
+    return teacher.backbone.get_classifier()(method.translate(embeddings(student, images)))
+
+
+@dataclass(eq=False)
+class FitNetLast(Method):
+    """The weight is ours, as the target's scale is."""
+
+    title = "FitNet, last layer"
+    paper = "Romero et al. 2015"
+    matches = "embedding"
+    reads = ("embedding",)
+
+    weight: float = 1.0
+
+    def build(self, student: Network, teacher: Network, train: Split) -> None:
+        self.regressor = nn.Linear(student.embedding_dim, teacher.embedding_dim)
+        found = embeddings(teacher, train.subset(IMAGES).images)
+        variance = found.var(0, correction=0).sum().clamp(min=1e-12)
+        self.register_buffer("variance", variance.to(train.images.device))
+
+    def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
+        distance = (self.regressor(student.embedding) - teacher.embedding).square().sum(1).mean()
+        return {
+            "label": F.cross_entropy(student.logits, batch.labels),
+            "hint": self.weight * distance / self.variance,
+        }
+
+    @torch.no_grad()
+    def translate(self, embedding: Tensor) -> Tensor:
+        """A student's embedding (B, D_s) as one of the teacher's (B, D_t), for the teacher's own head."""
+        return self.regressor(embedding)

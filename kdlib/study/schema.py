@@ -1,0 +1,150 @@
+"""What a profile may hold: its keys, their types and limits, and what must fit together."""
+
+import json
+from collections import Counter
+from dataclasses import fields
+from typing import Annotated
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from kdlib.data import DataSpec
+from kdlib.methods import METHODS, hyperparameters
+from kdlib.models import ModelSpec
+from kdlib.names import check, closest
+from kdlib.probes import PROBES, series
+from kdlib.probes.external import EXTERNAL
+from kdlib.study.controls import CONTROLS
+from kdlib.study.profile import TEACHERS
+from kdlib.train import PRECISIONS, Training
+
+TAUGHT = [name for name, method in METHODS.items() if method.uses_teacher]
+
+
+class Strict(BaseModel):
+    """No key but these, no text for a number, no NaN."""
+
+    model_config = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+
+def _like(kind: type, **limits) -> type[Strict]:
+    """The keys of a dataclass; nothing that is left out gets a value here."""
+    kinds = {field.name: (limits.get(field.name, field.type), None) for field in fields(kind)}
+    return pydantic.create_model(kind.__name__, __base__=Strict, **kinds)
+
+
+def _one_of(kind: str, valid):
+    return Annotated[str, AfterValidator(lambda name: check(kind, name, valid))]
+
+
+def _unlike(values: list) -> list:
+    twice = [str(value) for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"{', '.join(twice)} more than once")
+    return values
+
+
+def _some(kind, least: int = 1):
+    return Annotated[list[kind], Field(min_length=least), AfterValidator(_unlike)]
+
+
+def _hyper(values: dict) -> dict:
+    for method, changes in values.items():
+        hyperparameters(method, changes)
+    return values
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Data = _like(DataSpec, train_images=PositiveInt | None, image_size=PositiveInt)
+Model = _like(ModelSpec, image_size=PositiveInt)
+Recipe = _like(
+    Training,
+    epochs=PositiveInt,
+    batch_size=PositiveInt,
+    optimiser=_one_of("optimiser", ("sgd", "adamw")),
+    learning_rate=PositiveFloat,
+    weight_decay=Annotated[float, Field(ge=0)],
+    warmup=Share,
+    clip=PositiveFloat,
+    precision=_one_of("precision", PRECISIONS),
+)
+
+
+class Trained(Strict):
+    model: Model
+    training: Recipe = None  # what differs from the profile's
+
+
+class Direction(Strict):
+    teacher: str  # one of the profile's teachers
+    same_family: str = None  # likewise, for controls
+    matched: str = None
+    student: str  # one of the profile's students
+    methods: _some(_one_of("method", TAUGHT))
+    controls: _some(_one_of("control", CONTROLS), least=0) = None
+
+
+class Profile(Strict):
+    title: str
+    data: Data
+    seeds: _some(NonNegativeInt)  # three or more for intervals
+    training: Recipe
+    students: dict[str, Trained]
+    teachers: dict[str, Trained]
+    # Names of directions are part of files' names.
+    directions: Annotated[dict[Annotated[str, Field(pattern=r"^\w+$")], Direction], Field(min_length=1)]
+    hyper: Annotated[dict[str, dict], AfterValidator(_hyper)] = None  # by method
+    probes: _some(_one_of("probe or series", [*PROBES, *series()]))
+    external: _some(_one_of("external stimuli", EXTERNAL), least=0) = None
+    longer: dict = None  # overrides for the same study with a longer schedule
+    test_images: PositiveInt | None = None  # that the probes are made of; None: all
+    inside_images: NonNegativeInt | None = None  # that networks are looked into with; 0: not at all
+    yardstick_images: PositiveInt = None  # that networks with known biases are trained on
+
+    @pydantic.model_validator(mode="after")
+    def _fit(self) -> "Profile":
+        problems, used = [], set()
+        for direction, plan in self.directions.items():
+            for key in filter(lambda key: getattr(plan, key), (*TEACHERS, "student")):
+                group = "students" if key == "student" else "teachers"
+                name = getattr(plan, key)
+                used.add((group, name))
+                if name not in getattr(self, group):
+                    hint = closest(name, getattr(self, group))
+                    problems.append(f"directions.{direction}.{key}: no {name!r} in {group}.{hint}")
+            for control in plan.controls or []:
+                needed = CONTROLS[control].teacher
+                if needed and not getattr(plan, needed):
+                    place = f"directions.{direction}.{needed}"
+                    problems.append(f"control {control} needs {place}: one of the profile's teachers")
+        for group in ("students", "teachers"):
+            for name in getattr(self, group):
+                if (group, name) not in used:
+                    problems.append(f"{group}.{name} is in no direction; use it in one or drop it")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+KEYS = {key for model in (Profile, Direction, Trained, Recipe, Model, Data) for key in model.model_fields}
+
+
+def checked(profile: dict, where: str) -> dict:
+    """The profile, with floats where floats are wanted.
+
+    Raises:
+        ValueError: all that is wrong, each with its key, in one line.
+    """
+    try:
+        return Profile.model_validate_json(json.dumps(profile)).model_dump(exclude_unset=True)
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{where}: {'; '.join(map(_told, error.errors()))}") from error
+
+
+def _told(error: dict) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = f"no such key.{closest(error['loc'][-1], KEYS)}"
+    elif error["type"] != "value_error" and not isinstance(error["input"], dict | list):
+        message += f" (it is {error['input']!r:.60})"
+    return ": ".join(filter(None, (".".join(map(str, error["loc"])), message)))

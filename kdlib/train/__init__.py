@@ -1,0 +1,287 @@
+"""The one training loop. It knows what a method is, and nothing of any single one.
+
+Everything random in an epoch is a function of (seed, epoch): order, crops and flips come from the plan, the
+rest from the global generator, which is seeded anew for every epoch. So all methods of a seed see the same
+batches, and a run that goes on from a checkpoint ends as if it had never stopped.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm.auto import tqdm
+
+from kdlib.data import Dataset, Split, augment, epoch_plan
+from kdlib.methods import Batch, Method
+from kdlib.models import Network
+from kdlib.names import lookup
+from kdlib.train.state import Clock, Means, Progress, restore, state_of
+
+
+@dataclass(frozen=True)
+class Training:
+    """The budget and the recipe; the same for all methods that are compared."""
+
+    epochs: int = 5
+    batch_size: int = 128
+    optimiser: str = "sgd"  # with Nesterov momentum 0.9, or "adamw"
+    learning_rate: float = 0.1  # the peak
+    weight_decay: float = 5e-4  # not on biases, norms, position embeddings and class tokens
+    warmup: float = 0.1  # share of the steps in which the learning rate rises linearly
+    clip: float = 1.0  # largest norm of the gradient
+    precision: str = "float32"  # of the networks' forwards while they train, or "bfloat16"
+
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+STAGE_LEARNING_RATE = 1e-3  # AdamW's, for what a method trains on the teacher alone
+MONITORED = 2000  # test images, at most, that the accuracy after each epoch is taken on
+
+
+def fit(
+    student: Network,
+    teacher: Network | None,
+    method: Method,
+    data: Dataset,
+    training: Training,
+    seed: int,
+    resume: Progress | None = None,
+    after_epoch: Callable[[Progress], None] = lambda progress: None,
+    label: str = "",
+    quiet: bool = False,
+) -> Progress:
+    """Train ``student`` and the method's own parts in place, all on the student's device.
+
+    Args:
+        resume: what ``after_epoch`` was given last, to go on from there; that of other networks, as when a
+            method's file has changed, is dropped with a warning.
+        after_epoch: called with the state after every epoch, e.g. to write a checkpoint.
+        label: what the progress bar calls the run.
+
+    Raises:
+        ValueError: if a batch is larger than the training set.
+        RuntimeError: if a trained part gets no gradient in the first step.
+    """
+    train, test, progress = _ready(student, method, data, training, resume, label)
+    clock, steps, done = Clock(train.labels.device), len(train) // training.batch_size, len(progress.history)
+    stage = {}
+    if method.teacher_part:
+        if not done:
+            stage = _teacher_stage(teacher, method, train, training, seed, clock, label, quiet)
+        method.teacher_part.requires_grad_(False)
+    optimiser = make_optimiser(student, method, training)
+    if done:
+        restore(progress.tensors, student, method, optimiser)
+    total = training.epochs * steps
+    with tqdm(None, label, total, initial=done * steps, unit="step", disable=quiet, mininterval=1) as bar:
+        for epoch in range(done, training.epochs):
+            torch.manual_seed(seed * 1_000_003 + epoch)
+            student.train()
+            method.train()
+            terms = Means()
+            for batch in batches(train, training, seed, epoch, clock):
+                terms.add(train_step(student, teacher, method, batch, optimiser, training, clock))
+                bar.update()
+            with clock("evaluation"):
+                accuracy = (predict_logits(student, test.images).argmax(1) == test.labels).float().mean()
+            row = {"epoch": epoch + 1, **terms.read(), "test_accuracy": float(accuracy)}
+            progress.history.append(row | (stage if epoch == 0 else {}))
+            progress.timing.append({"epoch": epoch + 1, **clock.read()})
+            progress.tensors = state_of(student, method, optimiser)
+            bar.set_postfix_str("epoch {epoch}, loss {loss:.3f}, accuracy {test_accuracy:.1%}".format(**row))
+            after_epoch(progress)
+            if progress.diverged:
+                break
+    student.eval()
+    return progress
+
+
+def batches(train: Split, training: Training, seed: int, epoch: int, clock: Clock) -> Iterator[Batch]:
+    """An epoch's augmented batches; the last, incomplete one is left out."""
+    plan, size = epoch_plan(len(train), seed, epoch), training.batch_size
+    order, crop, flip = (part.to(train.labels.device) for part in (plan.order, plan.crop, plan.flip))
+    steps = len(train) // size
+    for step in range(steps):
+        with clock("data"):
+            index = order[step * size : (step + 1) * size]
+            originals = train.images[index]
+            batch = Batch(
+                images=augment(originals, crop[index], flip[index]),
+                labels=train.labels[index],
+                indices=index,
+                progress=(epoch + step / steps) / training.epochs,
+                originals=originals,
+                flip=flip[index],
+            )
+        yield batch
+
+
+def train_step(
+    student: Network,
+    teacher: Network | None,
+    method: Method,
+    batch: Batch,
+    optimiser: torch.optim.Optimizer,
+    training: Training,
+    clock: Clock,
+) -> dict[str, Tensor]:
+    """One update; returns the loss, its terms and the training accuracy, detached and on the device."""
+    with clock("method"):
+        batch = replace(batch, images=method.views(batch))
+    device = batch.images.device
+    with clock("teacher"), torch.no_grad(), in_precision(training, device):
+        taught = teacher(batch.images, method.reads) if method.reads else None
+    with clock("student"), in_precision(training, device):
+        learned = student(batch.images, method.reads_student)
+    with clock("method"):
+        terms = method(batch, learned, taught)
+        loss = torch.stack(list(terms.values())).sum()
+    with clock("update"):
+        optimiser.zero_grad()
+        loss.backward()
+        if batch.progress == 0:
+            _check_gradients(student, method)
+        for group in optimiser.param_groups:
+            group["lr"] = training.learning_rate * schedule(batch.progress, training.warmup)
+        trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(trained, training.clip)
+        optimiser.step()
+    with clock("method"):
+        noted = method.after_step()
+    views = len(learned.logits) // len(batch.labels)
+    hits = (learned.logits[::views].argmax(1) == batch.labels).float().mean()
+    row = {"loss": loss, **terms, **noted, "train_accuracy": hits}
+    return {name: value.detach() for name, value in row.items()}
+
+
+@torch.inference_mode()
+def predict_logits(network: Network, images: Tensor) -> Tensor:
+    """Logits (N, C) of images (N, 3, H, W), on the network's device, in evaluation mode."""
+    network.eval()
+    device = next(network.parameters()).device
+    # On a CPU a batch whose activations stay in the cache: measured, 64 are half as fast again as 500.
+    parts = images.split(64 if device.type == "cpu" else 2000)
+    return torch.cat([network(part.to(device)).logits for part in parts])
+
+
+def schedule(share: float, warmup: float) -> float:
+    """The learning rate's factor when ``share`` of the steps are done: a linear rise, then half a cosine."""
+    if share < warmup:
+        return (share + 1e-3) / (warmup + 1e-3)
+    return (1 + math.cos(math.pi * (share - warmup) / (1 - warmup))) / 2
+
+
+def make_optimiser(student: Network, method: Method, training: Training) -> torch.optim.Optimizer:
+    """One optimiser for the student and every trained part of the method.
+
+    Raises:
+        UnknownName: if the optimiser is neither "sgd" nor "adamw".
+    """
+    from timm.optim import param_groups_weight_decay  # here, since timm takes seconds to import
+
+    no_decay = [f"backbone.{name}" for name in getattr(student.backbone, "no_weight_decay", set)()]
+    groups = param_groups_weight_decay(student, training.weight_decay, no_weight_decay_list=no_decay)
+    groups.append({"params": list(method.shared_parameters().values()), "weight_decay": 0.0})
+    groups = [group for group in groups if group["params"]]
+    makers = {
+        "sgd": lambda: torch.optim.SGD(groups, training.learning_rate, momentum=0.9, nesterov=True),
+        "adamw": lambda: torch.optim.AdamW(groups, training.learning_rate),
+    }
+    return lookup("optimiser", training.optimiser, makers)()
+
+
+@contextmanager
+def in_precision(training: Training, device: torch.device) -> Iterator[None]:
+    """The networks' forwards in the recipe's precision; losses, and all that is measured later, are float32.
+
+    Raises:
+        UnknownName: for a precision that isn't in :data:`PRECISIONS`.
+    """
+    dtype = lookup("precision", training.precision, PRECISIONS)
+    with ExitStack() as stack:
+        if dtype != torch.float32:
+            stack.enter_context(torch.autocast(device.type, dtype))
+            if device.type == "cpu" and torch.is_grad_enabled():
+                # Measured: fused attention's backward takes 5 times as long in bfloat16 as in float32 on a
+                # CPU, longer than all of the ViT beside it; without a backward it is the faster one.
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield
+
+
+def _teacher_stage(
+    teacher: Network,
+    method: Method,
+    train: Split,
+    training: Training,
+    seed: int,
+    clock: Clock,
+    label: str,
+    quiet: bool,
+) -> dict[str, float]:
+    """Train the method's part on the frozen teacher; what the last epoch recorded, averaged.
+
+    The epochs before the first have negative numbers, so that the student's own stay what they are.
+    """
+    optimiser = torch.optim.AdamW(method.teacher_part.parameters(), STAGE_LEARNING_RATE, weight_decay=0)
+    method.train()
+    for epoch in tqdm(range(-method.stage_epochs, 0), desc=f"{label}, teacher's part", disable=quiet):
+        torch.manual_seed(seed * 1_000_003 + epoch)
+        recorded = Means()
+        for batch in batches(train, training, seed, epoch, clock):
+            with clock("stage"):
+                batch = replace(batch, images=method.views(batch))
+                with torch.no_grad(), in_precision(training, batch.images.device):
+                    taught = teacher(batch.images, method.reads)
+                found = method.stage(batch, taught)
+                optimiser.zero_grad()
+                found["loss"].backward()
+                optimiser.step()
+            recorded.add(found)
+    return {f"stage_{name}": value for name, value in recorded.read().items()}
+
+
+# ---------------------------------------------------------------------------- what guards the training
+
+
+def _ready(
+    student: Network, method: Method, data: Dataset, training: Training, resume: Progress | None, label: str
+) -> tuple[Split, Split, Progress]:
+    """Training and test images on the student's device, and the state to go on from."""
+    device = next(student.parameters()).device
+    if len(data.train) < training.batch_size:
+        raise ValueError(f"batch size {training.batch_size} exceeds the {len(data.train)} training images")
+    _warn_of_slow_precision(training, device)
+    if resume:
+        own = {name: value.shape for name, value in state_of(student, method).items()}
+        kept = {name: value.shape for name, value in resume.tensors.items()}
+        if own != {name: kept[name] for name in kept if name.startswith(("student.", "method."))}:
+            warnings.warn(f"{label}: the checkpoint is of other networks: training starts anew", stacklevel=3)
+            resume = None
+    test = data.test.subset(MONITORED).to(device)
+    return data.train.to(device), test, resume or Progress([], [], {})
+
+
+def _warn_of_slow_precision(training: Training, device: torch.device) -> None:
+    known = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    slow = known.get("architecture") == "x86_64" and not (known["avx512_bf16"] or known["amx_bf16"])
+    if slow and training.precision == "bfloat16":  # measured: 2.4 times as long
+        warnings.warn(
+            "this processor has no instructions for bfloat16, and is faster in float32: --set "
+            "training.precision=float32, for every run of a study",
+            stacklevel=4,
+        )
+
+
+def _check_gradients(student: Network, method: Method) -> None:
+    trained = {"student": dict(student.named_parameters()), "method": method.shared_parameters()}
+    for owner, parameters in trained.items():
+        for name, parameter in parameters.items():
+            if parameter.requires_grad and parameter.grad is None:
+                raise RuntimeError(
+                    f"{owner} parameter {name} gets no gradient, so it would never be trained; "
+                    "use it in the loss, or set requires_grad to False"
+                )

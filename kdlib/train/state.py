@@ -1,0 +1,135 @@
+"""What a run is between two epochs, all that is needed to go on from there, and the time it takes."""
+
+import json
+import math
+import time
+import warnings
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kdlib import disk
+from kdlib.methods import Method
+from kdlib.models import Network
+from kdlib.names import one_line
+
+
+@dataclass
+class Progress:
+    """How far a run has come, and all that is needed to go on."""
+
+    history: list[dict]  # a row an epoch: terms of the loss, accuracies
+    timing: list[dict]  # a row an epoch: seconds by part
+    tensors: dict[str, Tensor]  # student, method and optimisers
+
+    @property
+    def diverged(self) -> bool:
+        return bool(self.history) and not math.isfinite(self.history[-1]["loss"])
+
+    def write(self, path: Path) -> None:
+        rows = {"history": json.dumps(self.history), "timing": json.dumps(self.timing)}
+        disk.write_tensors(path, self.tensors, rows)
+
+    @classmethod
+    def read(cls, path: Path) -> "Progress | None":
+        """What was written; None if nothing was, or, with a warning, if it is damaged."""
+        if not path.exists():
+            return None
+        try:
+            tensors, rows = disk.read_tensors(path)
+            progress = cls(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
+            if not all("loss" in row for row in progress.history):
+                raise ValueError("its history tells no loss")
+            return progress
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            told = one_line(error)
+            warnings.warn(f"checkpoint {path} is damaged ({told}): training starts anew", stacklevel=3)
+            return None
+
+
+def state_of(
+    student: Network, method: Method, optimiser: torch.optim.Optimizer | None = None
+) -> dict[str, Tensor]:
+    """The state as flat tensors, so that no pickle is needed to keep it."""
+    tensors = {}
+    for name, part in _parts(student, method, optimiser).items():
+        state = part.state_dict()
+        if isinstance(part, torch.optim.Optimizer):
+            slots = state["state"].items()
+            state = {f"{index}.{slot}": value for index, row in slots for slot, value in row.items()}
+        tensors |= {f"{name}.{key}": value for key, value in state.items() if value is not None}
+    return tensors
+
+
+def restore(tensors: dict[str, Tensor], student: Network, method: Method, optimiser) -> None:
+    for name, part in _parts(student, method, optimiser).items():
+        start = f"{name}."
+        state = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+        if isinstance(part, torch.optim.Optimizer):
+            slots: dict[int, dict[str, Tensor]] = defaultdict(dict)
+            for key, value in state.items():
+                index, _, slot = key.partition(".")
+                slots[int(index)][slot] = value
+            state = {"state": dict(slots), "param_groups": part.state_dict()["param_groups"]}
+        part.load_state_dict(state)
+
+
+def _parts(student: Network, method: Method, optimiser: torch.optim.Optimizer | None) -> dict:
+    """Everything that changes in training."""
+    parts = {"student": student, "method": method, "own_optimiser": method.own_optimiser}
+    parts["optimiser"] = optimiser
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+class Means:
+    """Averages over steps. Sums stay on the device: reading one at every step would make the host wait."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = defaultdict(float)
+        self.steps = 0
+
+    def add(self, row: dict[str, Tensor]) -> None:
+        self.steps += 1
+        for name, value in row.items():
+            self.sums[name] += value.detach()
+
+    def read(self) -> dict[str, float]:
+        return {name: float(value / self.steps) for name, value in self.sums.items()}
+
+
+class Clock:
+    """Seconds by part: of the processor's time on a CPU, of the device's on CUDA.
+
+    The processor's time, summed over threads, tells what a part costs however busy the machine is. CUDA's
+    events are read once an epoch, so that the host never waits.
+    """
+
+    def __init__(self, device: torch.device):
+        self.cuda = device.type == "cuda"
+        self.marks: dict[str, list] = defaultdict(list)
+
+    def _now(self):
+        if not self.cuda:
+            return time.process_time()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    @contextmanager
+    def __call__(self, part: str):
+        start = self._now()
+        yield
+        self.marks[part].append((start, self._now()))
+
+    def read(self) -> dict[str, float]:
+        """Seconds of every part since the last reading."""
+        if self.cuda:
+            torch.cuda.synchronize()
+        marks, self.marks = self.marks, defaultdict(list)
+        if self.cuda:
+            return {part: sum(a.elapsed_time(b) for a, b in pairs) / 1000 for part, pairs in marks.items()}
+        return {part: sum(b - a for a, b in pairs) for part, pairs in marks.items()}

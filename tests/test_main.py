@@ -1,0 +1,84 @@
+"""The command line: what it refuses, and what it needs torch for."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kdlib.__main__ import main
+from kdlib.methods import METHODS
+from kdlib.study.profile import profile_names
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "the following arguments are required: command; see python -m kdlib --help"),
+        (["trian"], "invalid choice: 'trian' (choose from"),
+        (["status", "--jobs=2"], "unrecognized arguments: --jobs=2"),
+        (
+            ["train", "--jobs=0"],
+            "argument --jobs: 0 is too small; give at least 1; see python -m kdlib train",
+        ),
+        (["train", "--jobs=two"], "argument --jobs: invalid"),
+        (["train", "--time-limit=-1"], "argument --time-limit: -1 is too small; give at least 0"),
+        (["train", "--time-limit=nan"], "argument --time-limit: nan is too small"),
+        (["train", f"--output={__file__}"], f"argument --output: {__file__} is a file; give a folder"),
+        (["list", "people"], "argument kind: invalid choice: 'people' (choose from"),
+    ],
+)
+def test_a_wrong_word_is_told_in_one_line(words, told, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    error = capsys.readouterr().err
+    assert error.startswith("kdlib: ") and error.count("\n") == 1 and told in error
+
+
+@pytest.mark.parametrize("words", [["status"], ["train"], ["study"]])
+def test_an_unknown_profile_is_told_in_one_line_with_the_closest(words, capsys):
+    assert main([*words, "--profile=quik"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("kdlib: unknown profile 'quik'. Did you mean 'quick'") and error.count("\n") == 1
+
+
+def test_a_traceback_is_shown_on_request():
+    with pytest.raises(ValueError, match="unknown profile 'quik'"):
+        main(["--traceback", "status", "--profile=quik"])
+
+
+def test_methods_and_profiles_are_listed(capsys):
+    assert main(["list", "methods"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(METHODS)
+    assert main(["list", "profiles"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == profile_names()
+
+
+@pytest.mark.parametrize("kind", [*("methods", "probes"), "models"])
+def test_everything_that_can_be_named_is_listed(kind, capsys):
+    assert main(["list", kind]) == 0
+    assert {"methods": "crd", "probes": "cue_conflict", "models": "resnet18"}[kind] in capsys.readouterr().out
+
+
+SLOW = ("torch", "torchvision", "timm", "numpy", "pandas", "scipy", "matplotlib", "papermill")
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "study --help", "list methods", "list profiles", "status --profile quik"]
+)
+def test_what_needs_no_library_that_is_slow_imports_none(words):
+    script = (
+        f"import sys; sys.modules |= dict.fromkeys({SLOW}); from kdlib.__main__ import main\n"
+        "try: sys.exit(main(sys.argv[1:]))\n"
+        "except ImportError: sys.exit(9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *words.split()], capture_output=True, check=False)
+    assert done.returncode == (1 if "quik" in words else 0), done.stderr
+
+
+def test_networks_and_training_are_known_without_their_libraries():
+    """torchvision imports torch's compiler, and timm all its networks; scipy.optimize is for one method."""
+    script = (
+        "import sys; sys.modules |= dict.fromkeys(('torchvision', 'timm', 'scipy'))\n"
+        "import kdlib.train, kdlib.models, kdlib.methods, kdlib.data\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,124 @@
+"""Profiles: what is read, what is refused, and in which words."""
+
+import pytest
+
+from kdlib.study.profile import PROFILES, digest_of, overridden_profile, profile_names, read_profile
+from kdlib.study.study import Study
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_is_valid(name):
+    assert set(read_profile(name)["directions"]) == {"cnn_to_vit", "vit_to_cnn"}
+
+
+def test_overrides_change_one_place_only():
+    changed = read_profile("quick", ["students.cnn.training.learning_rate=1e-2", "training.epochs=1"])
+    assert changed["students"]["cnn"]["training"]["learning_rate"] == 0.01
+    assert changed["teachers"]["cnn"]["training"]["learning_rate"] == 0.05
+    assert changed["training"]["epochs"] == 1
+    assert read_profile("quick", {"training.epochs": 1})["training"]["epochs"] == 1
+
+
+def test_whole_numbers_are_floats_where_floats_are_wanted():
+    """A run's name is made of its numbers, and 1 and 1.0 are one recipe."""
+    rate = read_profile("quick", ["training.learning_rate=1"])["training"]["learning_rate"]
+    assert type(rate) is float
+
+
+def test_equal_profiles_have_equal_digests():
+    one, other = (digest_of(overridden_profile("quick", text)) for text in ([], ["seeds=[0, 1]"]))
+    assert one == other != digest_of(overridden_profile("quick", ["seeds=[0]"]))
+
+
+def test_a_direction_that_is_null_is_left_out_with_its_networks():
+    one = read_profile("quick", ["directions.cnn_to_vit=null", "data.train_images=null"])
+    assert list(one["directions"]) == ["vit_to_cnn"] and list(one["students"]) == ["cnn"]
+    assert set(one["teachers"]) == {"vit", "cnn", "cnn_matched"}  # those that the other direction uses
+    assert one["data"]["train_images"] is None
+
+
+PLAN = "teacher: cnn, student: vit, methods: [lm]"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epoch=1", "training.epoch: no such key. Did you mean 'epochs'?"),
+        ("Trainig.epochs=1", "Trainig: no such key. Did you mean 'training'?"),
+        ("students.cnn.model.nam=x", "students.cnn.model.nam: no such key. Did you mean 'name'?"),
+        ("students.cnm.model.name=x", "students.cnm is in no direction; use it in one or drop it"),
+        ("directions.cnn_to_vit.methods=[lm, CRT]", "methods.1: unknown method 'CRT'. Did you mean 'crd'?"),
+        ("directions.cnn_to_vit.methods=[independent]", "unknown method 'independent'"),
+        ("directions.cnn_to_vit.methods=[]", "directions.cnn_to_vit.methods: List should have at least 1"),
+        ("directions.cnn_to_vit.methods=[lm, lm]", "directions.cnn_to_vit.methods: lm more than once"),
+        ("directions.cnn_to_vit.teacher=cn", "directions.cnn_to_vit.teacher: no 'cn' in teachers. Did you"),
+        ("directions.cnn_to_vit.controls=[rotation]", "unknown control 'rotation'. Did you mean 'rotations'"),
+        ("directions.cnn_to_vit={teacher: cnn, student: vit}", "cnn_to_vit.methods: Field required"),
+        (f"directions.cnn_to_vit={{{PLAN}, controls: [lm_matched]}}", "needs directions.cnn_to_vit.matched"),
+        (f"directions={{../x: {{{PLAN}}}}}", "String should match pattern"),
+        ("hyper.lm.temprature=1", "unknown hyper-parameter of lm 'temprature'. Did you mean 'temperature'"),
+        ("hyper.lm.temperature=hot", "temperature is 'hot'; it must be of type float"),
+        ("hyper.lm.temperature=.inf", "temperature is inf; it must be a finite number"),
+        ("hyper.crd.negatives=0", "negatives is 0; it must be at least 1"),
+        ("probes=[clean, scramble_3]", "probes.1: unknown probe or series 'scramble_3'. Did you mean"),
+        ("external=[geirhoss]", "unknown external stimuli 'geirhoss'. Did you mean 'geirhos'"),
+        ("training.epochs=many", "training.epochs: Input should be a valid integer (it is 'many')"),
+        ("training.epochs=true", "training.epochs: Input should be a valid integer (it is True)"),
+        ("training.epochs=0", "training.epochs: Input should be greater than 0 (it is 0)"),
+        ("students.vit.training.batch_size=-1", "students.vit.training.batch_size: Input should be greater"),
+        ("training.learning_rate=0", "training.learning_rate: Input should be greater than 0"),
+        ("training.clip=.nan", "training.clip: Input should be a finite number (it is nan)"),
+        ("test_images=0", "test_images: Input should be greater than 0"),
+        ("seeds=3", "seeds: Input should be a valid array (it is 3)"),
+        ("seeds=[]", "seeds: List should have at least 1 item"),
+        ("seeds=[0, 0]", "seeds: 0 more than once"),
+        ("students.cnn=[]", "students.cnn: Input should be an object"),
+        ("students=3", "students: Input should be an object"),
+        (
+            "training.epochs.x=1",
+            "override training.epochs.x: training.epochs is no mapping",
+        ),
+        (
+            "longer={training.epoch: 9}",
+            "in longer, which longer={} leaves out: .*training.epoch: no such",
+        ),
+        ("training.epochs", "override 'training.epochs' is not of the form key=value"),
+        ("training={epochs: [}", "override training is no YAML that can be read"),
+    ],
+)
+def test_a_wrong_override_is_told_what_is_right(override, message):
+    with pytest.raises(ValueError) as told:
+        read_profile("quick", [override])
+    start, _, end = message.partition(".*")
+    assert start in str(told.value) and end in str(told.value) and "\n" not in str(told.value)
+
+
+def test_all_that_is_wrong_is_told_at_once():
+    with pytest.raises(ValueError) as told:
+        read_profile("quick", ["training.epochs=0", "seeds=[1, 1]", "titel=x"])
+    for key in ("training.epochs: ", "seeds: ", "titel: "):
+        assert key in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a [*a]", "no YAML that can be read: Circular reference"),
+        ("[" * 2000, "no YAML that can be read"),
+        ("title: !!python/object/apply:os._exit [1]", "no YAML that can be read: could not determine"),
+        ("[title]", "is no mapping"),
+        ("", "is no mapping"),
+        ((PROFILES / "quick.yml").read_text()[:700], "Field required"),
+    ],
+)
+def test_a_file_that_is_no_profile_is_told(text, message, tmp_path):
+    path = tmp_path / "profile.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as refusal:
+        read_profile(str(path))
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_profile_gets_the_list():
+    with pytest.raises(ValueError, match="unknown profile 'Quik'. Did you mean 'quick'.*cifar10, "):
+        Study("Quik")
