@@ -1,6 +1,7 @@
 """The Markdown files: snippets run and print what they show, links lead somewhere, names exist."""
 
 import io
+import json
 import re
 import shlex
 from contextlib import redirect_stdout
@@ -58,8 +59,12 @@ def test_links_lead_somewhere(name):
         path = ((PROJECT / name).parent / file).resolve() if file else PROJECT / name
         assert path.exists(), target
         if anchor:
-            headings = re.findall(r"^#+ (.*)", FENCE.sub("", path.read_text(encoding="utf-8")), re.M)
-            assert anchor in map(slug, headings), target
+            notebook = path.suffix == ".ipynb"
+            text = path.read_text(encoding="utf-8")
+            cells = json.loads(text)["cells"] if notebook else []
+            text = "\n".join("".join(cell["source"]) for cell in cells) if notebook else FENCE.sub("", text)
+            headings = re.findall(r"^#+ (.*)", text, re.M)
+            assert anchor in [one.replace(" ", "-") if notebook else slug(one) for one in headings], target
 
 
 def test_the_readme_is_short_and_keeps_the_place_of_the_answer():

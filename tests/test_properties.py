@@ -1,5 +1,8 @@
 """What is done to training images to make a property: exact, the same in every batch, and not the probes'."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,11 +19,14 @@ from kdlib.data.properties import (
     image_keys,
     maker,
     random_bits,
-    with_changed,
 )
+from kdlib.models import ModelSpec
 from kdlib.names import UnknownName
 from kdlib.probes import PROBES
 from kdlib.probes.base import digest
+from kdlib.study.specs import RunSpec
+from kdlib.train import Training, batches
+from kdlib.train.state import Clock
 
 KNOWN = {  # the start of the changed images' sha256
     "noise": "b396fc2f754cf800",
@@ -230,6 +236,24 @@ def test_other_properties_of_the_procedural_set_change_its_images():
     assert torch.equal(maker(data, Treatment("noise"), 3)(indices, 4), expected)
 
 
-def test_each_ordinary_image_is_followed_by_its_changed_one(images):
-    made = with_changed(images[:4], images[4:8])
-    assert torch.equal(made[::2], images[:4]) and torch.equal(made[1::2], images[4:8])
+def test_each_ordinary_image_is_followed_by_its_changed_one_in_as_many_steps():
+    data = load(DataSpec("shape_texture", train_images=100, options={"test_images": 10}))
+    recipe, make = Training(batch_size=32), maker(data, Treatment("grey"), 0)
+    plain = list(batches(data.train, recipe, 0, 1, Clock(torch.device("cpu"))))
+    made = list(batches(data.train, recipe, 0, 1, Clock(torch.device("cpu")), make))
+    assert len(plain) == len(made) == 3
+    for one, both in zip(plain, made, strict=True):
+        assert torch.equal(both.images[::2], one.images) and torch.equal(both.labels[::2], one.labels)
+        assert torch.equal(both.indices[1::2], one.indices) and torch.equal(both.labels[1::2], one.labels)
+        changed_ones = both.images[1::2]
+        assert torch.equal(changed_ones, changed_ones[:, :1].expand_as(changed_ones))  # grey, cropped alike
+
+
+def test_a_treatment_is_part_of_a_runs_identity_and_its_absence_of_none():
+    plain = RunSpec(DataSpec("shape_texture"), ModelSpec())
+    assert "treatment" not in plain.as_json()
+    treated = replace(plain, treatment=Treatment("noise"))
+    assert treated.id != plain.id and json.loads(treated.as_json())["treatment"]["dose"] == 0.2
+    student = RunSpec(DataSpec("shape_texture"), ModelSpec(), "lm", teacher=treated)
+    assert student.id != replace(student, teacher=plain).id
+    assert student.label == "lm: resnet18 from resnet18 (noise made), seed 0"

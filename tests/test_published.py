@@ -55,7 +55,8 @@ def test_findings_follow_from_the_records(study, tmp_path, monkeypatch):
     assert texts(pages._notebook(tmp_path / source.name, tmp_path / "clean.ipynb")) == texts(source)
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     shown = re.search(f"{re.escape(pages.BEGIN)}(.*){re.escape(pages.END)}", readme, re.DOTALL)[1]
-    assert shown.strip() == (study.folder / "answer.md").read_text(encoding="utf-8").strip()
+    answer = (study.folder / "answer.md").read_text(encoding="utf-8")
+    assert shown.strip() == answer.replace("](05_findings", "](notebooks/05_findings").strip()
 
 
 def test_figures_are_those_of_the_notebooks():

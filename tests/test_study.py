@@ -76,9 +76,7 @@ def test_a_longer_schedule_shares_what_it_does_not_change(finished):
     assert {later[key].id for key in changed} < {spec.id for spec in finished.specs()}
     assert longer.longer is None and longer.store is finished.store
     told, moved = findings.with_more_epochs(longer, {"clean"})
-    assert re.match(
-        r"C4 after the longer schedule: [\w ]+ \(CAPD.*ViT → CNN, 3 epochs.*CAPD moves ", told, re.DOTALL
-    )
+    assert re.search(r"ViT → CNN, 3 epochs.*CAPD moves ", told, re.DOTALL)
     assert set(moved.method) == {"capd"}
 
 
@@ -224,7 +222,7 @@ def test_all_notebooks_run_and_leave_figures_and_tables(finished, executed):
     assert [path.stem[:2] for path in executed] == ["01", "02", "03", "04", "05"]
     figures = {path.name for path in (finished.folder / "figures").iterdir()}
     assert {name.removesuffix(".png") + ".svg" for name in figures if name.endswith(".png")} <= figures
-    for name in ("01_probe_texture.png", "02_learning.png", "03_cost.png", "04_transfer.png"):
+    for name in ("01_probe_texture.png", "02_learning.png", "03_cost.png", "05_original.png"):
         assert name in figures
     measures = pd.read_csv(finished.folder / "tables" / "04_measures.csv")
     assert {"accuracy", "retention", "raw_ratio", "shape_bias", "cue_rate"} <= set(measures.measure)

@@ -72,7 +72,7 @@ def test_transfer_refuses_a_seed_that_did_not_learn():
     independent, teacher = three_runs()
     student = teacher.copy()
     student[2] = np.nan
-    with pytest.raises(ValueError, match=r"student is NaN in seed row\(s\) \[2\].*not testable"):
+    with pytest.raises(ValueError, match=r"student is not defined in seed row\(s\) \[2\].*not testable"):
         transfer(student, independent, teacher, 0.05)
 
 
@@ -212,5 +212,5 @@ def test_interval_of_the_slope_covers_the_truth_about_95_times_in_100():
 def test_slope_refuses_a_seed_that_did_not_learn():
     student, independent, teacher = profile(0.5)
     student[3][1] = np.nan
-    with pytest.raises(ValueError, match=r"student is NaN in seed row\(s\) \[1\]"):
+    with pytest.raises(ValueError, match=r"student is not defined in seed row\(s\) \[1\]"):
         profile_slopes(student, independent, teacher)

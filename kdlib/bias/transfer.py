@@ -148,7 +148,7 @@ def _differences(
         if np.isnan(values).any():
             rows = np.flatnonzero(np.isnan(values).any(axis=1)).tolist()
             raise ValueError(
-                f"{name} is NaN in seed row(s) {rows} (did not learn, or read neither cue); transfer needs "
-                "every seed: report it as not testable"
+                f"{name} is not defined in seed row(s) {rows} (did not learn, or read neither cue); "
+                "transfer needs every seed: report it as not testable"
             )
     return np.subtract(student, baseline), np.subtract(teacher, baseline)

@@ -103,11 +103,6 @@ def maker(data: Dataset, treatment: Treatment, seed: int) -> Callable[[Tensor, i
     return make
 
 
-def with_changed(ordinary: Tensor, others: Tensor) -> Tensor:
-    """(B, 3, H, W) twice to (2 B, 3, H, W): each ordinary image is followed by its changed one."""
-    return torch.stack([ordinary, others], dim=1).flatten(0, 1)
-
-
 # ------------------------------------------------------------------------------------- random numbers
 
 

@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 
 from kdlib import __version__, disk
 from kdlib.data import Dataset, DataSpec, Split, load
+from kdlib.data.properties import maker
 from kdlib.disk import Arrays
 from kdlib.methods import METHODS
 from kdlib.models import Network
@@ -248,6 +249,7 @@ class RunStore:
                 after_epoch=after_epoch,
                 label=spec.label,
                 quiet=self.quiet,
+                make=maker(data, spec.treatment, spec.seed) if spec.treatment else None,
             )
         record = {
             "status": "diverged" if progress.diverged else "finished",

@@ -9,6 +9,7 @@ import pydantic
 from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kdlib.data import DataSpec
+from kdlib.data.properties import PROPERTIES
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec
 from kdlib.names import check, closest
@@ -17,8 +18,6 @@ from kdlib.probes.external import EXTERNAL
 from kdlib.study.controls import CONTROLS
 from kdlib.study.profile import TEACHERS
 from kdlib.train import PRECISIONS, Training
-
-TAUGHT = [name for name, method in METHODS.items() if method.uses_teacher]
 
 
 class Strict(BaseModel):
@@ -42,6 +41,10 @@ def _unlike(values: list) -> list:
     if twice:
         raise ValueError(f"{', '.join(twice)} more than once")
     return values
+
+
+def _taught(name: str) -> str:
+    return check("method", name, [key for key, method in METHODS.items() if method.uses_teacher])
 
 
 def _some(kind, least: int = 1):
@@ -70,9 +73,15 @@ Recipe = _like(
 )
 
 
+class Made(Strict):
+    property: _one_of("property", PROPERTIES)
+    dose: PositiveFloat = None  # the full one, if not given
+
+
 class Trained(Strict):
     model: Model
     training: Recipe = None  # what differs from the profile's
+    treatment: Made = None  # of its training images, to make a property
 
 
 class Direction(Strict):
@@ -80,14 +89,15 @@ class Direction(Strict):
     same_family: str = None  # likewise, for controls
     matched: str = None
     student: str  # one of the profile's students
-    methods: _some(_one_of("method", TAUGHT))
+    methods: _some(Annotated[str, AfterValidator(_taught)])
     controls: _some(_one_of("control", CONTROLS), least=0) = None
 
 
 class Profile(Strict):
     title: str
     data: Data
-    seeds: _some(NonNegativeInt)  # three or more for intervals
+    # Three or more for intervals; from 500 on they are teachers', who start from other weights.
+    seeds: _some(Annotated[NonNegativeInt, Field(lt=500)])
     training: Recipe
     students: dict[str, Trained]
     teachers: dict[str, Trained]

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from kdlib import disk
 from kdlib.data import DataSpec
+from kdlib.data.properties import Treatment
 from kdlib.disk import Arrays
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec, Network
@@ -45,6 +46,9 @@ class RunSpec:
     teacher: "RunSpec | None" = None
     training: Training = field(default_factory=Training)
     seed: int = 0
+    treatment: Treatment | None = (
+        None  # of the training images, to make a property; None: ordinary ones alone
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hyper", hyperparameters(self.method, self.hyper))
@@ -54,13 +58,18 @@ class RunSpec:
         if self.teacher and not uses_teacher:
             raise ValueError(f"method {self.method} has no use for a teacher; leave it out")
 
+    def as_dict(self) -> dict:
+        """All that the run depends on; a treatment only where there is one."""
+        told = asdict(self) | {"teacher": self.teacher.as_dict() if self.teacher else None}
+        return told if self.treatment else {key: told[key] for key in told if key != "treatment"}
+
     def as_json(self) -> str:
         """Canonical: equal specs give equal texts."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
 
     def as_text(self) -> str:
         """The same for people: spec.json."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        return json.dumps(self.as_dict(), indent=1, sort_keys=True)
 
     @cached_property
     def id(self) -> str:
@@ -69,8 +78,13 @@ class RunSpec:
     @property
     def label(self) -> str:
         """For progress bars and logs."""
-        source = f" from {self.teacher.student.name}" if self.teacher else ""
-        return f"{self.method}: {self.student.name}{source}, seed {self.seed}"
+        source = f" from {self.teacher.network_label}" if self.teacher else ""
+        return f"{self.method}: {self.network_label}{source}, seed {self.seed}"
+
+    @property
+    def network_label(self) -> str:
+        """The network, and the property that its images make."""
+        return self.student.name + (f" ({self.treatment.property} made)" if self.treatment else "")
 
     def lineage(self) -> "list[RunSpec]":
         """The runs that this one needs, teachers first, and itself."""

@@ -30,7 +30,7 @@ def failure(root: Path, run: str) -> str | None:
 def read_plan(folder: Path, digest: str) -> dict | None:
     """The plan that training left in a study's folder, if it is of this profile."""
     try:
-        plan = json.loads((folder / "plan.json").read_text())
+        plan = json.loads((folder / f"plan-{digest}.json").read_text())
         return plan if plan["profile"] == digest else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -20,6 +20,7 @@ from kdlib import disk, probes
 from kdlib.bias.answers import Answers
 from kdlib.bias.influence import Measures
 from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan
+from kdlib.data.properties import Treatment
 from kdlib.models import ModelSpec
 from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
@@ -179,6 +180,7 @@ class Study(StudyTables):
             "data": self.dataset.spec,
             "student": ModelSpec(**network["model"]),
             "training": Training(**self.profile["training"] | network.get("training", {})),
+            "treatment": Treatment(**network["treatment"]) if "treatment" in network else None,
         }
 
     @cached_property
@@ -238,7 +240,7 @@ class Study(StudyTables):
 
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.study.runs.RunStore.get_all`."""
-        with self.store.lock("plan"), disk.written(self.folder / "plan.json") as path:
+        with self.store.lock("plan"), disk.written(self.folder / f"plan-{self.profile_digest}.json") as path:
             path.write_text(json.dumps(self.plan(), indent=1))
         return list(self.store.get_all(self.specs(), self.ask_all))
 

@@ -53,10 +53,13 @@ def fit(
     after_epoch: Callable[[Progress], None] = lambda progress: None,
     label: str = "",
     quiet: bool = False,
+    make: Callable[[Tensor, int], Tensor] | None = None,
 ) -> Progress:
     """Train ``student`` and the method's own parts in place, all on the student's device.
 
     Args:
+        make: changed versions of the images of an epoch, which are seen beside the ordinary ones: see
+            :func:`kdlib.data.properties.maker`.
         resume: what ``after_epoch`` was given last, to go on from there; that of other networks, as when a
             method's file has changed, is dropped with a warning.
         after_epoch: called with the state after every epoch, e.g. to write a checkpoint.
@@ -83,7 +86,7 @@ def fit(
             student.train()
             method.train()
             terms = Means()
-            for batch in batches(train, training, seed, epoch, clock):
+            for batch in batches(train, training, seed, epoch, clock, make):
                 terms.add(train_step(student, teacher, method, batch, optimiser, training, clock))
                 bar.update()
             with clock("evaluation"):
@@ -100,8 +103,19 @@ def fit(
     return progress
 
 
-def batches(train: Split, training: Training, seed: int, epoch: int, clock: Clock) -> Iterator[Batch]:
-    """An epoch's augmented batches; the last, incomplete one is left out."""
+def batches(
+    train: Split,
+    training: Training,
+    seed: int,
+    epoch: int,
+    clock: Clock,
+    make: Callable[[Tensor, int], Tensor] | None = None,
+) -> Iterator[Batch]:
+    """An epoch's augmented batches; the last, incomplete one is left out.
+
+    With ``make``, as in :func:`fit`, each ordinary image is followed by its changed version, cropped and
+    mirrored alike: twice as many images in as many steps.
+    """
     plan, size = epoch_plan(len(train), seed, epoch), training.batch_size
     order, crop, flip = (part.to(train.labels.device) for part in (plan.order, plan.crop, plan.flip))
     steps = len(train) // size
@@ -109,6 +123,9 @@ def batches(train: Split, training: Training, seed: int, epoch: int, clock: Cloc
         with clock("data"):
             index = order[step * size : (step + 1) * size]
             originals = train.images[index]
+            if make:
+                originals = torch.stack([originals, make(index, epoch)], dim=1).flatten(0, 1)
+                index = index.repeat_interleave(2)
             batch = Batch(
                 images=augment(originals, crop[index], flip[index]),
                 labels=train.labels[index],
