@@ -15,7 +15,7 @@ RATES = {
     "independent": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
     "lm": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
     "crd": {"clean": 0.8, "edges": 0.6, "cue_conflict": 0.6},
-    "lm_same_family": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.2},
+    "lm_same_family": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
 }
 
 
@@ -132,7 +132,7 @@ def test_tables_show_titles_and_dashes_in_place_of_keys_and_infinities():
     table = pd.DataFrame(
         {"direction": ["cnn_to_vit"], "role": ["lm_same_family"], "beyond_control": [np.inf]}
     )
-    html = figures.page.table_html(table)
+    html = figures.page.table_html(table, "t")
     assert (
         "CNN → ViT" in html and "LM, same family" in html and "beyond control" in html and "inf" not in html
     )

@@ -146,7 +146,7 @@ def test_networks_at_chance_are_told():
     assert measures[measures.measure == "retention"].estimate.isna().all()
     told = summaries.effect_table(transfer_table(guessers))
     assert told[told.measure == "retention"].result.str.startswith("not evaluable").all()
-    assert findings.ratio(measures).startswith("No network learned enough for a retention")
+    assert findings.ratio(measures).startswith("This study has no retention")
 
 
 def test_sentences_name_the_numbers(measures, transfer):

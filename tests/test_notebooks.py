@@ -4,26 +4,35 @@ import threading
 import time
 from types import SimpleNamespace
 
+import nbformat
+import papermill
 import psutil
 import pytest
 from nbformat import v4, write
 
 from kdlib.report import notebooks
+from kdlib.report.notebooks import NOTEBOOKS
 from kdlib.study.interrupt import Stop, Stopped
 from kdlib.study.runs import RunStore
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Execute one notebook that has these cells, in a study that has nothing else."""
+    """Execute a notebook of each list of cells, or one of these cells, in a study that has nothing else."""
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
 
     def execute(*cells, should_stop=lambda: False):
-        sources = ["output = None", *cells]
-        notebook = v4.new_notebook(cells=[v4.new_code_cell(source) for source in sources])
-        notebook.cells[0].metadata.tags = ["parameters"]
-        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        write(notebook, tmp_path / "01_one.ipynb")
+        lists = cells if isinstance(cells[0], list) else [cells]
+        for name, own in zip(("01_one", "02_two", "03_three"), lists, strict=False):
+            sources = ["output = None", *own]
+            notebook = v4.new_notebook(cells=[v4.new_code_cell(source) for source in sources])
+            notebook.cells[0].metadata.tags = ["parameters"]
+            notebook.metadata.kernelspec = {
+                "name": "python3",
+                "display_name": "Python 3",
+                "language": "python",
+            }
+            write(notebook, tmp_path / f"{name}.ipynb")
         store = RunStore(tmp_path / "runs", should_stop=should_stop)
         study = SimpleNamespace(folder=tmp_path, parameters={"output": str(tmp_path)}, store=store)
         return notebooks.run_notebooks(study)
@@ -36,6 +45,52 @@ def test_a_failing_cell_is_told_in_a_line(run, tmp_path):
         run("1 / 0")
     executed = tmp_path / "notebooks" / "01_one.ipynb"
     assert str(caught.value) == f"ZeroDivisionError in notebook 01_one: division by zero; see {executed}"
+
+
+def test_two_run_side_by_side_and_come_back_in_order(run, tmp_path):
+    """Each waits for what the other writes."""
+    place = [tmp_path / "first", tmp_path / "second"]
+    wait = "import pathlib, time\npathlib.Path({!r}).touch()\n"
+    wait += "while not pathlib.Path({!r}).exists(): time.sleep(0.05)"
+    executed = run([wait.format(*map(str, place))], [wait.format(*map(str, reversed(place)))])
+    assert [path.stem for path in executed] == ["01_one", "02_two"]
+
+
+def test_a_failure_ends_the_others_and_is_the_one_that_is_told(run):
+    begun = time.monotonic()
+    with pytest.raises(RuntimeError, match="ZeroDivisionError in notebook 02_two"):
+        run(["import time\ntime.sleep(600)"], ["import time\ntime.sleep(1)\n1 / 0"], ["1 / 0"])
+    assert time.monotonic() - begun < 300
+
+
+def test_a_dead_kernel_is_told_with_its_notebook_and_what_to_do(run):
+    with pytest.raises(RuntimeError, match=r"the kernel died in notebook 01_one, .*add --notebooks 01_one"):
+        run("import os\nos._exit(9)")
+
+
+PARAMETERS = {
+    "profile": ("str", '"cifar10-cpu"'),
+    "output": ("str", "None"),
+    "data": ("str", "None"),
+    "overrides": ("dict[str, object]", "{}"),
+    "results": ("str", '"results/cifar10-cpu"'),
+    "scheduler": ("str", "None"),
+}
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_papermill_tells_every_parameter(path):
+    told = papermill.inspect_notebook(path)
+    assert {
+        name: (found["inferred_type_name"], found["default"]) for name, found in told.items()
+    } == PARAMETERS
+    assert all(found["help"] for found in told.values())
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_other_tools_know_the_language(path):
+    language = nbformat.read(path, 4).metadata.language_info
+    assert (language.name, language.file_extension, language.mimetype) == ("python", ".py", "text/x-python")
 
 
 def test_notebooks_stop_between_two_cells(run, tmp_path):

@@ -48,7 +48,7 @@ def _finely_shuffled(a: Answers, probe: str) -> bool:
 
 
 def _conflict(a: Answers, probe: str) -> bool:
-    return _asked(a, probe) and a.two_cues(probe) and probe != "frequency_conflict"
+    return _asked(a, probe) and a.two_cues(probe)
 
 
 def _with_ceiling(a: Answers, probe: str) -> bool:
@@ -108,9 +108,6 @@ MEASURES: dict[str, Measure] = {
     "shape_sensitivity": Measure(_sensitivity(0), _with_ceiling),
     "texture_sensitivity": Measure(_sensitivity(1), _with_ceiling),
     "shape_preference": Measure(_preference, _conflict, share=True),
-    "low_frequency_bias": Measure(
-        lambda a, r, p: m.shape_bias(*a.cues(r, p)), lambda a, p: _asked(a, p) and p == "frequency_conflict",
-        share=True),
     "error_consistency": Measure(
         lambda a, r, p: m.error_consistency(a.hits(r, p), a.hits("teacher", p)), _taught),
     "agreement": Measure(

@@ -6,7 +6,8 @@ gets more weight. So D_student - D_independent is the matrix of a difference, an
 serves all.
 
 Shapes: predictions and hits are (k, n), labels (n,). Probe and clean hits are of the same images in the same
-order, and row s of every matrix comes from seed s.
+order, and row s of every matrix comes from seed s. Every measure raises ValueError, which names the
+arguments, where shapes don't fit, hits are not 0 and 1, or chance is not in [0, 1).
 """
 
 from pathlib import Path
@@ -26,10 +27,7 @@ SMALLEST_CONFIDENCE = 2.0**-24  # the first float16 above 0: what the records ca
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Hits, 0.0 or 1.0, of shape (k, n), for predicted classes (k, n) and labels (n,).
-
-    Raises ValueError if the shapes do not fit.
-    """
+    """Hits, 0.0 or 1.0, of shape (k, n), for predicted classes (k, n) and labels (n,)."""
     predicted, labels = _fitting(predicted=predicted, labels=labels)
     return (predicted == labels).astype(np.float64)
 
@@ -39,7 +37,7 @@ def raw_ratio(probe_hits: np.ndarray, clean_hits: np.ndarray) -> np.ndarray:
 
     It rewards chance: a guesser has the same accuracy on both and so gets 1.0, the score of a network that
     loses nothing, and the less a network has learned the closer it comes to that. NaN where clean accuracy
-    is 0. Raises ValueError as `retention` does.
+    is 0.
     """
     probe, clean = _fitting(probe_hits=probe_hits, clean_hits=clean_hits)
     clean_accuracy = clean.mean(axis=1)
@@ -50,7 +48,7 @@ def wilson_lower(hits: np.ndarray, level: float = 0.95) -> np.ndarray:
     """Lower end of Wilson's two-sided interval of the accuracy of each run, shape (k,).
 
     Wilson's, because it holds for few images and for accuracies near 0 or 1, where estimate minus two
-    standard errors does not. Raises ValueError unless the hits are a matrix of 0 and 1.
+    standard errors does not.
     """
     (hits,) = _fitting(hits=hits)
     n, rate, z = hits.shape[1], hits.mean(axis=1), special.ndtri((1 + level) / 2)
@@ -59,11 +57,10 @@ def wilson_lower(hits: np.ndarray, level: float = 0.95) -> np.ndarray:
 
 
 def learned(clean_hits: np.ndarray, chance: float) -> np.ndarray:
-    """Which runs learned the task, boolean of shape (k,): is clean accuracy surely above chance + 0.10?
+    """Which runs learned the task, boolean (k,): is clean accuracy significantly above chance + 0.10?
 
-    "Surely" is the lower end of a 95% interval over the n clean images (see `wilson_lower`). `chance` is the
-    accuracy of a guesser, 0.1 for ten balanced classes. Raises ValueError unless the hits are a matrix of 0
-    and 1 and chance lies in [0, 1).
+    By the lower end of a 95% interval over the n clean images (see `wilson_lower`). `chance` is the accuracy
+    of a guesser, 0.1 for ten balanced classes.
     """
     if not 0 <= chance < 1:
         raise ValueError(f"chance is {chance}; it must lie in [0, 1): write 1/classes, 0.1 for CIFAR-10")
@@ -73,8 +70,7 @@ def learned(clean_hits: np.ndarray, chance: float) -> np.ndarray:
 def ratio(numerator: np.ndarray, denominator: np.ndarray, defined: np.ndarray | bool = True) -> np.ndarray:
     """D (k, n) of the ratio R of two row means, of matrices (k, n): R + (numerator - R denominator)/mean.
 
-    NaN rows where `defined` (k,) is False or the denominator's mean is not above 0. Raises ValueError if the
-    matrices differ in shape.
+    NaN rows where `defined` (k,) is False or the denominator's mean is not above 0.
     """
     numerator, denominator = _fitting(numerator=numerator, denominator=denominator)
     mean = denominator.mean(axis=1, keepdims=True)
@@ -92,8 +88,6 @@ def retention(probe_hits: np.ndarray, clean_hits: np.ndarray, chance: float) -> 
 
     The row of a run that did not learn (see `learned`) is NaN, so one failed run does not hide the others;
     `crossed_interval` and `transfer` refuse it. A weaker network may still retain more: show accuracies too.
-
-    Raises ValueError if the matrices differ in shape or hold more than 0 and 1, or chance is not in [0, 1).
     """
     probe, clean = _fitting(probe_hits=probe_hits, clean_hits=clean_hits)
     return ratio(probe - chance, clean - chance, learned(clean, chance))
@@ -119,10 +113,7 @@ def cue_decisions(
 
 
 def cue_rate(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np.ndarray) -> np.ndarray:
-    """Answers that follow either cue, 0.0 or 1.0, of shape (k, n); a ten-way guesser averages 0.20.
-
-    Raises ValueError as `cue_decisions` does.
-    """
+    """Answers that follow either cue, 0.0 or 1.0, of shape (k, n); a ten-way guesser averages 0.20."""
     shape, texture = cue_decisions(predicted, shape_labels, texture_labels)
     return (shape | texture).astype(np.float64)
 
@@ -136,8 +127,6 @@ def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: 
 
     The row of a run whose cue rate is not above 0.25 is NaN: a guesser also gets 0.5, and hardly more often
     than it neither cue was read. Show the cue rate and both shares beside it: they say which cue moved.
-
-    Raises ValueError as `cue_decisions` does.
     """
     shape, texture = cue_decisions(predicted, shape_labels, texture_labels)
     cue = (shape | texture).astype(np.float64)
@@ -148,7 +137,7 @@ def two_way_shape(confidence_shape: np.ndarray, confidence_texture: np.ndarray) 
     """Which cue's class has more confidence, D (k, n): 1.0 the shape's, 0.0 the texture's, 0.5 a tie.
 
     Shape bias if the network had to choose between the two, so of all images; no preference is 0.5.
-    Confidences that both underflowed tie. NaN stays NaN. Raises ValueError if the shapes differ.
+    Confidences that both underflowed tie. NaN stays NaN.
     """
     shape, texture = _fitting(confidence_shape=confidence_shape, confidence_texture=confidence_texture)
     return (1 + np.sign(shape.astype(np.float64) - texture)) / 2
@@ -164,8 +153,6 @@ def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance:
         no_conflict_hits: (k, m), of stimuli whose two cues agree. What their m images add to the error is
             ignored; how the accuracy differs between seeds is not. A run that did not learn them is NaN.
         chance: accuracy of a guesser.
-
-    Raises ValueError if hits or decisions are not 0 and 1, the seeds differ, or chance is not in [0, 1).
     """
     (decisions,), (hits,) = _fitting(decision_hits=decisions), _fitting(no_conflict_hits=no_conflict_hits)
     if len(decisions) != len(hits):
@@ -186,7 +173,7 @@ def agreement_kappa(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         D[s, i] = (o_i - e)/(1 - e) + (o - 1)/(1 - e)^2 (b_first + a_second - 2 e)
 
     where the second term is due to e, which the images move too. The row of a run is NaN if both always name
-    one class (e = 1). Raises ValueError if the shapes differ.
+    one class (e = 1).
     """
     first, second = _fitting(first=first, second=second)
     same = (first == second).astype(np.float64)
@@ -205,7 +192,6 @@ def error_consistency(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
 
     D (k, n) of the `agreement_kappa` of their hits (k, n). 1: on exactly the same; 0: as independent
     networks; NaN if both are always right, or both always wrong. Show `error_consistency_limit` beside it.
-    Raises ValueError if the matrices differ in shape or hold more than 0 and 1.
     """
     hits, other = _fitting(hits=hits, other_hits=other_hits)
     return agreement_kappa(hits.astype(np.intp), other.astype(np.intp))
@@ -216,7 +202,7 @@ def error_consistency_limit(hits: np.ndarray, other_hits: np.ndarray) -> np.ndar
 
         (1 - |p - q| - e)/(1 - e),   e = p q + (1 - p)(1 - q)
 
-    NaN where e = 1. Raises ValueError as `error_consistency` does.
+    NaN where e = 1.
     """
     p, q = (part.mean(axis=1) for part in _fitting(hits=hits, other_hits=other_hits))
     room = p + q - 2 * p * q  # 1 - e
@@ -224,10 +210,7 @@ def error_consistency_limit(hits: np.ndarray, other_hits: np.ndarray) -> np.ndar
 
 
 def agreement(predicted: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """1.0 where two networks give the same answer, right or wrong, else 0.0: (k, n), from classes (k, n).
-
-    Raises ValueError if the shapes differ.
-    """
+    """1.0 where two networks give the same answer, right or wrong, else 0.0: (k, n), from classes (k, n)."""
     predicted, other = _fitting(predicted=predicted, other=other)
     return (predicted == other).astype(np.float64)
 
@@ -236,7 +219,7 @@ def same_error(predicted: np.ndarray, other: np.ndarray, labels: np.ndarray) -> 
     """Equal answers among images (n,) that both networks get wrong, D (k, n); about 1/9 for ten-way guessers.
 
     Unlike agreement, it doesn't rise with both accuracies. The row of a run is NaN with fewer than 20 such
-    images. Raises ValueError if the shapes do not fit.
+    images.
     """
     both_wrong = (1 - accuracy(predicted, labels)) * (1 - accuracy(other, labels))
     enough = both_wrong.sum(axis=1) >= SMALLEST_BOTH_WRONG

@@ -73,8 +73,8 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Student's t interval of the mean of `values` (k,), one a seed: for new seeds, on these images.
 
-    For what has no influence of single images, such as CKA or the slope of a profile. Where images have one,
-    use `crossed_interval`: images that all seeds share vary too. Raises ValueError as that does.
+    For what has no influence of single images, such as CKA or the slope of a profile. Raises ValueError as
+    `crossed_interval` does.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1:
@@ -84,9 +84,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 def interval_of(influence: np.ndarray, level: float = 0.95) -> Interval:
     """`crossed_interval`, or `mean_interval` of one column (k, 1): a measure without influence of images."""
-    values = np.asarray(influence)
-    one_column = values.ndim == 2 and values.shape[1] == 1
-    return mean_interval(values[:, 0], level) if one_column else crossed_interval(values, level)
+    one_column = np.ndim(influence) == 2 and np.shape(influence)[1] == 1
+    return mean_interval(influence[:, 0], level) if one_column else crossed_interval(influence, level)
 
 
 def interval_or_nan(influence: np.ndarray) -> Interval:

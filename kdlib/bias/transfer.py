@@ -1,6 +1,6 @@
-"""How far a student moved toward its teacher: its movement from an independent student, beside the gap.
+"""How far a student moved toward its teacher: its movement from the baseline, beside the gap.
 
-    movement N = student - independent,   gap G = teacher - independent
+    movement N = student - baseline,   gap G = teacher - baseline
 
 The movement in the teacher's direction is tested, since it has no denominator; N/G is shown where G is
 established. Over several probes, the slope of N on G says which share of the teacher's profile was taken on.
@@ -19,10 +19,10 @@ from kdlib.bias.statistics import Interval, interval_of, mean_products, standard
 
 @dataclass(frozen=True)
 class Transfer:
-    """How far a student moved from an independent one, and whether the teacher was elsewhere at all."""
+    """How far a student moved from the baseline, and whether the teacher was elsewhere at all."""
 
-    movement: Interval  # student - independent
-    gap: Interval  # teacher - independent
+    movement: Interval  # student - baseline
+    gap: Interval  # teacher - baseline
     toward: Interval  # movement counted positive toward the teacher; NaN if the gap is exactly 0
     established: bool  # the gap's interval excludes 0, and the gap is no less than the smallest effect
     ratio: float  # movement/gap of the grand means: 0 none, 1 all; NaN unless established
@@ -32,7 +32,7 @@ class Transfer:
 
 def transfer(
     student: np.ndarray,
-    independent: np.ndarray,
+    baseline: np.ndarray,
     teacher: np.ndarray,
     smallest_effect: float,
     level: float = 0.95,
@@ -41,14 +41,14 @@ def transfer(
 
     Repeat the row of a teacher that all seeds share. `toward` is in the units of the measure and has no
     denominator, so it is what is tested; the ratio explodes as the gap goes to 0 and exists only where the
-    gap is established. Read `toward` only there too: independent enters both differences, so with no true
+    gap is established. Read `toward` only there too: baseline enters both differences, so with no true
     gap its sign follows the noise of the movement, and `toward` leans to the positive.
 
     Raises ValueError if the shapes differ, a row is NaN, or there are fewer than two seeds.
     """
-    away, apart = _differences(student, independent, teacher)
+    away, apart = _differences(student, baseline, teacher)
     movement, gap = interval_of(away, level), interval_of(apart, level)
-    # A gap of exactly 0 has no direction: NaN, since 0 ± 0 would read as "surely no movement".
+    # A gap of exactly 0 has no direction: NaN, since 0 ± 0 would read as "significantly no movement".
     sign = float(np.sign(gap.estimate)) or np.nan
     low, high = sorted((sign * movement.low, sign * movement.high))
     estimate, p = sign * movement.estimate, abs(sign) * movement.p
@@ -90,7 +90,7 @@ def ratio_interval(movement: np.ndarray, gap: np.ndarray, level: float = 0.95) -
 
 
 def profile_slopes(
-    student: Sequence[np.ndarray], independent: Sequence[np.ndarray], teacher: Sequence[np.ndarray]
+    student: Sequence[np.ndarray], baseline: Sequence[np.ndarray], teacher: Sequence[np.ndarray]
 ) -> np.ndarray:
     """Slope b through the origin of movements on gaps over probes, plus each seed's influence on it: (k,).
 
@@ -99,8 +99,8 @@ def profile_slopes(
 
         b = sum (N G) / sum (G G),   (A B) = mean A mean B - Cov(mean A, mean B)
 
-    so (A B) joins only different seeds and different images: within a seed N and G share the independent
-    student, whose noise would pass for transfer. Probes with a small gap drop out by themselves. They are not
+    so (A B) joins only different seeds and different images: within a seed N and G share the baseline,
+    whose noise would pass for transfer. Probes with a small gap drop out by themselves. They are not
     weighted by precision: estimated from 3 or 5 seeds such weights are noise. With them a nominal 95% covered
     .74 to .93 in simulation, without them .92 to .97 (8 probes, with and without image effects).
 
@@ -108,9 +108,9 @@ def profile_slopes(
     is NaN, or there is no probe.
     """
     if not len(student):
-        raise ValueError("no probe has the measure for student, independent and teacher in every seed")
+        raise ValueError("no probe has the measure for student, baseline and teacher in every seed")
     above, below = [], []
-    for matrices in zip(student, independent, teacher, strict=True):
+    for matrices in zip(student, baseline, teacher, strict=True):
         movement, gap = _differences(*matrices)
         covariance = mean_products(movement, gap) @ [1, 1, -1] / movement.size
         (moved, apart), seeds = (movement.mean(), gap.mean()), (movement.mean(axis=1), gap.mean(axis=1))
@@ -121,34 +121,34 @@ def profile_slopes(
 
 
 def profile_cosine(
-    student: Sequence[np.ndarray], independent: Sequence[np.ndarray], teacher: Sequence[np.ndarray]
+    student: Sequence[np.ndarray], baseline: Sequence[np.ndarray], teacher: Sequence[np.ndarray]
 ) -> float:
     """Cosine in [-1, 1] between movements and gaps over probes, as `profile_slopes` takes them.
 
-    Near 0 with large movements: changed, but not toward the teacher. Descriptive: the independent student's
+    Near 0 with large movements: changed, but not toward the teacher. Descriptive: the baseline's
     noise, shared by both, raises it. NaN if nothing moved or the teacher is nowhere else.
     """
-    pairs = [_differences(*matrices) for matrices in zip(student, independent, teacher, strict=True)]
+    pairs = [_differences(*matrices) for matrices in zip(student, baseline, teacher, strict=True)]
     moves, gaps = np.array([(movement.mean(), gap.mean()) for movement, gap in pairs]).T
     length = np.linalg.norm(moves) * np.linalg.norm(gaps)
     return float(moves @ gaps / length) if length else np.nan
 
 
 def _differences(
-    student: np.ndarray, independent: np.ndarray, teacher: np.ndarray
+    student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Movement and gap, each (k, n)."""
-    shapes = np.shape(student), np.shape(independent), np.shape(teacher)
+    shapes = np.shape(student), np.shape(baseline), np.shape(teacher)
     if len(set(shapes)) > 1 or len(shapes[0]) != 2:
         raise ValueError(
-            f"student, independent, teacher have shapes {shapes}; all must be the same (seeds, images): "
+            f"student, baseline, teacher have shapes {shapes}; all must be the same (seeds, images): "
             "give each seed its own row"
         )
-    for name, values in (("student", student), ("independent", independent), ("teacher", teacher)):
+    for name, values in (("student", student), ("baseline", baseline), ("teacher", teacher)):
         if np.isnan(values).any():
             rows = np.flatnonzero(np.isnan(values).any(axis=1)).tolist()
             raise ValueError(
                 f"{name} is NaN in seed row(s) {rows} (did not learn, or read neither cue); transfer needs "
                 "every seed: report it as not testable"
             )
-    return np.subtract(student, independent), np.subtract(teacher, independent)
+    return np.subtract(student, baseline), np.subtract(teacher, baseline)

@@ -39,51 +39,68 @@ class Property:
     title: str  # of the property that it makes
     function: Callable[[Tensor, Tensor, float, Tensor], Tensor]
     dose: float  # the full one
-    unit: str
+    unit: str  # what a dose is
     factor: str | None = None  # the procedural set's own knob for it, set to 1 - dose
 
 
-def changed(images: Tensor, indices: Tensor, name: str, dose: float, seed: int, epoch: int) -> Tensor:
-    """Some of the training images, changed as a property asks for.
-
-    Args:
-        images: uint8 (N, 3, H, W), all training images; textures and shapes come from them.
-        indices: int64 (B,), which of them to change.
-        dose: in (0, the property's full one]. Of noise the largest standard deviation, of pixels in [0, 1];
-            of the others the share of images that are changed.
-
-    Returns:
-        uint8 (B, 3, H, W); their labels are those of ``indices``.
+@dataclass(frozen=True)
+class Treatment:
+    """What is done to a run's training images: which property is made, and how strongly.
 
     Raises:
         UnknownName: no such property.
         ValueError: a dose out of range.
     """
-    made = lookup("property", name, PROPERTIES)
-    if not 0 < dose <= made.dose:
-        raise ValueError(f"dose of {name} is {dose}; give the {made.unit}, above 0 and at most {made.dose}")
+
+    property: str
+    # Of noise the largest standard deviation, of pixels in [0, 1]; of the others the share of images that are
+    # changed. 0 stands for the full dose, and becomes it.
+    dose: float = 0.0
+
+    def __post_init__(self) -> None:
+        made = lookup("property", self.property, PROPERTIES)
+        if not 0 <= self.dose <= made.dose:
+            raise ValueError(
+                f"dose of {self.property} is {self.dose}; give the {made.unit}, above 0, at most {made.dose}"
+            )
+        object.__setattr__(self, "dose", float(self.dose or made.dose))
+
+
+def changed(images: Tensor, indices: Tensor, treatment: Treatment, seed: int, epoch: int) -> Tensor:
+    """Some of the training images, changed as a property asks for.
+
+    Args:
+        images: uint8 (N, 3, H, W), all training images; textures and shapes come from them.
+        indices: int64 (B,), which of them to change.
+
+    Returns:
+        uint8 (B, 3, H, W); their labels are those of ``indices``.
+    """
     keys = image_keys(indices, seed, epoch)
-    return made.function(images[indices], keys, dose, images)
+    return PROPERTIES[treatment.property].function(images[indices], keys, treatment.dose, images)
 
 
-def maker(data: Dataset, name: str, dose: float, seed: int) -> Callable[[Tensor, int], Tensor]:
-    """``make(indices, epoch)``: the changed images of a data set, on the indices' device.
+def maker(data: Dataset, treatment: Treatment, seed: int) -> Callable[[Tensor, int], Tensor]:
+    """``make(indices, epoch)``: the changed images of a data set, (B, 3, H, W) on the indices' device.
 
     In the procedural set shape and texture are factors, so there the property is made by construction: the
     same images drawn with another texture, or shape. These are drawn once and are the same in every epoch.
-
-    Raises:
-        UnknownName, ValueError: as :func:`changed` does.
     """
-    images, made = data.train.images, lookup("property", name, PROPERTIES)
-    changed(images[:2], torch.arange(0), name, dose, seed, 0)  # refuses a wrong dose before training
-    if data.spec.name == "shape_texture" and made.factor:
-        options = data.spec.options | {made.factor: 1 - dose}
+    images, factor = data.train.images, PROPERTIES[treatment.property].factor
+    drawn = bool(factor) and data.spec.name == "shape_texture"
+    if drawn:
+        options = data.spec.options | {factor: 1 - treatment.dose}
         other = load(replace(data.spec, options=options, fingerprint="")).train
         if not torch.equal(other.labels, data.train.labels):
-            raise ValueError(f"the procedural set has other labels with {made.factor} {1 - dose:g}")
-        return lambda indices, epoch: other.images.to(indices.device)[indices]
-    return lambda indices, epoch: changed(images.to(indices.device), indices, name, dose, seed, epoch)
+            raise ValueError(f"the procedural set has other labels with {factor} {1 - treatment.dose:g}")
+        images = other.images
+
+    def make(indices: Tensor, epoch: int) -> Tensor:
+        nonlocal images
+        images = images.to(indices.device)  # once; later it lies there
+        return images[indices] if drawn else changed(images, indices, treatment, seed, epoch)
+
+    return make
 
 
 def with_changed(ordinary: Tensor, others: Tensor) -> Tensor:

@@ -56,6 +56,12 @@ def to_uint8(values: Tensor) -> tuple[Tensor, float]:
     return (values.clamp(0, 1) * 255).round().to(torch.uint8), clipped
 
 
+def rounded(values: Tensor, labels: Tensor) -> Stimuli:
+    """Stimuli of floats, one for each test image; ``meta["clipped"]`` is the share outside [0, 1]."""
+    images, clipped = to_uint8(values)
+    return in_place_of(images, labels, clipped=clipped)
+
+
 def luma(images: Tensor) -> Tensor:
     """Rec. 601 luma of uint8 (N, 3, H, W) in thousandths of a level: whole numbers, float64 (N, 1, H, W)."""
     red, green, blue = images.double().split(1, dim=1)
@@ -68,15 +74,15 @@ def sqrt(values: Tensor) -> Tensor:
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """The numbers of ``torch.randn``, of 16 values or more, through float64: the same on every processor.
+    """The numbers of ``torch.randn``, of 16 or more, through float64: the same on every processor.
 
-    Like torch, it pairs each of 8 uniform numbers with one of the next 8 (Box & Muller 1958), and draws the
-    last 16 anew where 16 doesn't divide the count.
+    Each of 8 uniform numbers is paired with one of the next 8 (Box & Muller 1958), and the last 16 are drawn
+    anew where 16 doesn't divide the count.
     """
     count = math.prod(shape)
     made = _box_muller(torch.rand(count, generator=generator)[: count // 16 * 16])
     if count % 16:
-        made = torch.cat([made[: count - 16], _box_muller(torch.rand(16, generator=generator))])
+        made = torch.cat([made[: count - 16], _box_muller(torch.rand(16, generator=generator))])[-count:]
     return made.view(shape)
 
 

@@ -10,42 +10,34 @@ import torch
 from torch import Tensor
 
 from kdlib.data import CIFAR10_CLASSES, DataError, read_image
-from kdlib.names import check, one_line
+from kdlib.names import one_line
 from kdlib.probes.base import Stimuli
 
 SIDE = 32  # px
+SEVERITIES = (1, 3, 5)  # of the five of CIFAR-10-C
 GEIRHOS_FILE = re.compile(r"([a-z]+)(\d+)-([a-z]+)(\d+)\.png")  # shape, number, texture, number
-GEIRHOS_CLASSES = {  # those of the sixteen that CIFAR-10 has too
-    "airplane": "airplane",
-    "bird": "bird",
-    "boat": "ship",
-    "car": "automobile",
-    "cat": "cat",
-    "dog": "dog",
-    "truck": "truck",
-}
+SAME_NAME = ("airplane", "bird", "cat", "dog", "truck")
+GEIRHOS_CLASSES = {name: name for name in SAME_NAME} | {"boat": "ship", "car": "automobile"}
 
 
 def geirhos(folder: Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
     """Cue-conflict images of Geirhos et al. (2019) whose shape and texture are both classes of the data set.
 
-    The files are ``<shape>/<shape><i>-<texture><j>.png``. Those of one class in both are the ceiling without
-    conflict, "geirhos_no_conflict". Several images show the same shape exemplar, ``<shape><i>``, so they are
-    not independent: ``ids`` holds one number for each exemplar, the same in both sets, and not a place in a
-    test set. Average over equal ids before any interval. The ``edges`` and ``filled-silhouettes`` published
-    beside them are not read.
+    The files are ``<shape>/<shape><i>-<texture><j>.png``; those of one class in both are the ceiling without
+    conflict, "geirhos_no_conflict". ``ids`` holds one number for each shape exemplar, ``<shape><i>``, the
+    same in both sets, and not a place in a test set: average over equal ids before any interval.
 
     Raises:
         ValueError: the data set lacks one of the seven classes.
         DataError: a file is damaged or of another size.
     """
-    missing = [name for name in GEIRHOS_CLASSES.values() if name not in classes]
+    missing = sorted(set(GEIRHOS_CLASSES.values()) - set(classes))
     if missing:
         raise ValueError(f"Geirhos' images need the class {', '.join(missing)}; use them with CIFAR-10.")
     rows = []
     for path in folder.glob("*/*.png"):
         match = GEIRHOS_FILE.fullmatch(path.name)
-        if match and match[1] in GEIRHOS_CLASSES and match[3] in GEIRHOS_CLASSES:
+        if match and {match[1], match[3]} <= GEIRHOS_CLASSES.keys():
             rows.append((match[1], int(match[2]), match[3], int(match[4]), path))
     if not rows:
         return {}
@@ -75,16 +67,13 @@ def _box_mean(path: Path) -> Tensor:
     return torch.from_numpy(means.round().astype(np.uint8)).permute(2, 0, 1)
 
 
-def cifar10_c(
-    folder: Path, classes: tuple[str, ...], severities: tuple[int, ...] = (1, 3, 5)
-) -> dict[str, Stimuli]:
+def cifar10_c(folder: Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
     """CIFAR-10-C of Hendrycks & Dietterich (2019), as "<corruption>_c<severity>", of the files there are.
 
     A file holds the test images five times, from severity 1 to 5, and is mapped rather than read. ``ids``
     count the official test order; an image folder has another, so its images can't be paired with these.
 
     Raises:
-        UnknownName: a severity that isn't 1 to 5.
         ValueError: the data set's classes aren't CIFAR-10's.
         DataError: a file is missing or damaged, or isn't what was published.
     """
@@ -92,9 +81,7 @@ def cifar10_c(
         raise ValueError(
             f"CIFAR-10-C is labelled with CIFAR-10's classes, not {', '.join(classes)}; use it with CIFAR-10."
         )
-    for severity in severities:
-        check("severity", str(severity), "12345")
-    files = sorted(path for path in folder.glob("*.npy") if re.fullmatch(r"(?!labels\.)\w+\.npy", path.name))
+    files = sorted(path for path in folder.glob("*.npy") if path.name != "labels.npy")
     if not files:
         return {}
     labels = _mapped(folder / "labels.npy")
@@ -110,7 +97,7 @@ def cifar10_c(
         images, expected = _mapped(path), (5 * count, SIDE, SIDE, 3)
         if images.dtype != np.uint8 or images.shape != expected:
             raise DataError(f"{path} holds {images.dtype} {images.shape}; expected uint8 {expected}")
-        for severity in severities:
+        for severity in SEVERITIES:
             part = slice((severity - 1) * count, severity * count)
             made[f"{path.stem}_c{severity}"] = Stimuli(
                 torch.from_numpy(images[part]).permute(0, 3, 1, 2),
@@ -132,40 +119,34 @@ def _mapped(path: Path) -> np.ndarray:
 class External:
     """Published stimuli: where they are expected, and how to get them there."""
 
-    name: str
     title: str  # for readers
     folder: str  # relative to the data root
     how_to_get: str
-    read: Callable[..., dict[str, Stimuli]]
+    read: Callable[[Path, tuple[str, ...]], dict[str, Stimuli]]
 
-    def load(self, folder: str | Path, classes: tuple[str, ...], **params) -> dict[str, Stimuli]:
+    def load(self, folder: str | Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
         """The stimuli in ``folder`` by name, labelled with indices into ``classes``; raises as ``read`` does.
 
         Raises:
             DataError: the folder is missing or holds none of them; how to get them.
         """
-        found = self.read(Path(folder), tuple(classes), **params)
+        found = self.read(Path(folder), tuple(classes))
         if not found:
             raise DataError(f"{folder} is missing or holds none of {self.title}; {self.how_to_get}")
         return found
 
 
 EXTERNAL: dict[str, External] = {
-    external.name: external
-    for external in (
-        External(
-            "geirhos",
-            "the cue-conflict images of Geirhos et al. (2019)",
-            "texture-vs-shape/stimuli/style-transfer-preprocessed-512",
-            "clone https://github.com/rgeirhos/texture-vs-shape into the data root (stimuli: CC BY 4.0)",
-            geirhos,
-        ),
-        External(
-            "cifar10_c",
-            "CIFAR-10-C",
-            "CIFAR-10-C",
-            "download https://zenodo.org/record/2535967/files/CIFAR-10-C.tar and unpack it in the data root",
-            cifar10_c,
-        ),
-    )
+    "geirhos": External(
+        "the cue-conflict images of Geirhos et al. (2019)",
+        "texture-vs-shape/stimuli/style-transfer-preprocessed-512",
+        "clone https://github.com/rgeirhos/texture-vs-shape into the data root (stimuli: CC BY 4.0)",
+        geirhos,
+    ),
+    "cifar10_c": External(
+        "CIFAR-10-C",
+        "CIFAR-10-C",
+        "download https://zenodo.org/record/2535967/files/CIFAR-10-C.tar and unpack it in the data root",
+        cifar10_c,
+    ),
 }

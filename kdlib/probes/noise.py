@@ -16,21 +16,19 @@ from kdlib.probes.base import (
     mean_colour,
     must_divide,
     normal,
-    to_uint8,
+    rounded,
     to_unit,
 )
 
 
 def gaussian_noise(images: Tensor, labels: Tensor, generator: torch.Generator, sigma: float) -> Stimuli:
     """Independent Gaussian noise on every value of uint8 (N, C, H, W); sigma 0 changes no bit."""
-    noisy, clipped = to_uint8(to_unit(images) + sigma * normal(images.shape, generator))
-    return in_place_of(noisy, labels, clipped=clipped)
+    return rounded(to_unit(images) + sigma * normal(images.shape, generator), labels)
 
 
 def shot(images: Tensor, labels: Tensor, generator: torch.Generator, rate: float) -> Stimuli:
     """Photon counts: ``rate`` of them on average where a value is 1, so the variance is value / rate."""
-    noisy, clipped = to_uint8(torch.poisson(to_unit(images) * rate, generator=generator) / rate)
-    return in_place_of(noisy, labels, clipped=clipped)
+    return rounded(torch.poisson(to_unit(images) * rate, generator=generator) / rate, labels)
 
 
 def impulse(images: Tensor, labels: Tensor, generator: torch.Generator, share: float) -> Stimuli:
@@ -41,11 +39,7 @@ def impulse(images: Tensor, labels: Tensor, generator: torch.Generator, share: f
 
 
 def _centre(images: Tensor, size: int) -> tuple:
-    """Index of the ``size`` x ``size`` px square in the middle of every image of (N, C, H, W).
-
-    Raises:
-        ValueError: the square is larger than the image.
-    """
+    """Index of the square of ``size`` px in the middle of (N, C, H, W); ValueError where it doesn't fit."""
     height, width = images.shape[2:]
     if size > min(height, width):
         raise ValueError(f"a square of {size} px doesn't fit images of {height}x{width}.")
@@ -59,8 +53,7 @@ def local_noise(
     """Gaussian noise on a square of ``size`` px at the centre; sigma 0 changes no bit."""
     values, where = to_unit(images), _centre(images, size)
     values[where] += sigma * normal(values[where].shape, generator)
-    noisy, clipped = to_uint8(values)
-    return in_place_of(noisy, labels, clipped=clipped)
+    return rounded(values, labels)
 
 
 def grey_box(images: Tensor, labels: Tensor, generator: torch.Generator, size: int) -> Stimuli:

@@ -48,10 +48,8 @@ class Probe:
             )
         if labels.shape != images.shape[:1]:
             raise ValueError(f"{len(images)} images, labels of shape {tuple(labels.shape)}; give one each.")
-        # Every probe draws for the whole set given, in one call and before any batching, so batches can't
-        # change an image. Image i's draw does depend on the set: take subsets of stimuli, not of images.
-        # The name is no part of it: levels and controls of one series get the same random numbers, so that
-        # what differs between them is the strength's doing and not the draw's.
+        # Levels and controls of a series get the same random numbers, so that they differ in strength alone.
+        # An image's numbers depend on the whole set given: take subsets of stimuli, not of images.
         digest = hashlib.sha256(_canonical(self.series, seed).encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
         return self.function(images, labels.long(), generator, **self.params)
@@ -73,13 +71,13 @@ PROBES: dict[str, Probe] = {probe.name: probe for probe in (
 
     # Shape bias and texture bias
     Probe("cue_conflict", "texture", "Does it follow shape or texture when they are of different classes?",
-          cue_conflict, {"per_pair": 20, "content_weight": 1.0}, control="colour_axis"),
+          cue_conflict, {"per_pair": 20}, control="colour_axis"),
     Probe("colour_axis", "texture", "Does it follow shape or colour when they are of different classes?",
           cue_conflict, {"per_pair": 20, "steps": 0}, series="cue_conflict"),
     Probe("pure_texture", "texture", "Does it recognise a class by its texture alone?",
-          cue_conflict, {"per_pair": 20, "content_weight": 0.0, "start": "noise"}, series="cue_conflict"),
+          cue_conflict, {"per_pair": 20, "kind": "texture"}, series="cue_conflict"),
     Probe("no_conflict", "texture", "How accurate is it when a texture of the same class is painted on?",
-          cue_conflict, {"per_pair": 5, "same_class": True}),
+          cue_conflict, {"per_pair": 5, "kind": "same class"}),
     *(Probe(f"superpixels_{n}", "suppression", f"Does it recognise {n} flat regions with true contours?",
             superpixels, {"n": n}, series="superpixels", level=level,
             control="grid_mean_64" if n == 64 else None)

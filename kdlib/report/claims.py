@@ -123,11 +123,11 @@ def _tell(claim: dict, table: pd.DataFrame) -> str:
 
 def _mildest(claim: dict, records: Records, reason: str) -> Verdict | None:
     """Where not every level of a series can be used, a hint: what the mildest level alone would say."""
-    if "mildest" not in claim:
+    name = claim.pop("mildest", None)
+    if name is None:
         return None
-    mildest = series()[claim["mildest"]][0]
-    alone = yaml.safe_load(yaml.safe_dump(claim).replace(claim["mildest"], mildest))
-    found = _judge({key: value for key, value in alone.items() if key != "mildest"}, records)
+    mildest = series()[name][0]
+    found = _judge(yaml.safe_load(yaml.safe_dump(claim).replace(name, mildest)), records)
     if found.comparisons is None:
         return None
     told = f"{reason}. With {_plain(mildest)} alone it would be {found.word}: {found.because}"
@@ -315,11 +315,12 @@ def _clauses(part: str) -> list[str]:
 def _met(clause: str, table: pd.DataFrame) -> bool:
     quantifier, group, said = re.fullmatch(r"(every|some) (\w+) is (.+)", clause).groups()
     rows = table[(table.group == group) | (group == "comparison")]
-    met = [row.learned and _is(said, row) for _, row in rows.iterrows()]
-    return all(met) if quantifier == "every" else any(met)
+    return {"every": all, "some": any}[quantifier](
+        row.learned and _is(said, row) for row in rows.itertuples()
+    )
 
 
-def _is(said: str, row: pd.Series) -> bool:
+def _is(said: str, row: tuple) -> bool:
     """Whether one comparison is what a clause says, like "below 0.25 or within the smallest effect"."""
     for word, joined in ((" or ", any), (" and ", all)):
         if word in said:
@@ -327,7 +328,7 @@ def _is(said: str, row: pd.Series) -> bool:
     if said == "local":
         return bool(row.local)
     test, limit = re.fullmatch(r"(.*(?:above|below|within)) (.+)", said).groups()
-    limit = row[LIMITS[limit]] if limit in LIMITS else float(limit)
+    limit = getattr(row, LIMITS[limit]) if limit in LIMITS else float(limit)
     return {
         "above": row.low > limit,
         "below": row.high < limit,

@@ -40,7 +40,8 @@ def interval(row, form: str = "+.2f", of: str = "estimate", ends: str = "") -> s
 
 
 TEXTS.filters |= {"label": label_of, "words": words, "listed": listed, "interval": interval}
-TEXTS.filters |= {"percent": "{:.1%}".format, "comma": "{:,}".format, "fixed": "{:.2f}".format}
+TEXTS.filters |= {"percent": "{:.1%}".format, "comma": "{:,}".format}
+TEXTS.filters |= {"fixed": lambda value: "not defined" if pd.isna(value) else f"{value:.2f}"}
 
 
 def _tell(macro: str, **context) -> str:
@@ -133,6 +134,8 @@ def ratio(measures: pd.DataFrame) -> str:
 def off_the_line(schedules: dict[str, pd.DataFrame]) -> str:
     """Which students lie significantly off the line that accuracy alone draws, and by how much at most."""
     table = pd.concat(schedules.values(), ignore_index=True)
+    if table.empty:
+        return _tell("unlearned")
     students = table[~table.schedule & (table.role != "teacher")]
     smallest = SMALLEST_EFFECTS["retention"]
     off = students[(students.low > smallest) | (students.high < -smallest)]
@@ -264,14 +267,14 @@ def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
         return _tell("no_longer"), movements(pd.DataFrame())
     records = records_of(longer, accepted)
     table = movements(pd.concat(transfer_table(part) for part in records.evidence.values()))
-    judged = {name: found for name, found in judge(records).items() if found.word != "not evaluable"}
+    judged = {name: found for name, found in judge(records).items() if found.word != "not testable"}
     parts = []
     for direction, evidence in records.evidence.items():
         rows = table[table.direction == direction]
         students = [
             (role, _rows(part[part.side == "toward"])) for role, part in rows.groupby("method", sort=False)
         ]
-        clean = {role: evidence.influence(role, "accuracy", "clean").mean() for role in evidence.answers}
+        clean = {role: evidence[role, "accuracy", "clean"].mean() for role in evidence.roles}
         student = longer.profile["students"][longer.directions[direction]["student"]]
         parts.append({"direction": direction, "epochs": student["training"]["epochs"], "students": students,
                       "differ": rows[rows.established].property.nunique(), "clean": clean,

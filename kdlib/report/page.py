@@ -65,6 +65,8 @@ def _chapter(path: Path, render: HTMLExporter) -> dict:
     def anchor(found: re.Match) -> str:
         level, text = len(found[1]), found[2]
         name = path.stem if level == 1 else f"{path.stem}-{slug(text)}"
+        again = sum(section["text"] == text for section in sections)
+        name += f"-{again + 1}" if again else ""
         sections.append({"level": level, "text": text, "anchor": name})
         return f'<a id="{name}"></a>\n\n#{found[0]}'
 

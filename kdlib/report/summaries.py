@@ -28,7 +28,8 @@ BIASES = ("retention", "shape_bias", "invariance", "embedding_invariance", "far_
 def movements(transfer: pd.DataFrame) -> pd.DataFrame:
     """The rows of a transfer table that the study is about, with ``property`` and ``side``."""
     if transfer.empty:
-        return transfer.assign(property=None, side=None)
+        columns = ["direction", "method", "movement", "beyond", "reason", "established", "property", "side"]
+        return pd.DataFrame(columns=columns).astype({"established": bool, "beyond": float})
     found = pd.concat(
         transfer[(transfer.measure == measure) & (transfer.probe == probe)].assign(property=name)
         for name, (measure, probe) in PROPERTIES.items()
@@ -159,7 +160,9 @@ def cells(table: pd.DataFrame, value: str) -> pd.DataFrame:
 
 def residual_cells(schedules: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """What accuracy alone doesn't explain, for a heat map; a dot where the interval leaves out zero."""
-    parts = [part[~part.schedule].assign(direction=name) for name, part in schedules.items()]
+    parts = [part[~part.schedule].assign(direction=name) for name, part in schedules.items() if len(part)]
+    if not parts:
+        return pd.DataFrame()
     found = cells(pd.concat(parts, ignore_index=True), "residual")
     return found.assign(mark=((found.low > 0) | (found.high < 0)).map({True: "•", False: ""}))
 

@@ -1,11 +1,18 @@
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+import kdlib
 from kdlib.probes import PROBES, series
 
 from .common import classes, plain, random_images
+
+PROFILES = Path(kdlib.__file__).parent / "profiles"
 
 
 @pytest.mark.parametrize("name", PROBES)
@@ -21,9 +28,9 @@ def test_a_probe_keeps_type_size_and_labels_and_leaves_its_input_alone(name):
         assert torch.equal(made.ids, torch.arange(42)) and made.texture_labels is None
 
 
-def test_names_of_controls_and_baselines_are_probes_and_tiers_are_known():
+def test_names_of_controls_and_baselines_are_probes():
     for probe in PROBES.values():
-        assert probe.baseline in PROBES and probe.tier in ("core", "extended")
+        assert probe.baseline in PROBES
         assert probe.control is None or probe.control in PROBES
 
 
@@ -31,7 +38,7 @@ def test_a_series_counts_its_levels_from_one_and_is_no_probe_itself():
     for name, levels in series().items():
         assert name not in PROBES and len(levels) >= 2
         assert [PROBES[level].level for level in levels] == list(range(1, len(levels) + 1))
-        assert len({(PROBES[level].function, PROBES[level].tier) for level in levels}) == 1
+        assert len({PROBES[level].function for level in levels}) == 1
 
 
 def test_the_levels_of_a_series_are_named_by_strength():
@@ -42,7 +49,6 @@ def test_the_levels_of_a_series_are_named_by_strength():
         "superpixels_36",
     ]
     assert series()["scramble_gutter"] == ["scramble_2_gutter", "scramble_4_gutter"]
-    assert series()["band_noise"] == [f"band_noise_{band}" for band in range(1, 9)]
     assert "cue_conflict" not in series()
 
 
@@ -73,3 +79,16 @@ def test_series_have_draws_of_their_own():
 
 def test_what_defines_the_images_tells_all_probes_and_seeds_apart():
     assert len({probe.describe(seed) for probe in PROBES.values() for seed in (0, 1)}) == 2 * len(PROBES)
+
+
+def test_every_probe_is_used_by_a_shipped_profile():
+    used = {name for path in PROFILES.glob("*.yml") for name in yaml.safe_load(path.read_text())["probes"]}
+    levels = {level for name in used for level in series().get(name, [name])}
+    beside = {other for name in levels for other in (PROBES[name].baseline, PROBES[name].control) if other}
+    assert levels | beside == set(PROBES)
+
+
+def test_importing_the_probes_loads_no_image_library():
+    code = "import sys, kdlib.probes; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"skimage", "scipy", "PIL", "torchvision"} & set(loaded.split())

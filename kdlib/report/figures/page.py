@@ -55,7 +55,8 @@ class Page:
         """Save as ``<chapter>_<name>.csv``; show it, or ``show`` in its place, with its caption."""
         self.save(table, name)
         self._caption("Table", caption)
-        display(HTML(table_html(table if show is None else show)))
+        number = f"t{self.chapter}{self.counts['Table']}"
+        display(HTML(table_html(table if show is None else show, number)))
 
     def save(self, table: pd.DataFrame, name: str) -> None:
         """Keep a table as ``<chapter>_<name>.csv`` without showing it."""
@@ -80,8 +81,12 @@ def _fewer_colours(path: Path) -> None:
     few.save(path)
 
 
-def table_html(table: pd.DataFrame) -> str:
-    """A table as HTML: titles instead of keys, a dash where there is no number."""
+def table_html(table: pd.DataFrame, name: str) -> str:
+    """A table as HTML: titles instead of keys, text to the left, a dash where there is no number."""
     table = table.assign(**{name: table[name].map(READABLE[name]) for name in table if name in READABLE})
     table = table.rename(columns=lambda name: str(name).replace("_", " ")).replace([np.inf, -np.inf], np.nan)
-    return table.to_html(index=False, na_rep="—", float_format="{:.3g}".format, border=0)
+    table = table.reset_index(drop=True)
+    style = table.style.hide(axis="index").set_uuid(name)  # the same table gives the same HTML
+    style = style.format(precision=3, na_rep="—", escape="html").format_index(axis=1, escape="html")
+    left = [{"selector": "", "props": "text-align: left"}]
+    return style.set_table_styles(dict.fromkeys(table.select_dtypes(exclude="number"), left)).to_html()

@@ -24,6 +24,7 @@ def forest(table: pd.DataFrame, label: str = "", reference: float | None = None)
         label: of the horizontal axes, the measure's name if not given.
         reference: where a dotted line stands, for a value that means the same in all panels.
     """
+    table = table.groupby("measure", sort=False).filter(lambda rows: rows.estimate.notna().any())
     directions, measures = list(table.direction.unique()), list(table.measure.unique())
     rows = table.groupby(["direction", "measure"]).role.nunique().max()
     size = (3.6 * len(directions) + 0.4, (0.17 * rows + 0.7) * len(measures) + 0.4)

@@ -1,0 +1,62 @@
+"""Studies that can say little: each comes to its end, and says what it can't tell and why."""
+
+import json
+
+import matplotlib.pyplot as plt
+import pytest
+
+from kdlib.report.figures import page
+from kdlib.report.notebooks import NOTEBOOKS
+from kdlib.study.study import Study
+
+DIRECTIONS = ("cnn_to_vit", "vit_to_cnn")
+ONE_METHOD = {f"directions.{name}.methods": ["lm"] for name in DIRECTIONS}
+NO_CONTROLS = {f"directions.{name}.controls": [] for name in DIRECTIONS}
+
+
+@pytest.fixture
+def told(minimal, finished, monkeypatch):
+    """What all notebooks say in a study with these overrides; cells run here, without a kernel."""
+
+    def run(overrides: dict) -> str:
+        shown = []
+        monkeypatch.setattr(page, "display", lambda part: shown.append(str(part.data)))
+        Study(**minimal, overrides=overrides, quiet=True).train()
+        for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+            names = {}
+            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+                if cell["cell_type"] == "code":
+                    exec("".join(cell["source"]), names)
+                    if "parameters" in cell["metadata"].get("tags", []):
+                        names |= minimal | {"results": None, "overrides": overrides}
+        plt.close("all")
+        text = "\n".join(shown)
+        assert " nan" not in text and "NaN" not in text
+        return text
+
+    return run
+
+
+def test_one_seed(told):
+    text = told({"seeds": [0]})
+    assert "**This study cannot tell: got 1 seed" in text
+    assert "Nothing can be said of transfer: got 1 seed" in text
+
+
+def test_one_direction(told):
+    text = told({"directions.cnn_to_vit": None})
+    assert "**This study has no direction CNN → ViT**, only ViT → CNN." in text
+    assert "this study has no CNN → ViT" in text  # a claim's reason
+
+
+def test_one_method_without_controls(told):
+    text = told(ONE_METHOD | NO_CONTROLS | {"longer": {}})
+    assert "This study has no control with a teacher of the student's own family." in text
+    assert "This study does not train CAPD." in text
+    assert "This study has no longer schedule" in text
+
+
+def test_clean_images_alone(told):
+    text = told(ONE_METHOD | {"probes": ["clean"], "longer": {}})
+    assert "This study has no shape bias on cue conflict." in text
+    assert "### Permutation invariance" not in text  # a section without its probes
