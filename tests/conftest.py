@@ -37,6 +37,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items) -> None:
     """All tests of the trained study go to one process of pytest-xdist, so that it is trained once."""
     for item in items:
