@@ -18,7 +18,7 @@ from kdlib.data import CIFAR10_CLASSES, DataError, DataSpec, load, read_image
 from kdlib.models import ModelSpec, Network
 from kdlib.probes import PROBES, stimuli
 from kdlib.probes.external import cifar10_c
-from kdlib.report.figures.page import _table_html
+from kdlib.report.figures.page import table_html
 from kdlib.study import runs
 from kdlib.study.runs import RunStore
 from kdlib.study.specs import WEIGHTS
@@ -231,5 +231,5 @@ def test_a_profile_loads_no_file(shapes, tmp_path):
 
 
 def test_names_from_files_are_text_in_tables():
-    table = _table_html(pd.DataFrame({"<b>": ["<script>alert(1)</script>"]}), "t")
+    table = table_html(pd.DataFrame({"<b>": ["<script>alert(1)</script>"]}), "t")
     assert "&lt;script&gt;" in table and "<script" not in table and "<b>" not in table
