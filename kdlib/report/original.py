@@ -1,5 +1,6 @@
 """The original study's own numbers, read again with a measure that chance can't flatter."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -22,31 +23,27 @@ def original_table() -> pd.DataFrame:
     return table
 
 
-def _of(original: pd.DataFrame, direction: str, *models: str) -> pd.DataFrame:
+def _rows(original: pd.DataFrame, direction: str, *models: str) -> pd.DataFrame:
     return original[(original.direction == direction) & original.model.isin(models)].set_index("model")
 
 
-def _retained(direction: str, models: tuple[str, ...], probes: tuple[str, ...]):
+def _kept(direction: str, models: tuple[str, ...], *probes: str) -> Callable[[pd.DataFrame], str]:
     """ "CSKD .36 texture, .70 noise; ...", or that a network did not learn."""
 
-    def tell(original: pd.DataFrame) -> str:
-        told = []
-        for model, row in _of(original, direction, *models).iterrows():
-            kept = row[[f"retention {probe}" for probe in probes]]
-            values = [f"{value:.2f} {probe}" for value, probe in zip(kept, probes, strict=True)]
-            told.append(
-                f"{model} {', '.join(values)}"
-                if kept.notna().all()
-                else f"{model} did not learn ({row.clean:.1f}%)"
-            )
-        return "retention: " + "; ".join(told)
+    def tell(model: str, row: pd.Series) -> str:
+        if pd.isna(row["retention texture"]):
+            return f"{model} did not learn ({row.clean:.1f}%)"
+        values = [f"{row[f'retention {probe}']:.2f} {probe}" for probe in probes]
+        return f"{model} {', '.join(values)}"
 
-    return tell
+    return lambda original: (
+        "retention: "
+        + "; ".join(tell(model, row) for model, row in _rows(original, direction, *models).iterrows())
+    )
 
 
 def _moved(original: pd.DataFrame) -> str:
-    rows = _of(original, TO_VIT, "Teacher", "Independent", "CSKD")
-    told = []
+    rows, told = _rows(original, TO_VIT, "Teacher", "Independent", "CSKD"), []
     for probe in ("texture", "noise"):
         teacher, alone, cskd = rows.loc[["Teacher", "Independent", "CSKD"], f"retention {probe}"]
         way = "away from" if (cskd - alone) * (teacher - alone) < 0 else "toward"
@@ -56,25 +53,24 @@ def _moved(original: pd.DataFrame) -> str:
 
 def _seconds(original: pd.DataFrame) -> str:
     rows = original[original.seconds.notna()].sort_values("seconds")
-    return "seconds an epoch, one run each: " + ", ".join(
-        f"{row.model} {row.seconds:.0f}" for row in rows.itertuples()
-    )
+    told = [f"{row.model} {row.seconds:.0f}" for row in rows.itertuples()]
+    return f"seconds an epoch, one run each: {', '.join(told)}"
 
 
 def _accuracies(original: pd.DataFrame) -> str:
-    rows = _of(original, TO_CNN, "Independent", "CAPD")
-    return "; ".join(f"{model} {clean:.1f}%" for model, clean in rows.clean.items())
+    clean = _rows(original, TO_CNN, "Independent", "CAPD").clean
+    return "; ".join(f"{model} {percent:.1f}%" for model, percent in clean.items())
 
 
 # What its own accuracies say of each claim.
 EFFECTIVE, INSTILLED = ("Independent", "LM", "CRD", "VLFKD", "CSKD"), ("Independent", "CRD", "SSKD")
-CORRECTED = {
+CORRECTED: dict[str, Callable[[pd.DataFrame], str]] = {
     "C1a": _seconds,
-    "C1b": _retained(TO_VIT, EFFECTIVE, ("texture", "noise")),
+    "C1b": _kept(TO_VIT, EFFECTIVE, "texture", "noise"),
     "C1c": _moved,
     "C2": lambda original: "every ViT student was a linear head on one frozen backbone: not testable",
-    "C3a": _retained(TO_CNN, INSTILLED, ("texture", "shape")),
-    "C3b": _retained(TO_CNN, INSTILLED, ("scramble",)),
+    "C3a": _kept(TO_CNN, INSTILLED, "texture", "shape"),
+    "C3b": _kept(TO_CNN, INSTILLED, "scramble"),
     "C4": _accuracies,
     "C5": lambda original: "other methods, students and epochs in each direction: not testable",
 }
