@@ -35,7 +35,7 @@ from torch_cka import CKA
 warnings.filterwarnings("ignore")
 torch.manual_seed(0)
 net = timm.create_model("resnet18", num_classes=10).eval()
-images = DataLoader(TensorDataset(torch.randn(64, 3, 32, 32)), batch_size=64)
+images = DataLoader(TensorDataset(torch.randn(64, 3, 32, 32), torch.zeros(64)), batch_size=64)
 layers = ["layer2.0.bn1", "layer2.0.act1", "layer2.0.bn2", "layer2.0.act2"]
 print("largest value of bn2's output:", net.layer2[0].bn2.weight.abs().max().item(), "times the normalised input")
 

@@ -9,7 +9,7 @@ set -euo pipefail
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-packages=(torch==2.15.0 torchvision==0.29.2 timm==1.0.31 numpy==2.4.6 torch-uncertainty==0.13.0)
+packages=(torch==2.15.0 torchvision==0.29.2 timm==1.0.31 numpy==2.4.6 "torch-uncertainty[cpu]==0.13.0")
 if command -v uv > /dev/null; then
   uv venv -q "$folder/venv"
   uv pip install -q --python "$folder/venv/bin/python" "${packages[@]}"

@@ -3,8 +3,8 @@
 # Guess:   row i of the exported matrix belongs to name i of the exported "model1_layers".
 # Seen:    names are in the order of definition, rows in the order of execution. A module that holds others is
 #          named before them and runs after them, and with the default (all layers) the network itself comes
-#          first: every row is labelled with the module before it. In the network below, the row named "1"
-#          (the ReLU) is the Flatten's, and the linear layer seems to be like the first convolution.
+#          first: every row is labelled with the module before it. In the network below, the ReLU "1" and the
+#          Flatten "2", equal but for their shape, get a CKA of 0.14, because row "2" is the linear layer's.
 # Matters: "which layer of the student is most like the teacher's" gets the wrong layer, with no warning.
 set -euo pipefail
 
@@ -36,9 +36,9 @@ comparison = CKA(net, net, "a", "b")
 comparison.compare(DataLoader(TensorDataset(images), batch_size=64))
 found = comparison.export()
 
-outputs, ran = {}, []
+outputs = {}
 for name, module in net.named_modules():
-    module.register_forward_hook(lambda m, i, o, name=name: (outputs.update({name: o.clone()}), ran.append(name)))
+    module.register_forward_hook(lambda m, i, output, name=name: outputs.update({name: output.clone()}))
 net(images)
 
 
@@ -55,13 +55,13 @@ def cka(first, second):
     return (hsic(k, l) / (hsic(k, k) * hsic(l, l)).sqrt()).item()
 
 
-names = found["model1_layers"]
+names, ran = found["model1_layers"], list(outputs)
 print("exported names, in order:", names)
 print("order of execution:      ", ran)
 by_name = torch.tensor([[cka(outputs[a], outputs[b]) for b in names] for a in names])
 by_run = torch.tensor([[cka(outputs[a], outputs[b]) for b in ran] for a in ran])
-conv, linear = names.index("0"), names.index("3")
-print(f"CKA of the convolution '0' and the linear layer '3': exported {found['CKA'][conv, linear]:.3f}, true {by_name[conv, linear]:.3f}")
+relu, flat = names.index("1"), names.index("2")
+print(f"CKA of the ReLU '1' and the Flatten '2': exported {found['CKA'][relu, flat]:.3f}, true {by_name[relu, flat]:.3f}")
 print(f"largest error by the names {(found['CKA'] - by_name).abs().max():.3f}, by the order of execution {(found['CKA'] - by_run).abs().max():.4f}")
 assert names == ["", "0", "1", "2", "3"] and ran == ["0", "1", "2", "3", ""]
 assert (found["CKA"] - by_run).abs().max() < 0.01 < 0.5 < (found["CKA"] - by_name).abs().max(), "the rows' order changed"
