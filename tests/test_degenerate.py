@@ -39,8 +39,8 @@ def told(minimal, finished, monkeypatch):
 
 def test_one_seed(told):
     text = told({"seeds": [0]})
-    assert "**This study cannot tell: got 1 seed" in text
-    assert "Nothing can be said of transfer: got 1 seed" in text
+    assert "**This study cannot tell: one seed gives no interval" in text
+    assert "Nothing can be said of transfer: one seed gives no interval" in text
 
 
 def test_one_direction(told):

@@ -132,11 +132,11 @@ def test_one_seed_gives_estimates_without_intervals_and_says_why_nothing_follows
     assert measure_table(single).low.isna().all()
     transfer = transfer_table(single)
     assert transfer.movement.isna().all() and not transfer.established.any()
-    assert summaries.effect_table(transfer).result.str.startswith("not evaluable (got 1 seed").all()
-    assert findings.transferred(transfer).startswith("Nothing can be said of transfer: got 1 seed")
-    assert "Not testable: got 1 seed" in findings.moved(transfer, "shape_bias", "cue_conflict")
+    assert summaries.effect_table(transfer).result.str.startswith("not evaluable (one seed gives no interval").all()
+    assert findings.transferred(transfer).startswith("Nothing can be said of transfer: one seed gives no interval")
+    assert "Not testable: one seed gives no interval" in findings.moved(transfer, "shape_bias", "cue_conflict")
     told = findings._tell("headline", **findings._counts(summaries.movements(transfer)))
-    assert told.startswith("**This study cannot tell: got 1 seed")
+    assert told.startswith("**This study cannot tell: one seed gives no interval")
 
 
 def test_networks_at_chance_are_told():

@@ -71,8 +71,7 @@ def _loss(answers: Answers, probe: str) -> float:
 
 
 def _disorder(answers: Answers, levels: list[str]) -> float:
-    ordered = len(levels) > 2 and PROBES[levels[0]].family != "frequency"  # a finer band isn't a harder one
-    if not ordered or not answers.direction.endswith("cnn"):
+    if len(levels) < 3 or not answers.direction.endswith("cnn"):
         return 0.0
     return np.diff([answers.hits(BASELINE, level).mean() for level in levels]).max()
 

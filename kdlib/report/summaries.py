@@ -71,9 +71,9 @@ def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
 def largest(transfer: pd.DataFrame, count: int = 10) -> pd.DataFrame:
     """Each direction's largest movements that lie beyond the smallest effect of interest, in words."""
     smallest = transfer.measure.map(SMALLEST_EFFECTS)
-    surely = (transfer.movement_low > smallest) | (transfer.movement_high < -smallest)
+    significant = (transfer.movement_low > smallest) | (transfer.movement_high < -smallest)
     size = (transfer.movement / smallest).abs()
-    ranked = transfer.assign(size=size)[surely].sort_values("size", ascending=False)
+    ranked = transfer.assign(size=size)[significant].sort_values("size", ascending=False)
     chosen = ranked.groupby("direction", sort=False).head(count).sort_values("direction", kind="stable")
     return effect_table(chosen)
 

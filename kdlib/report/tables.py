@@ -105,6 +105,8 @@ def side(row: pd.Series) -> str:
 
 def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, measure: str) -> dict:
     row = dict.fromkeys(NUMBERS, np.nan) | {"seeds": len(student), "established": False, "reason": ""}
+    if len(student) < 2:
+        return row | {"reason": "one seed gives no interval"}
     try:
         found = transfer(student, baseline, teacher, SMALLEST_EFFECTS[measure])
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 The floor is the cost of the networks alone: student forward, backward and update, plus the teacher's forward
 where the method reads it, on as many images as the method makes. Each method takes turns with its floor and
-with the independent student. Ratios are formed within a round, and their median over rounds is reported, so
+with the baseline. Ratios are formed within a round, and their median over rounds is reported, so
 that a machine that is busy for a while disturbs all of them alike.
 """
 
@@ -114,8 +114,8 @@ def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
 
     Returns:
         ``milliseconds`` of a step and of its parts, ``floor`` in milliseconds, the step in steps of the floor
-        and of the independent student; ``images_per_second`` of the training set; ``gflop`` of the floor, and
-        the step's as a multiple of them; ``extra_parameters`` beside the independent student's.
+        and of the baseline; ``images_per_second`` of the training set; ``gflop`` of the floor, and
+        the step's as a multiple of them; ``extra_parameters`` beside the baseline's.
     """
     device, seed = study.store.device, study.seeds[0]
     times = 10 if device.type == "cuda" else 1  # steps a turn: a GPU is waited for only once

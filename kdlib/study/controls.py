@@ -1,4 +1,4 @@
-"""What a run is for in a study: the teacher, the independent student, a method, or a control.
+"""What a run is for in a study: the teacher, the baseline, a method, or a control.
 
 A control is a method with another teacher or with none. It tells what a method's effect is due to: any
 teacher or one of the other architecture, soft targets alone, the images that the method makes, or its time.
@@ -58,7 +58,7 @@ WITHOUT_IT = [name for name, role in CONTROLS.items() if role.teacher != "teache
 
 @cache
 def roles() -> dict[str, Role]:
-    """Every role that a student can have, by name: independent, the methods, the controls."""
+    """Every role that a student can have, by name: the baseline, the methods, the controls."""
     taught = {name: Role(method.title, name) for name, method in METHODS.items() if method.uses_teacher}
     return {"independent": Role("Independent", "independent", None)} | taught | CONTROLS
 

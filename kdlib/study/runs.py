@@ -311,7 +311,6 @@ class RunStore:
 
         Args:
             fits: whether what a file holds can be what ``compute`` makes.
-
         """
         path = run.path / folder / f"{name}.npz"
         with self.lock(run.spec.id):
