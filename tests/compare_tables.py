@@ -13,7 +13,12 @@ TOLERANCE = 1e-12
 RENAMED: dict[str, str] = {}  # old column or table -> new one
 VALUES: dict[str, str] = {"not evaluable": "not testable"}  # old text in a cell -> new one
 DROPPED: set[str] = set()  # tables
-WORDS = {"independent is NaN": "baseline is NaN"}  # within a text
+WORDS = {  # within a text
+    "independent is NaN": "baseline is not defined",
+    "student is NaN": "student is not defined",
+    "teacher is NaN": "teacher is not defined",
+    "not evaluable": "not testable",
+}
 VERDICTS = {"C1c": "not testable"}  # its teacher isn't established to differ: no evidence against it
 SORTED = {"04_measures"}  # rows may stand in another order: raw ratios have a block of their own
 MORE = "05_comparisons"  # tables that may have gained rows: every comparison that a rule reads is shown

@@ -109,7 +109,7 @@ def test_words_follow_the_interval(transfer):
         (-0.09, -0.03, (-0.08, -0.04), "lowers"),
         (-0.015, 0.012, (-0.01, 0.01), "no meaningful difference (within ±0.02)"),
         (-0.05, 0.08, (-0.03, 0.06), "inconclusive"),
-        (np.nan, np.nan, (np.nan, np.nan), "not evaluable (why)"),
+        (np.nan, np.nan, (np.nan, np.nan), "not testable (why)"),
     ],
 )
 def test_allowed_words(low, high, narrow, expected):
@@ -132,9 +132,10 @@ def test_one_seed_gives_estimates_without_intervals_and_says_why_nothing_follows
     assert measure_table(single).low.isna().all()
     transfer = transfer_table(single)
     assert transfer.movement.isna().all() and not transfer.established.any()
-    assert summaries.effect_table(transfer).result.str.startswith("not evaluable (one seed gives no interval").all()
-    assert findings.transferred(transfer).startswith("Nothing can be said of transfer: one seed gives no interval")
-    assert "Not testable: one seed gives no interval" in findings.moved(transfer, "shape_bias", "cue_conflict")
+    reason = "one seed gives no interval"
+    assert set(summaries.effect_table(transfer).result) == {f"not testable ({reason})"}
+    assert findings.transferred(transfer).startswith(f"Nothing can be said of transfer: {reason}")
+    assert f"Not testable: {reason}" in findings.moved(transfer, "shape_bias", "cue_conflict")
     told = findings._tell("headline", **findings._counts(summaries.movements(transfer)))
     assert told.startswith("**This study cannot tell: one seed gives no interval")
 
@@ -145,7 +146,7 @@ def test_networks_at_chance_are_told():
     measures = measure_table(guessers)
     assert measures[measures.measure == "retention"].estimate.isna().all()
     told = summaries.effect_table(transfer_table(guessers))
-    assert told[told.measure == "retention"].result.str.startswith("not evaluable").all()
+    assert told[told.measure == "retention"].result.str.startswith("not testable").all()
     assert findings.ratio(measures).startswith("This study has no retention")
 
 
@@ -320,7 +321,7 @@ def test_a_verdict_shows_its_least_favourable_number_or_its_reason():
         claim, Verdict("supported", "CSKD / LM 0.9 [0.8, 0.95]; CSKD / CRD 0.5 [0.4, 0.6]")
     )
     assert cell["number"] == "CSKD / LM 0.9 [0.8, 0.95]"
-    cell = findings._verdict(claim, Verdict("not evaluable", "one seed gives no interval"))
+    cell = findings._verdict(claim, Verdict("not testable", "one seed gives no interval"))
     assert cell["number"] == "one seed gives no interval"
 
 

@@ -45,7 +45,7 @@ def movements(transfer: pd.DataFrame) -> pd.DataFrame:
 def movement_word(row: pd.Series) -> str:
     """How a row of a transfer table may be told; p is not adjusted, as it explores."""
     if pd.isna(row.movement_low):
-        return f"not evaluable ({row.reason})"
+        return f"not testable ({row.reason})"
     wide, narrow = (row.movement_low, row.movement_high), (row.narrow_low, row.narrow_high)
     return effect_word(wide, narrow, row.p, SMALLEST_EFFECTS[row.measure])
 
