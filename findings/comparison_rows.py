@@ -82,13 +82,7 @@ LOSSES = [
         "It is the correlation, not 1 - correlation, so minimising it drives the channels apart. "
         "Huang et al. 2022: 1 - ρ, as our correlation distance.",
     ),
-    Row(
-        TORCHDISTILL,
-        "CRDLoss, negatives given",
-        "distillation",
-        ours.our_contrast,
-        theirs.their_contrast,
-    ),
+    Row(TORCHDISTILL, "CRDLoss, negatives given", "distillation", ours.our_contrast, theirs.their_contrast),
     Row(
         TORCHDISTILL,
         "SSKDLoss, similarities, all rows kept",
@@ -109,8 +103,8 @@ LOSSES = [
         "distillation",
         lambda x: ours.our_ranked(x, 4.0, 0.5, False),
         theirs.their_ranked([0, 0, 0, 1], 0.5),
-        "Which of equally wrong rows are kept is left to an unstable sort; with a stable one both agree to the "
-        "last digit. Xu et al. 2020 don't say; ours is stable.",
+        "Which of equally wrong rows are kept is left to an unstable sort; with a stable one both agree to "
+        "the last digit. Xu et al. 2020 don't say; ours is stable.",
     ),
     Row(
         TIMM,
