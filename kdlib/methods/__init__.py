@@ -1,4 +1,4 @@
-"""Distillation methods by name. A new one is a file beside these and a line in the table."""
+"""Distillation methods by name. A new one is a file in this folder and a line in the table."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""What a distillation method is to the training loop."""
+"""The interface between a distillation method and the training loop."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from kdlib.models import Network, Output
 
 @dataclass(frozen=True)
 class Batch:
-    """B training images and what a method may want to know of them."""
+    """B training images and what a method may need to know about them."""
 
     images: Tensor  # (V B, 3, H, W) uint8, as both networks see them: V views of each image in turn
     labels: Tensor  # (B,) int64
@@ -24,15 +24,15 @@ class Batch:
 
 @dataclass(eq=False)
 class Method(nn.Module):
-    """A method names what it reads of the networks, builds its trained parts, and returns its loss as terms.
+    """A method names the outputs it reads, builds its trained parts, and returns the terms of its loss.
 
     A subclass is a dataclass: its fields are the hyper-parameters, with their defaults. Modules and buffers
-    that it makes in :meth:`build` are trained with the student, saved in checkpoints, and dropped at the end.
+    made in :meth:`build` are trained with the student, saved in checkpoints, and dropped at the end.
     """
 
     title: ClassVar[str]  # for tables and figures
     paper: ClassVar[str]
-    matches: ClassVar[str] = ""  # what of the teacher, in a few words
+    matches: ClassVar[str] = ""  # what the student takes from the teacher, in a few words
     uses_teacher: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("logits",)  # fields of the teacher's Output; empty: no forward of it
     reads_student: ClassVar[tuple[str, ...]] = ()  # fields of the student's Output that come on request only
@@ -48,11 +48,11 @@ class Method(nn.Module):
         """Make the trained parts; called once, before the first step, with the seed set."""
 
     def stage(self, batch: Batch, teacher: Output) -> dict[str, Tensor]:
-        """What training ``teacher_part`` for ``stage_epochs`` minimises, as "loss", and what to record."""
+        """The loss of training ``teacher_part`` for ``stage_epochs``, as "loss", and values to record."""
         raise NotImplementedError
 
     def views(self, batch: Batch) -> Tensor:
-        """The images that both networks see instead of the batch's: (V B, 3, H, W)."""
+        """The images that both networks see in place of the batch's: (V B, 3, H, W)."""
         return batch.images
 
     def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def after_step(self) -> dict[str, Tensor]:
-        """What is to be done after the optimiser's step, e.g. a memory update; returns what to record."""
+        """Called after the optimiser's step, e.g. to update a memory; returns values to record."""
         return {}
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
@@ -77,14 +77,14 @@ class Method(nn.Module):
 def ramp(progress: float, end: float, start: float = 0.0) -> float:
     """The factor of a weight that rises linearly from 0 to 1 between two shares of the run's steps.
 
-    Multiply by it even where it is 0: what is left out of the loss has no gradient, and training refuses.
+    Multiply by it even where it is 0: a part left out of the loss has no gradient, which training refuses.
     """
     return 1.0 if progress >= end else max(0.0, (progress - start) / (end - start))
 
 
 @torch.no_grad()
 def example_output(network: Network, train: Split) -> Output:
-    """A network's output, with its stages, for two training images: to read widths and grids from.
+    """A network's output with its stages, for two training images, to read widths and grids from.
 
     In evaluation mode, which leaves the statistics of batch norms as they are.
     """

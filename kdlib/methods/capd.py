@@ -1,8 +1,8 @@
 """CAPD: cross-architecture projection distillation, from a ViT to a CNN.
 
-Two projectors translate the CNN's third stage, cell by cell: one into queries, keys and values, whose
-attention must come to what the ViT's last block makes of its own; one into the ViT's tokens. Randomly changed
-images, and a discriminator that learns to tell projected tokens from real ones, make the match robust.
+Two projectors map the CNN's third stage, cell by cell: one to queries, keys and values, whose attention
+output must match that of the ViT's last block; one to the ViT's tokens. Randomly transformed images, and a
+discriminator that learns to tell projected tokens from real ones, make the match robust.
 
 Liu, Cao, Li, Hu, Ding, Li: Cross-Architecture Knowledge Distillation, ACCV 2022 (arXiv:2207.05273). With
 F: (B, C, g, g) of the student, N = g², Q, K, V: (B, h, N, d) of both networks, H: (B, N, D) the teacher's
@@ -13,9 +13,10 @@ tokens after the last norm, and G: (B, N, D) the linear projection of F, with we
     L_adversarial = -log σ(D(G)),   while D minimises -log σ(D(LN(H))) - log(1 - σ(D(G)))
     L = CE + k (L_attention / c1 + w_values L_values / c2 + L_tokens) + w_adversarial k_a L_adversarial
 
-Deviations: CE is the authors' code's, as their equations alone never train the classifier; c1 and c2 are the
-terms' values on the first batch, so that no term depends on the teacher's scale; k and k_a rise from 0 to 1
-early in the run; the student's adversarial term is the form whose gradient doesn't vanish while D is right.
+Deviations: CE comes from the authors' code, because their equations alone never train the classifier. c1
+and c2 are the terms' values on the first batch, so that no term depends on the teacher's scale. k and k_a
+rise from 0 to 1 early in the run. The adversarial term has the form whose gradient does not vanish while D
+is right.
 """
 
 import math
@@ -74,7 +75,7 @@ class GroupwiseLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         channels, height, width = features.shape[1:]
-        # Cells are added to fill the last blocks, and left out again below.
+        # Padding fills the last blocks; it is cut off again below.
         padded = F.pad(self.dropout(features), (0, -width % self.side, 0, -height % self.side))
         cells = padded.unflatten(3, (-1, self.side)).unflatten(2, (-1, self.side))  # (B, C, R, 4, S, 4)
         blocks = cells.permute(2, 4, 0, 3, 5, 1)
@@ -85,7 +86,7 @@ class GroupwiseLinear(nn.Module):
 
 @dataclass(eq=False)
 class CAPD(Method):
-    """The paper leaves weights, dropout and the discriminator's widths open; the values are this study's."""
+    """The paper does not give weights, dropout and the discriminator's widths; these values are ours."""
 
     title = "CAPD"
     paper = "Liu et al. 2022"

@@ -1,8 +1,8 @@
 """CRD: contrastive representation distillation.
 
-Student and teacher embeddings are projected onto one sphere. By noise-contrastive estimation the student's
-projection of an image must pick out the teacher's projection of the same image among K others, and the
-teacher's the student's; so relations between images are transferred rather than logits.
+Student and teacher embeddings are projected onto one sphere. By noise-contrastive estimation, the student's
+projection of an image must pick out the teacher's projection of the same image among K others, and vice
+versa. So the loss transfers relations between images rather than logits.
 
 Tian, Krishnan, Isola: Contrastive Representation Distillation, ICLR 2020 (arXiv:1910.10699), equations 17-19
 with the memory bank of Wu et al. 2018 (arXiv:1805.01978). With v: (B, d) of one network, M: (n, d) the memory
@@ -12,9 +12,9 @@ of the other, J: (B, K+1) the positive and K negatives of each row:
     L_side = mean_b [ -log(q_b0 / (q_b0 + c)) - Σ_k log(c / (q_bk + c)) ]
     L = CE + w (L_student + L_teacher)
 
-Z is estimated on the first batch and kept. Deviation, for runs of few epochs: the memory is random until an
-image has been seen once, so the positive is by default the other network's *live* projection;
-``positive="memory"`` is the paper's.
+Z is estimated on the first batch and kept. Deviation, for short runs: the memory of an image is random until
+that image has been seen once, so by default the positive is the other network's *live* projection.
+``positive="memory"`` is the paper's choice.
 """
 
 import math
@@ -56,7 +56,7 @@ def draw_negatives(labels: Tensor, by_class: Tensor, starts: Tensor, sizes: Tens
     start, size = starts[labels].int()[:, None], sizes[labels].int()[:, None]
     others = len(by_class) - size
     place = (torch.rand(len(labels), count, device=labels.device) * others).int()
-    # Floating-point rounding may reach `others` itself; then step over the image's own class.
+    # Rounding may reach `others` itself. Then step over the image's own class.
     place = torch.minimum(place, others - 1)
     place += size * (place >= start)
     return by_class.index_select(0, place.flatten()).view_as(place)
@@ -66,7 +66,7 @@ def draw_negatives(labels: Tensor, by_class: Tensor, starts: Tensor, sizes: Tens
 class CRD(Method):
     """Paper: negatives 16384, dimension 128, temperature 0.07, momentum 0.5, weight 0.8.
 
-    CIFAR-10 in a few epochs: 4096 negatives, which see the memory's 50,000 images often enough.
+    CIFAR-10 in a few epochs: 4096 negatives, enough to cover the memory's 50,000 images.
     """
 
     title = "CRD"

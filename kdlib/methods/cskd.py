@@ -1,8 +1,9 @@
 """CSKD: cumulative spatial knowledge distillation.
 
-The CNN's own classifier, applied to every cell of its last feature map, says what it sees where, and each
-patch token of a ViT must say the same of its place. In the course of training these local answers are blended
-into the teacher's answer to the whole image, so that its locality helps early and does not limit later.
+The CNN's own classifier, applied to every cell of its last feature map, gives a prediction for each
+location. Each patch token of the ViT must predict the same for its location. During training these local
+predictions are blended into the global one, so that the CNN's locality helps early and does not limit the
+ViT later.
 
 Zhao, Song, Liang: Cumulative Spatial Knowledge Distillation for Vision Transformers, ICCV 2023
 (arXiv:2307.08500). With E: (B, C, h, w) the teacher's cells, R: (B, C, g, g) the distillation head on every
@@ -11,8 +12,8 @@ patch token, a = 1 - (share of the steps that are done), and z_c, z_d as in DeiT
     Y = a E + (1 - a) mean_cells E
     L = w_label CE(z_c, y) + w_decision CE(z_d, argmax z_t) + w_dense mean_cells CE(R, argmax Y)
 
-R and Y are averaged over blocks down to the coarser of the two grids. Deviations: a falls by step, not by
-epoch, since with one epoch it would stay 1; the soft variant is averaged over cells, not summed.
+R and Y are averaged over blocks down to the coarser of the two grids. Deviations: a falls with every step,
+not every epoch, since with one epoch it would stay 1; the soft variant is averaged over cells, not summed.
 """
 
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def blend(dense: Tensor, share: float) -> Tensor:
 
 
 def dense_loss(student: Tensor, teacher: Tensor, soft: bool = False) -> Tensor:
-    """How far the student's cells are from the teacher's decisions, or distributions, averaged over cells.
+    """Loss between the student's cells and the teacher's decisions, or distributions, averaged over cells.
 
     Args:
         student: (B, C, g, g) logits.
@@ -89,14 +90,14 @@ class CSKD(Method):
                 f"EfficientNet): the mean of {teacher.spec.name}'s logits over cells isn't its logits"
             )
         grid = student.backbone.patch_embed.grid_size
-        # In a single cell the local answer is the global one; 2 x 2 are the fewest that can differ from it.
+        # In a single cell the local prediction is the global one; they can differ from 2 x 2 cells on.
         for network, (rows, columns) in ((teacher, output.grid), (student, grid)):
             if min(rows, columns) < 2:
                 raise ValueError(
                     f"CSKD needs at least 2 x 2 cells; {network.spec.name} has {rows} x {columns}: "
                     "take larger images, smaller patches for a ViT, or set small_stem for a CNN"
                 )
-        # Copies, neither trained nor in checkpoints: the teacher stays no part of the method.
+        # Copies, neither trained nor in checkpoints: the teacher is not part of the method.
         self.register_buffer("weight", classifier.weight.detach().clone(), persistent=False)
         self.register_buffer("bias", classifier.bias.detach().clone(), persistent=False)
 

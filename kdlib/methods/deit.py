@@ -1,16 +1,16 @@
-"""DeiT: hard-label distillation with a token of its own.
+"""DeiT: hard-label distillation with a separate token.
 
-A ViT gets a second learned token beside the class token, and that token's head is trained on the class the
-teacher decides for, while the class token's head is trained on the label. At test time the two are averaged.
+A ViT gets a second learned token beside the class token. Its head is trained on the teacher's predicted
+class, while the class token's head is trained on the label. At test time the two are averaged.
 
 Touvron et al.: Training data-efficient image transformers & distillation through attention, ICML 2021
 (arXiv:2012.12877), equation 3. With z_c, z_d: (B, C) of the student's two heads and z_t: (B, C):
 
     L = w_label CE(z_c, y) + w_decision CE(z_d, argmax z_t)
 
-The teacher sees the same augmented image as the student, so where a crop hides the object its decision
-differs from the label, as is intended. A student without tokens reads both heads from its embedding: that is
-hard-label distillation with two heads rather than DeiT, and the same code.
+The teacher sees the same augmented image as the student, so its prediction may differ from the label where a
+crop hides the object; this is intended. A student without tokens reads both heads from its embedding. That is
+hard-label distillation with two heads rather than DeiT, with the same code.
 """
 
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from kdlib.models import Output
 
 
 def decision_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Cross-entropy with the class that the teacher decides for, averaged over images and cells.
+    """Cross-entropy with the teacher's predicted class, averaged over images and cells.
 
     Args:
-        student_logits, teacher_logits: (B, C), or (B, C, h, w) with a decision for every cell.
+        student_logits, teacher_logits: (B, C), or (B, C, h, w) with a prediction for every cell.
     """
     return F.cross_entropy(student_logits, teacher_logits.argmax(1))
 
@@ -37,7 +37,7 @@ class DeiT(Method):
 
     title = "DeiT"
     paper = "Touvron et al. 2021"
-    matches = "the decided class, by a token of its own"
+    matches = "the predicted class, through a separate token"
     heads = ("class", "distillation")
 
     label_weight: float = 0.5

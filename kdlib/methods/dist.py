@@ -1,7 +1,8 @@
 """DIST: distillation from a stronger teacher.
 
-A teacher that is much stronger, or of another kind, can't be matched exactly. So only linear correlation is
-asked for: of each image's class probabilities, and of each class's probabilities across the batch.
+A teacher that is much stronger, or of another architecture, cannot be matched exactly. So the loss asks
+only for linear correlation: of each image's class probabilities, and of each class's probabilities across
+the batch.
 
 Huang, You, Wang, Qian, Xu: Knowledge Distillation from A Stronger Teacher, NeurIPS 2022 (arXiv:2205.10536).
 With Y = softmax(z / T): (B, C) and ρ Pearson's correlation,
@@ -35,9 +36,9 @@ def correlation_distance(student: Tensor, teacher: Tensor, eps: float = 1e-8) ->
 class DIST(Method):
     """Authors' code: β 1, γ 1, T 1. The weight 2 and its rise are ours.
 
-    A student that answers alike for all images has probabilities without variance, where the correlation's
-    gradient is huge; the weight rises from zero so that the labels have told the images apart by then.
-    Correlations over a batch want 64 images or more.
+    If a student gives the same answer for all images, its probabilities have no variance and the
+    correlation's gradient is huge. So the weight rises from zero while the labels separate the images.
+    Correlations over a batch need 64 images or more.
     """
 
     title = "DIST"

@@ -1,7 +1,7 @@
 """DKD: decoupled knowledge distillation.
 
-The divergence of logit matching has two parts: how sure the teacher is of the true class, and how it ranks
-the others. Logit matching mutes the second where the teacher is sure; here each part has its own weight.
+The divergence of logit matching has two parts: the teacher's confidence in the true class, and its ranking of
+the others. Logit matching mutes the second where the teacher is confident; here each part has its own weight.
 
 Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation, CVPR 2022 (arXiv:2203.08679). With p: (B, C)
 the distributions softened by T, b = (p[y], 1 - p[y]): (B, 2), and q: (B, C-1) those over the other classes,
@@ -52,7 +52,8 @@ def decoupled_divergences(
 class DKD(Method):
     """Paper, for CIFAR-100: α 1, β 2 to 8 by pair of networks, T 4, weights that rise over 20 of 240 epochs.
 
-    CIFAR-10: β 2. With T² the part of the nine other classes is large, and a larger β would drown the labels.
+    CIFAR-10: β 2. With T² the second part is large for nine other classes; a larger β would outweigh the
+    labels.
     """
 
     title = "DKD"

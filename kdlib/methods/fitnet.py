@@ -1,7 +1,7 @@
 """FitNet hints: the plain feature baseline.
 
-A hidden map of the student, seen through a trained linear regressor, must reproduce a hidden map of the
-teacher, cell by cell. It knows nothing of classes or of architectures.
+A hidden map of the student, mapped by a trained linear regressor, must reproduce a hidden map of the teacher,
+cell by cell. The loss uses neither class labels nor any knowledge of the architecture.
 
 Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: Hints for Thin Deep Nets, ICLR 2015
 (arXiv:1412.6550). With F_s: (B, D_s, h, w) and F_t: (B, D_t, h_t, w_t) the maps after stage 3, r a 1x1
@@ -10,10 +10,10 @@ mean 0 and variance 1 over its D_t channels,
 
     L = CE + w mean((r(F_s) - N(R(F_t)))²)
 
-Deviations: the paper trains the student's lower part on hints first and then all of it by logit matching;
-this is the form with one stage and no logits that is usual in comparisons. The target is normalised, since a
-ViT's and a CNN's channels differ in scale; predicting zero everywhere costs 1, so the weight is 1 where
-RepDistiller has 100 for maps as they are. Stage 3 is where a CNN's grid is a ViT's in our settings.
+Deviations: the paper first trains the student's lower part on hints, then all of it by logit matching. This
+is the form usual in comparisons, with one stage and no logits. The target is normalised, since the channels
+of a ViT and a CNN differ in scale. Predicting zero then costs 1, so the weight is 1 where RepDistiller has
+100 for raw maps. At stage 3 the CNN's grid equals the ViT's in our settings.
 """
 
 from dataclasses import dataclass
@@ -46,19 +46,19 @@ def hint_loss(guided: Tensor, hint: Tensor) -> Tensor:
         hint: (B, D, h_t, w_t), the teacher's.
     """
     hint = resample(hint, tuple(guided.shape[-2:])).movedim(1, -1)
-    # A smaller eps than usual: where few channels of a CNN are active, they vary so little that 1e-5 shows.
-    # A cell where none is active stays zero.
+    # A smaller eps than usual: where few channels of a CNN are active, their variance is so small that 1e-5
+    # matters. A cell where none is active stays zero.
     target = F.layer_norm(hint, hint.shape[-1:], eps=1e-8)
     return F.mse_loss(guided.movedim(1, -1), target)
 
 
 @dataclass(eq=False)
 class FitNet(Method):
-    """The weight is ours, as the target's scale is."""
+    """The weight is ours, because the target's scale is."""
 
     title = "FitNet"
     paper = "Romero et al. 2015"
-    matches = "third stage's map"
+    matches = "feature map of the third stage"
     reads = ("stages",)
     reads_student = ("stages",)
 

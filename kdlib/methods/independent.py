@@ -1,4 +1,4 @@
-"""The independent student: cross-entropy with the labels, no teacher. What every method is compared with."""
+"""The baseline: cross-entropy with the labels, without a teacher. Every method is compared with it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ from kdlib.names import check
 
 @dataclass(eq=False)
 class Independent(Method):
-    """Cross-entropy alone. With another method's views it is that method's control."""
+    """Cross-entropy alone. With the images of another method it is that method's control."""
 
     title = "Independent"
     paper = "—"
@@ -23,7 +23,7 @@ class Independent(Method):
     uses_teacher = False
     reads = ()
 
-    augmentation: Literal["plain", "rotations", "transformed"] = "plain"  # as SSKD's, or CAPD's by default
+    augmentation: Literal["plain", "rotations", "transformed"] = "plain"  # as SSKD, or CAPD by default
 
     def build(self, student: Network, teacher: Network | None, train: Split) -> None:
         check("augmentation of Independent", self.augmentation, ("plain", "rotations", "transformed"))

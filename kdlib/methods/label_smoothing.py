@@ -1,7 +1,7 @@
 """Label smoothing with the teacher's mean entropy: the control for soft targets as such.
 
-The student sees no teacher, only labels that are as uncertain as the teacher is on average. What
-distillation changes beyond this is due to what the teacher says of each image, not to targets being soft.
+The student has no teacher, only labels that are as uncertain as the teacher is on average. If distillation
+changes more than this, the reason is what the teacher says about each image, not that targets are soft.
 
 Müller, Kornblith, Hinton: When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629), section 1, with
 H the entropy, p_t: (n, C) the teacher's distributions on training images, and ε found before the first step:
@@ -32,7 +32,7 @@ def smoothed_entropy(epsilon: float, classes: int) -> float:
 
 
 def epsilon_of(entropy: float, classes: int) -> float:
-    """The ε whose smoothed labels have this entropy; 1, the uniform distribution, where none has as much."""
+    """The ε whose smoothed labels have this entropy; at most 1, which is the uniform distribution."""
     if entropy >= smoothed_entropy(1.0, classes):
         return 1.0
     return brentq(lambda epsilon: smoothed_entropy(epsilon, classes) - entropy, 0.0, 1.0)
@@ -40,7 +40,7 @@ def epsilon_of(entropy: float, classes: int) -> float:
 
 @torch.no_grad()
 def mean_entropy(network: Network, images: Tensor, temperature: float, batch_size: int = 500) -> float:
-    """Of the network's softened distributions on images (N, 3, H, W), in nats."""
+    """Mean entropy of the network's softened distributions on images (N, 3, H, W), in nats."""
     device = next(network.parameters()).device
     parts = [network(part.to(device)).logits for part in images.split(batch_size)]
     log_p = (torch.cat(parts) / temperature).log_softmax(1)
@@ -51,12 +51,12 @@ def mean_entropy(network: Network, images: Tensor, temperature: float, batch_siz
 class LabelSmoothing(Method):
     """Temperature 1: the uncertainty that the teacher itself states.
 
-    Methods that soften their targets see more of it: LM's temperature of 4 here gives labels as soft as LM's.
+    Methods that soften their targets use more uncertainty: temperature 4 gives labels as soft as LM's.
     """
 
     title = "Label smoothing"
     paper = "Müller et al. 2019"
-    matches = "mean entropy"
+    matches = "the teacher's mean entropy"
     reads = ()
 
     temperature: float = 1.0
@@ -64,7 +64,7 @@ class LabelSmoothing(Method):
     def build(self, student: Network, teacher: Network, train: Split) -> None:
         images = train.subset(IMAGES).images
         entropy = mean_entropy(teacher, images, self.temperature)
-        # A buffer: checkpoints keep it, and a step need not wait for its value on the host.
+        # A buffer, so that checkpoints keep it and no step waits for its value on the host.
         self.register_buffer("epsilon", torch.tensor(epsilon_of(entropy, teacher.backbone.num_classes)))
 
     def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """LM: logit matching, the original knowledge distillation.
 
-Both class distributions are softened with a temperature, and the student's is made to match the teacher's
+Both class distributions are softened by a temperature. The student's is trained to match the teacher's
 while it still fits the labels.
 
 Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531), section 2:
@@ -62,10 +62,11 @@ def shuffle_wrong(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(eq=False)
 class ShuffledLogitMatching(LogitMatching):
-    """The control for what a teacher's wrong classes tell.
+    """The control for the information in the teacher's wrong classes.
 
-    Every image keeps its teacher's certainty, and the right class its probability; which class the image is
-    mistaken for is false. What LM changes and this does too is not due to the likeness of classes.
+    Every image keeps the teacher's confidence and the probability of the right class, but the probabilities
+    of the wrong classes are exchanged. If this has the same effect as LM, class similarity is not the
+    reason.
     """
 
     title = "LM, shuffled classes"

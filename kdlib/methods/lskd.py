@@ -1,7 +1,7 @@
 """LSKD: logit-standardised knowledge distillation.
 
-One temperature for both networks forces the student to copy the range of the teacher's logits. Each logit
-vector is brought to mean 0 and standard deviation 1 first, so that only the shape of the answer is matched.
+One temperature for both networks forces the student to copy the range of the teacher's logits. Here each
+logit vector is first standardised to mean 0 and standard deviation 1, so that only its shape is matched.
 
 Sun, Ren, Li, Wang, Cao: Logit Standardization in Knowledge Distillation, CVPR 2024 (arXiv:2403.01427). With
 z: (B, C), and mean and std over the C classes,
@@ -22,7 +22,7 @@ from kdlib.models import Output
 
 def standardise(logits: Tensor, eps: float = 1e-7) -> Tensor:
     """Logits (B, C) with mean 0 and standard deviation 1 (of C - 1 degrees of freedom) in every row."""
-    # Gradients pass through the student's mean and deviation: they are what frees it of the range.
+    # Gradients pass through the student's mean and deviation, so that its range stays free.
     return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + eps)
 
 
@@ -30,9 +30,9 @@ def standardise(logits: Tensor, eps: float = 1e-7) -> Tensor:
 class LSKD(Method):
     """Authors' code, for CIFAR-100: T 2, weight 9.
 
-    CIFAR-10: T 1.2. A one-hot answer standardises to a gap of √C between its two levels, so that at T 2 ten
-    classes would leave the top one only 0.35; at T 1.2 it has 0.61, as 100 classes have at T 2. The weight
-    rises from zero because a student whose logits hardly vary has huge gradients here.
+    CIFAR-10: T 1.2. A standardised one-hot answer has a gap of √C between its two levels. With ten classes
+    the top one would get only 0.35 at T 2; at T 1.2 it gets 0.61, as with 100 classes at T 2. The weight
+    rises from zero because gradients are huge while the student's logits hardly vary.
     """
 
     title = "LSKD"

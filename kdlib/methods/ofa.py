@@ -1,7 +1,7 @@
-"""OFA-KD: one-for-all distillation, made for unlike architectures.
+"""OFA-KD: one-for-all distillation, made for different architectures.
 
-Hidden features of unlike networks can't be compared, but logits can. Each stage of the student gets an exit
-branch that ends in logits, and all branches learn the teacher's final answer.
+Hidden features of different architectures cannot be compared, but logits can. Each stage of the student
+gets an exit branch that ends in logits, and all branches learn the teacher's final prediction.
 
 Hao, Guo, Han, Tang, Hu, Wang, Xu: One-for-All: Bridge the Gap Between Heterogeneous Architectures in
 Knowledge Distillation, NeurIPS 2023 (arXiv:2310.19444), as the authors' code has it. With z, p: (B, C), m the
@@ -11,10 +11,10 @@ one-hot label, z_1 ... z_4 the branches' logits, and an exponent e that stresses
     L = CE + w_logits l(z_s) + w_branches Σ_k l(z_k)
 
 The branch at stage k of a CNN has 4 - k separable blocks that halve the grid (at stage 4 a 1x1 convolution)
-up to max(D_s, D_t) channels, then their average and a linear layer. That of a ViT merges 2 x 2 patches while
-7 x 7 or more are left, and has max(4 - k, 1) transformer blocks and a linear layer on the class token. Where
-the authors double a CNN's channels from block to block, these are the student's own widths of the stages
-that follow: the same for ResNets.
+up to max(D_s, D_t) channels, then average pooling and a linear layer. The branch of a ViT merges 2 x 2
+patches while 7 x 7 or more are left, and has max(4 - k, 1) transformer blocks and a linear layer on the
+class token. The authors double a CNN's channels from block to block. Here they are the student's widths of
+the following stages, which is the same for ResNets.
 """
 
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def _initialise(module: nn.Module) -> None:
 
 @dataclass(eq=False)
 class OFA(Method):
-    """Authors, for CIFAR-100: e 1, weights 1 in the code; in their runs the branches' was 0.1."""
+    """Authors, for CIFAR-100: e 1, weights 1 in the code; their runs gave the branches 0.1. 0.2 is ours."""
 
     title = "OFA-KD"
     paper = "Hao et al. 2023"

@@ -1,8 +1,8 @@
 """SSKD: self-supervised knowledge distillation.
 
-A head on the frozen teacher learns which upright image a rotated one was made of, and is right or wrong in
-ways that tell how the teacher sees the images. The student imitates these similarities and the teacher's
-logits on all four rotations; where the teacher is badly wrong, it need not.
+A head on the frozen teacher learns which upright image a rotated one was made of. Its similarities, right
+and wrong, show how the teacher represents the images. The student imitates them and the teacher's logits on
+all four rotations. Rotated images on which the teacher is badly wrong are left out.
 
 Xu, Liu, Li, Loy: Knowledge Distillation Meets Self-Supervision, ECCV 2020 (arXiv:2006.07114). Each image has
 views turned by 0, 90, 180 and 270 degrees; u: (B, d) are the upright ones' embeddings and r: (3 B, d) the
@@ -13,8 +13,8 @@ others', so that row j belongs to image j // 3; Q is a perceptron with one hidde
     L = w_label CE(z_s(u), y) + w_logits T² KL(p_t(u) || p_s(u)) + w_transformed T² KL(p_t(r) || p_s(r))
         + w_similarity T_A² KL(softmax(A_t / T_A) || softmax(A_s / T_A))
 
-The last two are averages over the rows that :func:`kept_rows` keeps. Deviation, for one epoch of the head
-instead of 60: T_1 = 1/2, since cosines between -1 and 1 make a weak softmax; the paper's code has T_1 = 1.
+The last two are averages over the rows that :func:`kept_rows` keeps. Deviation, because the head is trained
+for one epoch instead of 60: T_1 = 1/2, since cosines make a weak softmax; the paper's code has T_1 = 1.
 """
 
 from dataclasses import dataclass
@@ -37,14 +37,14 @@ def similarity(projected: Tensor) -> Tensor:
 
 
 def kept_rows(scores: Tensor, correct: Tensor, ratio: float) -> Tensor:
-    """The rows to learn from, (R,) bool: all that are right, and the least wrong of the others.
+    """The rows to learn from, (R,) bool: all where the teacher is right, and the least wrong of the others.
 
     Args:
         scores: (R, K), of the teacher.
         correct: (R,) the right column of each row.
         ratio: share of the wrong rows to keep, rounded down.
     """
-    # Stable sorts, so that ties are broken in the same way everywhere.
+    # Stable sorts, so that ties are broken the same way on every machine.
     order = scores.argsort(dim=1, descending=True, stable=True)
     rank = (order == correct[:, None]).long().argmax(1)
     wrong = (rank > 0).sum()
@@ -57,7 +57,7 @@ def divergence_of_kept(student: Tensor, teacher: Tensor, temperature: float, kep
     student = F.log_softmax(student / temperature, dim=1)
     teacher = F.log_softmax(teacher / temperature, dim=1)
     rows = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
-    # Weights, not a selection: the host needn't wait for the number of rows.
+    # Weights, not a selection: the host need not wait for the number of rows.
     return temperature**2 * (rows * kept).sum() / kept.sum().clamp(min=1)
 
 
@@ -78,7 +78,7 @@ def apart(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(eq=False)
 class SSKD(Method):
-    """Weights, temperatures and ratios of the authors' code, but for ``stage_temperature``."""
+    """Weights, temperatures and ratios of the authors' code, except ``stage_temperature``."""
 
     title = "SSKD"
     paper = "Xu et al. 2020"

@@ -1,4 +1,4 @@
-"""Other views of a batch's images, for the methods that use them and for their controls.
+"""Transformed images for the methods that use them, and for their controls.
 
 Whole batches, uint8 in and out, where the images lie; random numbers come from torch's global generator.
 """
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from kdlib.data import augment
 from kdlib.methods.base import Batch
 
-# How far `transformed` goes; the paper of CAPD names the kinds of change, but no strengths.
+# Strengths of `transformed`; CAPD's paper names the kinds of change, but no strengths.
 COLOUR = 0.4  # brightness, contrast and saturation by a factor of 1 ± this
 SMALLEST_CROP = 0.5  # share of the area
 LARGEST_ANGLE = math.radians(20)

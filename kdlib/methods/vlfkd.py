@@ -1,8 +1,8 @@
 """VLFKD: visual-linguistic feature distillation with decoupled logits, after C2VKD.
 
-A ViT's patch tokens are aligned with a CNN's last feature map: cell by cell, in how alike an image's cells
-are, and as one word-like vector that an attention pool makes of the map. As the teacher errs, of its logits
-only the confidence in the labelled class is distilled, mixed half and half with the label.
+A ViT's patch tokens are aligned with a CNN's last feature map: cell by cell, in the correlations between
+cells, and as one vector that an attention pool makes of the map. Because the teacher makes mistakes, only
+its confidence in the labelled class is distilled, mixed half and half with the label.
 
 Zheng, Luo, Zhou, Wang: Distilling Efficient Vision Transformers from CNNs for Semantic Segmentation, 2023
 (arXiv:2310.07265), here for whole images. With X: (B, D, g, g) the student's map, T: (B, C_4, g, g) the
@@ -15,10 +15,10 @@ s and t the probabilities of the label's class and q = (t + 1) / 2:
     L_pdd        = ½ KL((s, 1 - s) || (q, 1 - q))
     L = CE + w_pdd L_pdd + w_global L_global + w_patch L_patch + w_linguistic L_linguistic
 
-The authors' pool is unpublished: G is trained with a linear classifier on the teacher's maps for an epoch,
-then frozen. Deviations from their code: the label's term, as L_pdd's gradient vanishes where s is near 0;
-divergences are summed over channels, and R is of each image. ``faithful=True`` takes these back; their
-``patch_weight`` is 0.1.
+The authors' pool is unpublished. Here G is trained with a linear classifier on the teacher's maps for an
+epoch, then frozen. Deviations from their code: a label term, since the gradient of L_pdd vanishes where s
+is near 0; divergences are summed over channels; R is computed for each image. ``faithful=True`` undoes
+these. Their ``patch_weight`` is 0.1.
 """
 
 import math
@@ -80,7 +80,7 @@ def decoupled_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Tenso
     """L_pdd of logits (B, C) and labels (B,)."""
     student, _ = split_log_probabilities(student_logits, labels)
     teacher, _ = split_log_probabilities(teacher_logits, labels)
-    # A sure teacher would make log(1 - q) infinite.
+    # A fully confident teacher would make log(1 - q) infinite.
     mixed = ((teacher[:, :1].exp() + 1) / 2).clamp(1e-4, 1 - 1e-4)
     mixed = torch.cat([mixed, 1 - mixed], dim=1).log()
     return 0.5 * F.kl_div(mixed, student, reduction="batchmean", log_target=True)
@@ -99,7 +99,7 @@ class VLFKD(Method):
     global_weight: float = 0.1
     patch_weight: float = 1.0
     linguistic_weight: float = 0.5
-    embedding: int = 128  # E, the width of the word-like vector
+    embedding: int = 128  # E, the width of the pooled vector
     stage_epochs: int = 1  # in which the pool is trained
     faithful: bool = False  # no label term, means over channels too, one R for the whole batch
 

@@ -3,7 +3,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdlib.data import PROJECT
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.names import UnknownName
 from kdlib.train import Clock, batches, make_optimiser, train_step
@@ -146,17 +145,3 @@ def test_unknown_method_and_hyperparameter_are_named():
     with pytest.raises(UnknownName, match="hyper-parameter of lm 'temprature'. Did you mean 'temperature'"):
         hyperparameters("lm", {"temprature": 2})
     assert hyperparameters("lm", {"temperature": 2})["temperature"] == 2
-
-
-def test_the_readmes_example_is_a_method(make_network, shapes):
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    example = next(part for part in text.split("```python\n") if "class Hints" in part).split("```")[0]
-    names = {"__name__": "hints"}
-    exec(compile(example, "README.md", "exec"), names)
-    teacher, student = make_network("cnn").eval(), make_network("vit", seed=1)
-    method = names["Hints"](weight=2.0)
-    method.build(student, teacher, shapes.train)
-    terms = terms_of(method, student, teacher, make_batch(shapes))
-    sum(terms.values()).backward()
-    assert set(terms) == {"label", "hint"}
-    assert method.map.weight.grad is not None
