@@ -69,7 +69,7 @@ def inputs() -> dict[str, np.ndarray]:
         "negatives": random.integers(0, 256, (8, 20)),
         "first": features[0],
         "second": features[1],
-        "independent": random.standard_normal((500, 96)),
+        "independent": np.random.default_rng(1).standard_normal((500, 96)),
         "hits": hits,
         "confidence": confidence,
         "answers": answers,
@@ -129,7 +129,14 @@ def main() -> None:
             # First where the guess was wrong, then where a difference was expected, last what agrees.
             order = 0 if agree != (row.guess == SAME) else 1 + agree
             why = "agree" if agree else row.why
-            cells = row.package, row.function, f"{our:.5g}", f"{their:.5g}", row.guess, why
+            cells = (
+                row.package,
+                row.function,
+                f"{round(our, 8):.5g}",
+                f"{round(their, 8):.5g}",
+                row.guess,
+                why,
+            )
             lines.append((order, "| " + " | ".join(cells) + " |"))
         header = "| package | function | ours | theirs | guessed | why they differ; what the equation says |"
         text += [f"\n## {subject}\n", header, "|---|---|---|---|---|---|"]

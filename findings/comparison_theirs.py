@@ -53,12 +53,12 @@ def their_contrast(x: dict) -> float:
     return contrast(student, {"v": {"output": units[1, :8]}}).item()
 
 
-def their_ranked(weights: list[float]) -> Callable[[dict], float]:
+def their_ranked(weights: list[float], ratio: float) -> Callable[[dict], float]:
     def value(x: dict) -> float:
         from torchdistill.losses.mid_level import SSKDLoss
 
         student, teacher = tensors(x, "views")[0]
-        options = {"kl_temp": 4.0, "ss_temp": 0.5, "tf_temp": 4.0, "ss_ratio": 0.75, "tf_ratio": 0.5}
+        options = {"kl_temp": 4.0, "ss_temp": 0.5, "tf_temp": 4.0, "ss_ratio": ratio, "tf_ratio": ratio}
         terms = SSKDLoss("z", "z", "v", "v", **options, loss_weights=weights)
         given = ({"z": {"output": z}, "v": {"output": z}} for z in (student, teacher))
         return terms(*given, tensors(x, "labels")[0][:16]).item()
