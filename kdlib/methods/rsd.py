@@ -5,12 +5,15 @@ teacher's does, and as none of the others: what two architectures have in common
 them alone has nothing to pair up with. A projector keeps this apart from the student's own embedding.
 
 Zhang, Liu, Ran, Ma: Cross-Architecture Distillation Made Simple with Redundancy Suppression, ICCV 2025
-(arXiv:2507.21844), as in the authors' code. With S, T: (B, D) the student's projected and the teacher's
+(arXiv:2507.21844). With S, T: (B, D) the student's projected and the teacher's
 embedding, each column standardised over the batch,
 
     C = Tᵀ S / B,   L = CE + w [ Σ_i (C_ii - 1)² + κ Σ_{i≠j} C_ij² ]
 
 The loss grows with D, the teacher's width, so w is a weight for networks of about one size.
+
+Loss and projector follow the authors' code. Its initial weights are not taken over, and the running moments
+behind `translate` are ours.
 """
 
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from kdlib.data import Split
 from kdlib.methods.base import Batch, Method
 from kdlib.models import Network, Output
 
-EPSILON = 1e-5  # the authors', added to a column's standard deviation
+EPSILON = 1e-5  # added to a column's standard deviation
 MOMENTUM = 0.1  # of the running moments that `translate` uses
 
 
