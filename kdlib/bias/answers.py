@@ -8,6 +8,11 @@ from kdlib.bias import measures as m
 from kdlib.probes import PROBES, Stimuli
 
 
+def stack(runs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """One row a run."""
+    return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
+
+
 @dataclass(frozen=True, eq=False)
 class Answers:
     """Answers of every network of a direction to every probe; in all matrices a row is a seed.

@@ -37,6 +37,8 @@ class Method(nn.Module):
     reads: ClassVar[tuple[str, ...]] = ("logits",)  # fields of the teacher's Output; empty: no forward of it
     reads_student: ClassVar[tuple[str, ...]] = ()  # fields of the student's Output that come on request only
     heads: ClassVar[tuple[str, ...]] = ("class",)  # the student's heads, as for Network
+    # Whether every step does the same on the device, whatever the batch's progress: such a step is replayed.
+    steady: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__init__()

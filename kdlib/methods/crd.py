@@ -73,6 +73,7 @@ class CRD(Method):
     paper = "Tian et al. 2020"
     matches = "which images belong together, in the embeddings"
     reads = ("embedding",)
+    steady = True
 
     weight: float = 0.8
     temperature: float = 0.07

@@ -47,6 +47,7 @@ def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
 @dataclass(eq=False)
 class _Versions(LogitMatching):
     paper = "ours"
+    steady = False
 
     cue: str = "texture"  # the property whose change of images leaves the wanted cue as it is
     dose: float = 1.0  # as for the property; 0 changes nothing

@@ -61,6 +61,7 @@ class FitNet(Method):
     matches = "feature map of the third stage"
     reads = ("stages",)
     reads_student = ("stages",)
+    steady = True
 
     weight: float = 1.0
 

@@ -58,6 +58,7 @@ class FitNetLast(Method):
     paper = "Romero et al. 2015"
     matches = "embedding"
     reads = ("embedding",)
+    steady = True
 
     weight: float = 1.0
 

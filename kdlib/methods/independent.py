@@ -22,6 +22,7 @@ class Independent(Method):
     matches = "nothing"
     uses_teacher = False
     reads = ()
+    steady = True
 
     augmentation: Literal["plain", "rotations", "transformed"] = "plain"  # as SSKD, or CAPD by default
 

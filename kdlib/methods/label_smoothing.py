@@ -60,6 +60,7 @@ class LabelSmoothing(Method):
     paper = "Müller et al. 2019"
     matches = "the teacher's mean entropy"
     reads = ()
+    steady = True
 
     temperature: float = 1.0
 

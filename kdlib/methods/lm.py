@@ -37,6 +37,7 @@ class LogitMatching(Method):
     title = "LM"
     paper = "Hinton et al. 2015"
     matches = "softened class probabilities"
+    steady = True
 
     temperature: float = 4.0
     label_weight: float = 0.1

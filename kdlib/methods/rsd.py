@@ -60,6 +60,7 @@ class RSD(Method):
     paper = "Zhang et al. 2025"
     matches = "embedding, its dimensions decorrelated"
     reads = ("embedding",)
+    steady = True
 
     weight: float = 0.1
     kappa: float = 0.01

@@ -84,6 +84,7 @@ class SSKD(Method):
     paper = "Xu et al. 2020"
     matches = "similarities between rotated images, class probabilities"
     reads = ("logits", "embedding")
+    steady = True
 
     label_weight: float = 0.1
     logits_weight: float = 0.9

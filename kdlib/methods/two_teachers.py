@@ -40,6 +40,7 @@ def logits_of(network: Network, images: Tensor, batch_size: int = 500) -> Tensor
 @dataclass(eq=False)
 class _Compared(LogitMatching):
     paper = "ours"
+    steady = False
     others: ClassVar[tuple[str, ...]] = ()  # the other teachers that it needs, by what they are
 
     def give(self, networks: Mapping[str, Network]) -> None:

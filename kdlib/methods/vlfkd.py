@@ -94,6 +94,7 @@ class VLFKD(Method):
     paper = "Zheng et al. 2023"
     matches = "last feature map, its cells' correlations, label confidence"
     reads = ("logits", "feature_map")
+    steady = True
 
     pdd_weight: float = 1.0
     global_weight: float = 0.1

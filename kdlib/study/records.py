@@ -228,6 +228,7 @@ def _pack(run: Run, target: Path, asked: dict[str, Stimuli]) -> None:
     for place, kept in run.everything_kept().items():
         made = current.get(place)
         sure = made is None or made.texture_labels is not None or place.startswith("predictions/clean-")
+        sure = sure and not place.startswith("read/")
         for name, values in kept.items():
             if sure or name == "predicted":
                 arrays[f"{place}/{name}"] = _compact(values)

@@ -15,7 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,18 +23,20 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from kdlib import __version__, disk
 from kdlib.data import Dataset, DataSpec, Split, load
 from kdlib.data.properties import maker
 from kdlib.disk import Arrays
 from kdlib.methods import METHODS
+from kdlib.methods.fitnet_last import read_by_teacher
 from kdlib.models import Network
 from kdlib.probes import Stimuli
 from kdlib.probes.base import digest
 from kdlib.study.interrupt import Stopped
-from kdlib.study.specs import WEIGHTS, Run, RunSpec
+from kdlib.study.specs import MAP, WEIGHTS, Run, RunSpec
 from kdlib.study.status import beside, failure
 from kdlib.train import Progress, fit, predict_logits
 
@@ -266,29 +268,36 @@ class RunStore:
             pd.DataFrame(progress.history).to_csv(folder / "history.csv", index=False)
             pd.DataFrame(progress.timing).to_csv(folder / "timing.csv", index=False)
             save_file(disk.on_host(student.state_dict()), folder / WEIGHTS)
+            if hasattr(method, "translate"):
+                save_file(disk.on_host(method.state_dict()), folder / MAP)
             disk.seal(folder)
         checkpoint.unlink(missing_ok=True)
         return Run(spec, self.path(spec))
 
     # --------------------------------------------------------------------------------------- answers
 
-    def predictions(self, run: Run, stimuli: dict[str, Stimuli]) -> dict[str, Arrays]:
+    def predictions(
+        self, run: Run, stimuli: dict[str, Stimuli], by_teacher: bool = False
+    ) -> dict[str, Arrays]:
         """What the student says of each probe's images, from the disk or by asking it.
+
+        Args:
+            by_teacher: its embedding is read by the teacher's head, for a method with a map to it.
 
         Returns:
             For each probe ``predicted`` (N,) int64, and float32 (N,): ``confidence`` in the predicted class,
             ``confidence_label`` in the right one, ``confidence_texture`` in the second cue's where there are
             two, and ``squares``, the sum of the squares of all.
         """
-        answers, network = {}, cache(lambda: run.network(self.device))  # built once, and only if needed
+        answers, reader = {}, cache(lambda: self._reader(run, by_teacher))  # built once, only if needed
         for probe, made in stimuli.items():
             names = ["predicted", "confidence", "confidence_label", "squares"]
             names += ["confidence_texture"] if made.texture_labels is not None else []
             found = self.kept(
                 run,
                 f"{probe}-{made.sha256[:12]}",
-                lambda made=made: _ask(network(), made),
-                "predictions",
+                lambda made=made: _ask(reader(), made),
+                "read" if by_teacher else "predictions",
                 lambda found, made=made, names=names: all(
                     name in found and found[name].shape == made.labels.shape for name in names
                 ),
@@ -298,6 +307,17 @@ class RunStore:
                 for name, array in found.items()
             }
         return answers
+
+    def _reader(self, run: Run, by_teacher: bool) -> Callable[[Tensor], Tensor]:
+        """Images (N, 3, H, W) to logits (N, C)."""
+        student = run.network(self.device)
+        if not by_teacher:
+            return partial(predict_logits, student)
+        teacher, method = self.get(run.spec.teacher).network(self.device), METHODS[run.spec.method]
+        method = method(**run.spec.hyper)
+        method.build(student, teacher, self.dataset(run.spec.data).train)
+        method.load_state_dict(load_file(run.path / MAP))
+        return partial(read_by_teacher, method.to(self.device), student, teacher)
 
     def kept(
         self,
@@ -338,8 +358,8 @@ def environment(device: torch.device) -> dict[str, str | int]:
     }
 
 
-def _ask(network: Network, stimuli: Stimuli) -> Arrays:
-    share = predict_logits(network, stimuli.images).softmax(1).cpu()
+def _ask(reader: Callable[[Tensor], Tensor], stimuli: Stimuli) -> Arrays:
+    share = reader(stimuli.images).softmax(1).cpu()
     confidence, predicted = share.max(1)
     columns = {"confidence_label": stimuli.labels}
     if stimuli.texture_labels is not None:

@@ -73,7 +73,7 @@ Recipe = _like(
 )
 
 
-class Made(Strict):
+class Treated(Strict):
     property: _one_of("property", PROPERTIES)
     dose: PositiveFloat = None  # the full one, if not given
 
@@ -81,7 +81,7 @@ class Made(Strict):
 class Trained(Strict):
     model: Model
     training: Recipe = None  # what differs from the profile's
-    treatment: Made = None  # of its training images, to make a property
+    treatment: Treated = None  # of its training images, to make a property
 
 
 class Direction(Strict):
@@ -91,6 +91,16 @@ class Direction(Strict):
     student: str  # one of the profile's students
     methods: _some(Annotated[str, AfterValidator(_taught)])
     controls: _some(_one_of("control", CONTROLS), least=0) = None
+
+
+class Made(Strict):
+    properties: Annotated[dict[_one_of("property", PROPERTIES), PositiveFloat], Field(min_length=1)]
+    methods: _some(Annotated[str, AfterValidator(_taught)])
+    # <teacher>_to_<student>, with the methods that are taught in this direction only.
+    directions: Annotated[
+        dict[Annotated[str, Field(pattern=r"^\w+_to_\w+$")], list[Annotated[str, AfterValidator(_taught)]]],
+        Field(min_length=1),
+    ]
 
 
 class Profile(Strict):
@@ -106,6 +116,7 @@ class Profile(Strict):
     hyper: Annotated[dict[str, dict], AfterValidator(_hyper)] = None  # by method
     probes: _some(_one_of("probe or series", [*PROBES, *series()]))
     external: _some(_one_of("external stimuli", EXTERNAL), least=0) = None
+    made: Made | str = None  # teachers that surely have a property; or the profile that has them
     longer: dict = None  # overrides for the same study with a longer schedule
     test_images: PositiveInt | None = None  # that the probes are made of; None: all
     inside_images: NonNegativeInt | None = None  # that networks are looked into with; 0: not at all
@@ -127,6 +138,12 @@ class Profile(Strict):
                 if needed and not getattr(plan, needed):
                     place = f"directions.{direction}.{needed}"
                     problems.append(f"control {control} needs {place}: one of the profile's teachers")
+        for direction in self.made.directions if isinstance(self.made, Made) else ():
+            for group, name in zip(("teachers", "students"), direction.split("_to_"), strict=True):
+                used.add((group, name))
+                if name not in getattr(self, group):
+                    hint = closest(name, getattr(self, group))
+                    problems.append(f"made.directions.{direction}: no {name!r} in {group}.{hint}")
         for group in ("students", "teachers"):
             for name in getattr(self, group):
                 if (group, name) not in used:
@@ -136,7 +153,9 @@ class Profile(Strict):
         return self
 
 
-KEYS = {key for model in (Profile, Direction, Trained, Recipe, Model, Data) for key in model.model_fields}
+KEYS = {
+    key for model in (Profile, Made, Direction, Trained, Recipe, Model, Data) for key in model.model_fields
+}
 
 
 def checked(profile: dict, where: str) -> dict:

@@ -1,9 +1,11 @@
 """What a run is, and what is read from one that is finished. ``runs/<id>/`` holds
 
     spec.json  record.json (status, classes, environment)  history.csv  timing.csv  weights.safetensors
+    map.safetensors (of methods that translate the student's embedding into the teacher's)
     manifest.json (sha256 of the files above)  predictions/<probe>-<images' sha256>.npz  inside/<what>.npz
+    read/<probe>-<images' sha256>.npz (what the teacher's head says of the translated embedding)
 
-Published runs have no weights, and kept.npz in place of the two folders.
+Published runs have no weights, and kept.npz in place of the three folders.
 """
 
 import hashlib
@@ -26,7 +28,11 @@ from kdlib.models import ModelSpec, Network
 from kdlib.names import one_line
 from kdlib.train import Training
 
-WEIGHTS, KEPT = "weights.safetensors", "kept.npz"
+WEIGHTS, MAP, KEPT = "weights.safetensors", "map.safetensors", "kept.npz"
+FOLDERS = ("predictions", "read", "inside")
+TEACHER_SEEDS = (
+    500  # added to a study's: teachers start from other weights, also where they are the same network
+)
 FILES = ("spec.json", "record.json", "history.csv", "timing.csv", WEIGHTS)  # those in every manifest
 
 
@@ -134,7 +140,7 @@ class Run:
 
     def everything_kept(self) -> dict[str, Arrays]:
         """Answers and looks inside, by "<folder>/<name>"."""
-        files = [path for folder in ("predictions", "inside") for path in (self.path / folder).glob("*.npz")]
+        files = [path for folder in FOLDERS for path in (self.path / folder).glob("*.npz")]
         loose = {f"{path.parent.name}/{path.stem}": disk.read_arrays(path) for path in sorted(files)}
         return self.packed | {place: arrays for place, arrays in loose.items() if arrays}
 

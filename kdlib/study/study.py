@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from kdlib import disk, probes
-from kdlib.bias.answers import Answers
+from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
 from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan
 from kdlib.data.properties import Treatment
@@ -28,6 +27,7 @@ from kdlib.probes.external import EXTERNAL
 from kdlib.study.controls import roles
 from kdlib.study.internals import fields, traits
 from kdlib.study.known_bias import yardstick_specs
+from kdlib.study.made import Made, translates
 from kdlib.study.profile import (
     TEACHERS,
     digest_of,
@@ -38,11 +38,9 @@ from kdlib.study.profile import (
 )
 from kdlib.study.records import Records, RecordStore
 from kdlib.study.runs import RunStore
-from kdlib.study.specs import Run, RunSpec
+from kdlib.study.specs import TEACHER_SEEDS, Run, RunSpec
 from kdlib.study.tables import StudyTables
 from kdlib.train import Training
-
-TEACHER_SEEDS = 500  # teachers start from other weights than students, also where they are the same network
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ class Study(StudyTables):
         members = [Member(direction, "teacher", seed, teachers["teacher"])]
         for name in ("independent", *plan["methods"], *plan.get("controls", [])):
             role = roles()[name]
-            network = self._network("students", plan["student"])
+            network = self.network("students", plan["student"])
             epochs = max(1, round(role.epochs * network["training"].epochs))
             network["training"] = replace(network["training"], epochs=epochs)
             spec = RunSpec(
@@ -169,12 +167,13 @@ class Study(StudyTables):
     def _teachers(self, direction: str, seed: int) -> dict[str, RunSpec]:
         plan = self.directions[direction]
         return {
-            key: RunSpec(**self._network("teachers", plan[key]), seed=TEACHER_SEEDS + seed)
+            key: RunSpec(**self.network("teachers", plan[key]), seed=TEACHER_SEEDS + seed)
             for key in TEACHERS
             if key in plan
         }
 
-    def _network(self, group: str, name: str) -> dict:
+    def network(self, group: str, name: str) -> dict:
+        """What a run with one of the profile's networks is, but for its method, teacher and seed."""
         network = self.profile[group][name]
         return {
             "data": self.dataset.spec,
@@ -195,6 +194,19 @@ class Study(StudyTables):
         longer.store = self.store  # one progress display, one way to stop
         return longer
 
+    @cached_property
+    def made(self) -> Made | None:
+        """The experiment with made properties: the profile's own, or the published one that it names."""
+        named, results = self.profile.get("made"), self.parameters["results"]
+        if isinstance(named, str):
+            output = self.folder.parent
+            return Study(named, output, results=Path(results).parent / named).made if results else None
+        return Made(self) if named else None
+
+    @property
+    def _own_made(self) -> Made | None:
+        return self.made if isinstance(self.profile.get("made"), dict) else None
+
     @property
     def yardsticks(self) -> list[RunSpec]:
         known = yardstick_specs(self.store, self.yardstick_images)
@@ -208,7 +220,8 @@ class Study(StudyTables):
     def specs(self) -> list[RunSpec]:
         """Every run that the study needs, once, teachers before their students and the yardsticks last."""
         members = self.members() + (self.longer.members() if self.longer else [])
-        wanted = [member.spec for member in members] + self.yardsticks
+        made = list(self._own_made.specs.values()) if self._own_made else []
+        wanted = [*(member.spec for member in members), *made, *self.yardsticks]
         return list({one.id: one for spec in wanted for one in spec.lineage()}.values())
 
     def plan(self) -> dict:
@@ -219,6 +232,8 @@ class Study(StudyTables):
         later = self.longer.members() if self.longer else []
         more = [(member.direction, f"{member.role}, longer", member.spec) for member in later]
         more += [(member.direction, "other teacher", member.spec.teacher) for member in members]
+        made = self._own_made.specs if self._own_made else {}
+        more += [(direction, f"{role}, {name}", spec) for (direction, name, role, _), spec in made.items()]
         for direction, role, spec in [*more, *(("", "yardstick", spec) for spec in self.yardsticks)]:
             if spec and spec.id not in seen:
                 seen.add(spec.id)
@@ -249,6 +264,8 @@ class Study(StudyTables):
         if run.spec.data != self.dataset.spec:  # a yardstick, which is asked other things
             return
         self.store.predictions(run, self.stimuli)
+        if self._own_made and translates(run.spec.method):
+            self.store.predictions(run, self.stimuli, by_teacher=True)
         if self.profile.get("inside_images"):
             traits(self, run)
             fields(self, run)
@@ -338,12 +355,7 @@ class Study(StudyTables):
         answers, looks = {}, {}
         for role, seeds in runs.items():
             said = [self.store.predictions(run, stimuli) for run in seeds]
-            answers[role] = {probe: _stack([answer[probe] for answer in said]) for probe in stimuli}
+            answers[role] = {probe: stack([answer[probe] for answer in said]) for probe in stimuli}
             if inside:
-                looks[role] = _stack([traits(self, run) for run in seeds])
+                looks[role] = stack([traits(self, run) for run in seeds])
         return Answers(direction, stimuli, answers, looks, self.dataset.chance)
-
-
-def _stack(runs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """One row a run."""
-    return {name: np.stack([run[name] for run in runs]) for name in runs[0]}

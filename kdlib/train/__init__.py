@@ -20,6 +20,7 @@ from kdlib.data import Dataset, Split, augment, epoch_plan
 from kdlib.methods import Batch, Method
 from kdlib.models import Network
 from kdlib.names import lookup
+from kdlib.train.replay import Replayed
 from kdlib.train.state import Clock, Means, Progress, restore, state_of
 
 
@@ -79,6 +80,14 @@ def fit(
     optimiser = make_optimiser(student, method, training)
     if done:
         restore(progress.tensors, student, method, optimiser)
+    replayed = clock.cuda and method.steady
+    inner = Clock(torch.device("cpu")) if replayed else clock  # the parts of a recorded step can't be timed
+
+    def step(batch: Batch) -> dict[str, Tensor]:
+        return train_step(student, teacher, method, batch, optimiser, training, inner)
+
+    if replayed:
+        step = clock("step")(Replayed(step, optimiser))
     total = training.epochs * steps
     with tqdm(None, label, total, initial=done * steps, unit="step", disable=quiet, mininterval=1) as bar:
         for epoch in range(done, training.epochs):
@@ -87,7 +96,8 @@ def fit(
             method.train()
             terms = Means()
             for batch in batches(train, training, seed, epoch, clock, make):
-                terms.add(train_step(student, teacher, method, batch, optimiser, training, clock))
+                set_rate(optimiser, training.learning_rate * schedule(batch.progress, training.warmup))
+                terms.add(step(batch))
                 bar.update()
             with clock("evaluation"):
                 accuracy = (predict_logits(student, test.images).argmax(1) == test.labels).float().mean()
@@ -162,8 +172,6 @@ def train_step(
         loss.backward()
         if batch.progress == 0:
             _check_gradients(student, method)
-        for group in optimiser.param_groups:
-            group["lr"] = training.learning_rate * schedule(batch.progress, training.warmup)
         trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         nn.utils.clip_grad_norm_(trained, training.clip)
         optimiser.step()
@@ -193,7 +201,7 @@ def schedule(share: float, warmup: float) -> float:
 
 
 def make_optimiser(student: Network, method: Method, training: Training) -> torch.optim.Optimizer:
-    """One optimiser for the student and every trained part of the method.
+    """One optimiser for the student and every trained part of the method, on their device with its rate.
 
     Raises:
         UnknownName: if the optimiser is neither "sgd" nor "adamw".
@@ -204,11 +212,24 @@ def make_optimiser(student: Network, method: Method, training: Training) -> torc
     groups = param_groups_weight_decay(student, training.weight_decay, no_weight_decay_list=no_decay)
     groups.append({"params": list(method.shared_parameters().values()), "weight_decay": 0.0})
     groups = [group for group in groups if group["params"]]
+    rate, device = training.learning_rate, next(student.parameters()).device
+    options = (
+        {"lr": torch.tensor(rate, device=device), "fused": True} if device.type == "cuda" else {"lr": rate}
+    )
     makers = {
-        "sgd": lambda: torch.optim.SGD(groups, training.learning_rate, momentum=0.9, nesterov=True),
-        "adamw": lambda: torch.optim.AdamW(groups, training.learning_rate),
+        "sgd": lambda: torch.optim.SGD(groups, momentum=0.9, nesterov=True, **options),
+        "adamw": lambda: torch.optim.AdamW(groups, **options),
     }
     return lookup("optimiser", training.optimiser, makers)()
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step, in place where a recorded step reads it."""
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 @contextmanager

@@ -1,0 +1,97 @@
+"""The experiment with made properties: does what a teacher surely has arrive in its student?
+
+A profile's ``made`` says which properties are made in teachers, by which methods they teach, and in which
+directions. Students see ordinary images only. For each property there is a plain teacher beside the made one,
+of the same network, seed and number of steps; kdlib.bias.inheritance compares their students.
+"""
+
+from functools import cached_property
+
+from kdlib.bias.answers import Answers, stack
+from kdlib.bias.influence import Measures
+from kdlib.data.properties import Treatment
+from kdlib.methods import METHODS
+from kdlib.study.specs import TEACHER_SEEDS, Run, RunSpec
+
+PLAIN = "plain"  # in place of a property: teachers that saw ordinary images only
+READ = "_read"  # after a method's name: its student's embedding, read by the teacher's own head
+
+
+class Made:
+    """The runs and answers of a study's ``made``, by direction, property and role.
+
+    Roles are "teacher"; "baseline", a student without a teacher; "ceiling", a student that is trained on the
+    changed images itself; and the methods. A direction is ``<teacher>_to_<student>``, by their names in the
+    profile.
+    """
+
+    def __init__(self, study):
+        self.study = study
+        design = study.profile["made"]
+        self.treatments = {PLAIN: None} | {
+            name: Treatment(name, dose) for name, dose in design["properties"].items()
+        }
+        self.directions: dict[str, list[str]] = {
+            name: [*design["methods"], *own] for name, own in design["directions"].items()
+        }
+
+    @property
+    def properties(self) -> list[str]:
+        return [name for name in self.treatments if name != PLAIN]
+
+    @cached_property
+    def specs(self) -> dict[tuple[str, str, str, int], RunSpec]:
+        """By (direction, property, role, seed): one method after the other, over all seeds.
+
+        So what a study has finished when it is stopped can be compared.
+        """
+        taught = dict.fromkeys(method for methods in self.directions.values() for method in methods)
+        return {
+            (direction, made, role, seed): self._spec(direction, made, role, seed)
+            for role in ("teacher", "baseline", "ceiling", *taught)
+            for seed in self.study.seeds
+            for direction, methods in self.directions.items()
+            for made in self.treatments
+            if role not in taught or role in methods
+        }
+
+    def _spec(self, direction: str, made: str, role: str, seed: int) -> RunSpec:
+        treated = {"treatment": self.treatments[made]}
+        source, target = direction.split("_to_")
+        teacher = RunSpec(**self.study.network("teachers", source) | treated, seed=TEACHER_SEEDS + seed)
+        student = self.study.network("students", target)
+        if role == "teacher":
+            return teacher
+        if role == "ceiling":
+            return RunSpec(**student | treated, seed=seed)
+        if role == "baseline":
+            return RunSpec(**student, seed=seed)
+        hyper = self.study.profile.get("hyper", {}).get(role, {})
+        return RunSpec(**student, method=role, hyper=hyper, teacher=teacher, seed=seed)
+
+    def evidence(self, direction: str, made: str = PLAIN) -> Measures:
+        """Every measure of every network of a direction, where ``made`` names the teachers' property."""
+        store, stimuli, runs = self.study.store, self.study.stimuli, self.runs(direction, made)
+        said = {role: [store.predictions(run, stimuli) for run in seeds] for role, seeds in runs.items()}
+        for role in filter(translates, runs):
+            said[role + READ] = [store.predictions(run, stimuli, by_teacher=True) for run in runs[role]]
+        answers = {
+            role: {probe: stack([answer[probe] for answer in seeds]) for probe in stimuli}
+            for role, seeds in said.items()
+        }
+        return Measures(Answers(direction, stimuli, answers, {}, self.study.dataset.chance))
+
+    def runs(self, direction: str, made: str) -> dict[str, list[Run]]:
+        """By role, one for each seed; trains what is missing."""
+        wanted = [key for key in self.specs if key[:2] == (direction, made)]
+        found: dict[str, list[Run]] = {}
+        for key, run in zip(
+            wanted, self.study.store.get_each(self.specs[key] for key in wanted), strict=True
+        ):
+            found.setdefault(key[2], []).append(run)
+        return found
+
+
+def translates(role: str) -> bool:
+    """Whether it is a method with a map from the student's embedding to the teacher's."""
+    return hasattr(METHODS.get(role), "translate")
