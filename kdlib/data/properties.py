@@ -41,6 +41,7 @@ class Property:
     dose: float  # the full one
     unit: str  # what a dose is
     factor: str | None = None  # the procedural set's own knob for it, set to 1 - dose
+    versions: int | None = None  # of each image, where making one is slow: they take turns; None: always new
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def maker(data: Dataset, treatment: Treatment, seed: int) -> Callable[[Tensor, i
     same images drawn with another texture, or shape. These are drawn once and are the same in every epoch.
     """
     images, factor = data.train.images, PROPERTIES[treatment.property].factor
+    versions, kept = PROPERTIES[treatment.property].versions, {}
     drawn = bool(factor) and data.spec.name == "shape_texture"
     if drawn:
         options = data.spec.options | {factor: 1 - treatment.dose}
@@ -98,7 +100,15 @@ def maker(data: Dataset, treatment: Treatment, seed: int) -> Callable[[Tensor, i
     def make(indices: Tensor, epoch: int) -> Tensor:
         nonlocal images
         images = images.to(indices.device)  # once; later it lies there
-        return images[indices] if drawn else changed(images, indices, treatment, seed, epoch)
+        if drawn:
+            return images[indices]
+        if not versions:
+            return changed(images, indices, treatment, seed, epoch)
+        if epoch % versions not in kept:
+            everything = torch.arange(len(images), device=indices.device).split(500)
+            parts = [changed(images, part, treatment, seed, epoch % versions) for part in everything]
+            kept[epoch % versions] = torch.cat(parts)
+        return kept[epoch % versions][indices]
 
     return make
 
@@ -218,6 +228,6 @@ PROPERTIES: dict[str, Property] = {
     "noise": Property("noise robustness", noise, 0.2, "largest standard deviation"),
     "patches": Property("permutation invariance", patches, 1.0, "share of changed images"),
     "grey": Property("colour invariance", grey, 1.0, "share of changed images"),
-    "texture": Property("shape bias", texture, 1.0, "share of changed images", "texture_correlation"),
-    "shape": Property("texture bias", shape, 1.0, "share of changed images", "shape_correlation"),
+    "texture": Property("shape bias", texture, 1.0, "share of changed images", "texture_correlation", 4),
+    "shape": Property("texture bias", shape, 1.0, "share of changed images", "shape_correlation", 4),
 }
