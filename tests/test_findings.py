@@ -59,7 +59,7 @@ def test_intervals_hold_the_estimate_and_the_ratio_has_none(measures):
     assert measures[measures.measure == "raw_ratio"].low.isna().all()
 
 
-def test_baseline_hits_follow_the_images_not_their_order():
+def test_reference_hits_follow_the_images_not_their_order():
     answers = make_answers(RATES)
     order = torch.randperm(IMAGES)
     edges = answers.stimuli["edges"]

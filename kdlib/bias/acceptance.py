@@ -87,7 +87,7 @@ def _beyond_control(answers: Answers, probe: str) -> float:
 
 
 def _reason(found: dict, chance: float) -> str:
-    controls = {name for probe in PROBES.values() for name in (probe.control, probe.baseline)}
+    controls = {name for probe in PROBES.values() for name in (probe.control, probe.reference)}
     reasons = {
         f"more than {CLIPPED:.0%} of the values are clipped": found["clipped"] > CLIPPED,
         "no network reads this probe": found["readable"] <= chance + FLOOR_MARGIN,

@@ -33,7 +33,7 @@ class Answers:
 
     def unchanged(self, probe: str) -> str | None:
         """The probe that shows the same images without the change, if it was asked."""
-        name = PROBES[probe].baseline if probe in PROBES else None
+        name = PROBES[probe].reference if probe in PROBES else None
         return name if name != probe and name in self.stimuli else None
 
     def control(self, probe: str) -> str | None:

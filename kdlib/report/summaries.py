@@ -21,7 +21,7 @@ PROPERTIES = {  # what the study is about -> (measure, probe)
     "locality: long-range interaction ratio": ("far_near", INSIDE),
     "noise robustness": ("retention", "gaussian_noise"),
 }
-COMPARISONS = {name for probe in PROBES.values() for name in (probe.baseline, probe.control)}  # no probes
+COMPARISONS = {name for probe in PROBES.values() for name in (probe.reference, probe.control)}  # no probes
 BIASES = ("retention", "shape_bias", "invariance", "embedding_invariance", "far_near")
 
 

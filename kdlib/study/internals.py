@@ -41,7 +41,7 @@ def traits(study, run: Run) -> Arrays:
             return representations.features(network, PROBES[name](few.images, few.labels).images)[-1]
 
         return {
-            f"invariance {name}": representations.invariance(embed(PROBES[name].baseline), embed(name))
+            f"invariance {name}": representations.invariance(embed(PROBES[name].reference), embed(name))
             for name in moved
         }
 

@@ -269,12 +269,12 @@ class Study(StudyTables):
 
     @cached_property
     def probes(self) -> list[str]:
-        """The profile's probes, each after the baseline and before the control that it is compared with."""
+        """The profile's probes, each after the reference and before the control that it is compared with."""
         levels = probes.series()
         named = [name for entry in self.profile["probes"] for name in levels.get(entry, [entry])]
         found = {}
         for name in named:
-            found |= dict.fromkeys(filter(None, (PROBES[name].baseline, name, PROBES[name].control)))
+            found |= dict.fromkeys(filter(None, (PROBES[name].reference, name, PROBES[name].control)))
         return list(found)
 
     @cached_property

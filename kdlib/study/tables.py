@@ -25,13 +25,13 @@ class StudyTables:
         return pd.DataFrame({"what": entries.keys(), "value": [str(value) for value in entries.values()]})
 
     def probe_table(self) -> pd.DataFrame:
-        """Every probe with its question, its baseline, its size and the name of its images."""
+        """Every probe with its question, its reference, its size and the name of its images."""
         return pd.DataFrame(
             {
                 "probe": name,
                 "family": PROBES[name].family,
                 "question": PROBES[name].question,
-                "compared with": PROBES[name].baseline,
+                "compared with": PROBES[name].reference,
                 "images": len(made.labels),
                 "clipped values": made.meta.get("clipped", 0.0),
                 "seconds": made.meta.get("seconds", 0.0) / len(made.labels) * 10_000,
