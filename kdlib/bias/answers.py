@@ -12,7 +12,7 @@ from kdlib.probes import PROBES, Stimuli
 class Answers:
     """Answers of every network of a direction to every probe; in all matrices a row is a seed.
 
-    A role is "teacher", "independent" (the baseline), or the name of another student.
+    A role is "teacher", "baseline", or the name of another student.
     """
 
     direction: str

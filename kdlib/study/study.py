@@ -151,7 +151,7 @@ class Study(StudyTables):
         plan = self.directions[direction]
         teachers = self._teachers(direction, seed)
         members = [Member(direction, "teacher", seed, teachers["teacher"])]
-        for name in ("independent", *plan["methods"], *plan.get("controls", [])):
+        for name in ("baseline", *plan["methods"], *plan.get("controls", [])):
             role = roles()[name]
             network = self._network("students", plan["student"])
             epochs = max(1, round(role.epochs * network["training"].epochs))
@@ -329,7 +329,7 @@ class Study(StudyTables):
 
     def references(self) -> dict[str, Answers]:
         """What the baselines alone answer, by direction: probes are accepted on them."""
-        alone = ("independent",)
+        alone = ("baseline",)
         return {name: self._ask(name, self.runs(name, alone), self.stimuli) for name in self.directions}
 
     def _ask(

@@ -79,7 +79,7 @@ class StudyTables:
         )
 
     def cost_table(self, direction: str) -> pd.DataFrame:
-        """Seconds an epoch of every run by part, beside the independent student of the same seed.
+        """Seconds an epoch of every run by part, beside the baseline student of the same seed.
 
         "stage", what a method trains on its teacher beforehand, is shared out over the epochs.
         """
@@ -100,7 +100,7 @@ class StudyTables:
                     }
                 )
         table = pd.DataFrame(rows)
-        alone = table[table.role == "independent"].set_index("seed")
+        alone = table[table.role == "baseline"].set_index("seed")
         extra = table["parameters"] - table["seed"].map(alone["parameters"])
         return table.assign(
             relative=table["epoch"] / table["seed"].map(alone["epoch"]),
