@@ -11,13 +11,20 @@ import pandas as pd
 
 TOLERANCE = 1e-12
 RENAMED: dict[str, str] = {}  # old column or table -> new one
-VALUES: dict[str, str] = {"not evaluable": "not testable"}  # old text in a cell -> new one
+VALUES: dict[str, str] = {  # old text in a cell -> new one
+    "not evaluable": "not testable",
+    "independent": "baseline",
+    "independent CNN": "Baseline CNN",
+    "independent ViT": "Baseline ViT",
+    "two independents": "two baselines",
+}
 DROPPED: set[str] = set()  # tables
 WORDS = {  # within a text
     "independent is NaN": "baseline is not defined",
     "student is NaN": "student is not defined",
     "teacher is NaN": "teacher is not defined",
     "not evaluable": "not testable",
+    "Independent": "Baseline",
 }
 VERDICTS = {"C1c": "not testable"}  # its teacher isn't established to differ: no evidence against it
 SORTED = {"04_measures"}  # rows may stand in another order: raw ratios have a block of their own

@@ -61,7 +61,7 @@ def make_network(shapes):
 
 @pytest.fixture(scope="session")
 def make_spec(shapes):
-    def make(student: str, method: str = "independent", teacher: str | None = None, **more) -> RunSpec:
+    def make(student: str, method: str = "baseline", teacher: str | None = None, **more) -> RunSpec:
         source = RunSpec(shapes.spec, MODELS[teacher], training=RECIPES[teacher]) if teacher else None
         training = more.pop("training", RECIPES[student])
         return RunSpec(shapes.spec, MODELS[student], method, teacher=source, training=training, **more)

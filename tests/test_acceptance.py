@@ -12,7 +12,7 @@ NOISES = {f"gaussian_noise_{level}": 0.7 - 0.1 * level for level in (1, 2, 3, 4)
 def table_of(cnn: dict, vit: dict | None = None):
     directions = {"vit_to_cnn": cnn, "cnn_to_vit": vit or cnn}
     references = {
-        direction: make_answers({"independent": rates}, direction=direction)
+        direction: make_answers({"baseline": rates}, direction=direction)
         for direction, rates in directions.items()
     }
     return acceptance_table(references).set_index("probe")
@@ -41,8 +41,8 @@ def test_a_probe_that_fails_a_check_is_refused_with_the_reason(changes, probe, r
 
 def test_no_map_shows_what_is_refused():
     rates = {"clean": 0.8, "edges": 0.12, **NOISES}
-    references = {"vit_to_cnn": make_answers({"independent": rates}, direction="vit_to_cnn")}
-    evidence = make_evidence(dict.fromkeys(("teacher", "independent", "lm"), rates), direction="vit_to_cnn")
+    references = {"vit_to_cnn": make_answers({"baseline": rates}, direction="vit_to_cnn")}
+    evidence = make_evidence(dict.fromkeys(("teacher", "baseline", "lm"), rates), direction="vit_to_cnn")
     acceptance = acceptance_table(references)
     table = mark(measure_table(evidence), acceptance)
     assert set(table.probe[~table.accepted]) == {"edges"}
@@ -77,11 +77,11 @@ def test_a_mild_level_counts_with_its_series():
 def test_severities_are_told_for_each_network():
     rates = {"clean": 0.8, **NOISES}
     references = {
-        name: make_answers({"independent": rates}, direction=name) for name in ("cnn_to_vit", "vit_to_cnn")
+        name: make_answers({"baseline": rates}, direction=name) for name in ("cnn_to_vit", "vit_to_cnn")
     }
     table = severity_table(references)
-    assert set(table.network) == {"independent ViT", "independent CNN"}
-    assert list(table[table.network == "independent CNN"].level) == [1, 2, 3, 4]
+    assert set(table.network) == {"Baseline ViT", "Baseline CNN"}
+    assert list(table[table.network == "Baseline CNN"].level) == [1, 2, 3, 4]
     assert (
         table.accuracy.is_monotonic_decreasing
         or (table.groupby("network").accuracy.diff().dropna() < 0).all()

@@ -49,7 +49,7 @@ def contender(study: Study, role: str) -> Contender:
 
 
 def test_the_floor_sees_the_methods_images_and_reads_the_teacher_it_reads(study):
-    alone, taught, turned = (contender(study, role) for role in ("independent", "lm", "sskd"))
+    alone, taught, turned = (contender(study, role) for role in ("baseline", "lm", "sskd"))
     assert len(alone.images) == len(taught.images) == 16
     assert len(turned.images) == len(turned.labels) == 4 * 16
     forward = flops(lambda: taught.teacher(taught.images))
@@ -63,8 +63,8 @@ def test_what_is_kept_can_be_read(study):
     assert found["machine"]["threads"] == torch.get_num_threads() and found["rounds"] == 1
     pd.testing.assert_frame_equal(pd.DataFrame(found["steps"]), table)
     pd.testing.assert_frame_equal(pd.read_csv(as_csv), table)
-    # Not the independent student of more epochs: its step is the same.
-    assert list(table.role) == ["independent", "lm", "crd", "independent", "sskd"]
+    # Not the baseline of more epochs: its step is the same.
+    assert list(table.role) == ["baseline", "lm", "crd", "baseline", "sskd"]
     assert table.extra_parameters[0] == 0 and table.extra_parameters[1] == 0 < table.extra_parameters[2]
     assert (table[["milliseconds", "floor", "over_floor", "gflop"]] > 0).all(axis=None)
     assert picture.stat().st_size > 0

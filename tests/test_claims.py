@@ -35,7 +35,7 @@ def records(
         ("cnn_to_vit", TO_VIT, to_vit or {}),
         ("vit_to_cnn", TO_CNN, to_cnn or {}),
     ):
-        rates = {"teacher": teacher, "independent": plain} | dict.fromkeys(roles, plain)
+        rates = {"teacher": teacher, "baseline": plain} | dict.fromkeys(roles, plain)
         rates = {role: rate | changes.get(role, {}) for role, rate in rates.items()}
         looked = dict.fromkeys(rates, (0.8, 0.3)) | {"teacher": (0.2, 0.6)} | (inside or {})
         looked = {role: looked[role] for role in rates}
@@ -46,13 +46,13 @@ def records(
         evidence[direction] = Measures(answers)
     rows = [
         {"role": role, "seed": seed, "epoch": (cost or {}).get(role, 1.5) + 0.01 * seed, "epochs": 5}
-        for role in ("independent", *dict.fromkeys((*TO_VIT, *TO_CNN)))
+        for role in ("baseline", *dict.fromkeys((*TO_VIT, *TO_CNN)))
         for seed in range(3)
     ]
     rows += [{"role": "teacher", "seed": 500 + seed, "epoch": 9.0, "epochs": 5} for seed in range(3)]
     looks = [
         {"role": role, "seed": seed, "measure": measure, "place": 1, "value": value + 0.001 * seed}
-        for role in ("teacher", "independent", *TO_VIT)
+        for role in ("teacher", "baseline", *TO_VIT)
         for seed in range(3)
         for measure, value in (("rms", 10.0), ("attention", 0.9))
     ]
@@ -146,15 +146,15 @@ def test_invariance_needs_behaviour_and_representation():
 
 
 def test_where_hard_scrambles_cannot_be_read_the_mild_one_gives_a_hint_and_no_verdict():
-    blind = {"independent": {"intact_4_gutter": 0.1}}
+    blind = {"baseline": {"intact_4_gutter": 0.1}}
     found = verdict("C3b", to_cnn=blind)
     assert found.word == "not testable"
     assert found.because.startswith(
-        "retention under scramble gutter is not defined for Independent in every seed. With scramble 2 "
+        "retention under scramble gutter is not defined for Baseline in every seed. With scramble 2 "
         "gutter alone it would be contradicted: "
     )
-    blind = {"independent": dict.fromkeys(INTACT, 0.1)}
-    assert verdict("C3b", to_cnn=blind).because.endswith("for Independent in every seed")
+    blind = {"baseline": dict.fromkeys(INTACT, 0.1)}
+    assert verdict("C3b", to_cnn=blind).because.endswith("for Baseline in every seed")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_what_lacks_a_precondition_is_not_testable():
         "not testable",
         "retention under cue conflict is not defined for LM in every seed",
     )
-    assert verdict("C3a", without=["rotations"]).because == "this study lacks Independent, rotations"
+    assert verdict("C3a", without=["rotations"]).because == "this study lacks Baseline, rotations"
     assert verdict("C4", without=["capd"]).because == "this study lacks CAPD"
     given = records()
     del given.evidence["vit_to_cnn"]
@@ -199,7 +199,7 @@ def test_no_verdict_rests_on_a_student_that_has_not_learned():
     students = {role: {"cue_conflict": 0.62} for role in ("crd", "sskd")}
     weak = {"clean": 0.55}
     found = verdict("C3a", to_cnn=students | {"rotations": weak})
-    assert found.word == "not testable" and "so not learned: Independent, rotations 0." in found.because
+    assert found.word == "not testable" and "so not learned: Baseline, rotations 0." in found.because
     falling = {role: {"cue_conflict": 0.2} for role in ("crd", "sskd")}
     assert verdict("C3a", to_cnn=falling | {"rotations": weak}).word == "contradicted"  # without the control
     falling = {role: rates | weak for role, rates in falling.items()}
@@ -256,7 +256,7 @@ GUESSER = dict.fromkeys(PROBES, 0.1)
 DEGENERATE = {
     "one seed": {"seeds": 1},
     "networks that learned nothing": {
-        name: dict.fromkeys(("teacher", "independent", *roles), GUESSER)
+        name: dict.fromkeys(("teacher", "baseline", *roles), GUESSER)
         for name, roles in (("to_vit", TO_VIT), ("to_cnn", TO_CNN))
     },
     "no controls": {"without": ("lm_same_family", "crd_same_family", "label_smoothing", "rotations")},

@@ -123,7 +123,7 @@ def test_where_workers_declare_runs_others_are_left_alone(tmp_path):
     with SpecCluster(workers=nodes, scheduler=scheduler) as mixed:
         study = small(tmp_path, mixed.scheduler_address, {"teachers.cnn.training.epochs": 1})
         found = study.runs("cnn_to_vit")
-    assert list(found) == ["teacher", "independent", "lm", "crd"]
+    assert list(found) == ["teacher", "baseline", "lm", "crd"]
 
 
 @pytest.mark.parametrize(

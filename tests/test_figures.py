@@ -12,7 +12,7 @@ from .common import make_evidence
 
 RATES = {
     "teacher": {"clean": 0.9, "edges": 0.8, "cue_conflict": 0.8},
-    "independent": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
+    "baseline": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
     "lm": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
     "crd": {"clean": 0.8, "edges": 0.6, "cue_conflict": 0.6},
     "lm_same_family": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
@@ -80,7 +80,7 @@ def test_the_original_is_shown_with_its_gaps():
 def test_learning_curves_have_a_panel_for_each_student_with_the_baseline_in_it():
     rows = [
         (role, seed, epoch, "test_accuracy", 0.1 * epoch)
-        for role in ("teacher", "independent", "lm", "more_epochs")
+        for role in ("teacher", "baseline", "lm", "more_epochs")
         for seed in (0, 1)
         for epoch in range(1, 7 if role == "more_epochs" else 4)
     ]

@@ -19,7 +19,7 @@ from .common import IMAGES, make_answers, make_evidence
 
 RATES = {
     "teacher": {"clean": 0.9, "edges": 0.8, "cue_conflict": 0.8},
-    "independent": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
+    "baseline": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
     "lm": {"clean": 0.7, "edges": 0.3, "cue_conflict": 0.3},
     "crd": {"clean": 0.8, "edges": 0.6, "cue_conflict": 0.6},
 }
@@ -49,8 +49,8 @@ def test_measures_are_those_of_the_answers(measures):
     assert value(measures, "teacher", "accuracy", "clean") == pytest.approx(0.9, abs=0.05)
     assert value(measures, "crd", "retention", "edges") == pytest.approx(0.5 / 0.7, abs=0.08)
     assert value(measures, "crd", "raw_ratio", "edges") == pytest.approx(0.6 / 0.8, abs=0.08)
-    assert value(measures, "independent", "shape_bias", "cue_conflict") == pytest.approx(0.3, abs=0.06)
-    assert value(measures, "independent", "cue_rate", "cue_conflict") == 1
+    assert value(measures, "baseline", "shape_bias", "cue_conflict") == pytest.approx(0.3, abs=0.06)
+    assert value(measures, "baseline", "cue_rate", "cue_conflict") == 1
 
 
 def test_intervals_hold_the_estimate_and_the_ratio_has_none(measures):
@@ -59,7 +59,7 @@ def test_intervals_hold_the_estimate_and_the_ratio_has_none(measures):
     assert measures[measures.measure == "raw_ratio"].low.isna().all()
 
 
-def test_baseline_hits_follow_the_images_not_their_order():
+def test_reference_hits_follow_the_images_not_their_order():
     answers = make_answers(RATES)
     order = torch.randperm(IMAGES)
     edges = answers.stimuli["edges"]
@@ -179,7 +179,7 @@ def test_diverged_runs_are_told():
 def test_convergence_is_told_from_the_last_epoch():
     """Teachers may have more epochs than students."""
     rows = [("teacher", 0, epoch, "test_accuracy", 0.9) for epoch in (1, 2, 3)]
-    for role, gain in (("independent", 0.1), ("capd", 0.2)):
+    for role, gain in (("baseline", 0.1), ("capd", 0.2)):
         for seed in (0, 1):
             for epoch in (1, 2):
                 rows.append((role, seed, epoch, "test_accuracy", gain * epoch + 0.01 * seed))
@@ -222,7 +222,7 @@ def test_a_cell_reads_as_estimate_and_interval():
 
 def test_wide_table_keeps_the_order_of_probes_and_roles(measures):
     wide = summaries.wide_table(measures, "accuracy")
-    assert list(wide.role) == ["Teacher", "Independent", "LM", "CRD"]
+    assert list(wide.role) == ["Teacher", "Baseline", "LM", "CRD"]
     assert list(wide.columns) == ["role", "clean", "edges", "cue_conflict"]
 
 
@@ -236,12 +236,12 @@ def test_class_table_averages_to_the_shape_bias(evidence, measures):
 def test_a_student_on_the_line_of_schedules_has_no_residual():
     """Retention rises by half of what accuracy does; CRD keeps more than its accuracy makes likely."""
     rates = {}
-    for role, clean in (("fewest_epochs", 0.5), ("fewer_epochs", 0.6), ("independent", 0.7), ("lm", 0.65)):
+    for role, clean in (("fewest_epochs", 0.5), ("fewer_epochs", 0.6), ("baseline", 0.7), ("lm", 0.65)):
         rates[role] = {"clean": clean, "edges": 0.1 + (clean - 0.1) * (0.3 + 0.5 * (clean - 0.5))}
     rates["crd"] = {"clean": 0.65, "edges": 0.1 + 0.55 * 0.7}
     rates["teacher"] = {"clean": 0.9, "edges": 0.8}
     table = tables.schedule_table(make_evidence(rates, spread=0.002)).set_index("role")
-    assert list(table.index[table.schedule]) == ["fewest_epochs", "fewer_epochs", "independent"]
+    assert list(table.index[table.schedule]) == ["fewest_epochs", "fewer_epochs", "baseline"]
     assert abs(table.loc["lm", "residual"]) < 0.04
     assert table.loc["crd", "low"] > 0.2
     told = findings.off_the_line({"cnn_to_vit": table.reset_index()})
@@ -258,7 +258,7 @@ def test_slopes_are_the_share_of_the_teachers_distance(evidence):
 
 def test_consistency_stands_between_chance_and_its_limit(evidence):
     table = tables.consistency_table(evidence).set_index("network")
-    assert list(table.index) == ["two teachers", "two independents", "Independent", "LM", "CRD"]
+    assert list(table.index) == ["two teachers", "two baselines", "Baseline", "LM", "CRD"]
     assert (table.consistency <= table.largest + 1e-9).all()
     assert (
         table.loc["CRD", "consistency"] > table.loc["LM", "consistency"]
@@ -270,7 +270,7 @@ def test_consistency_stands_between_chance_and_its_limit(evidence):
 
 CONFLICT = {
     "teacher": {"clean": 0.8, "cue_conflict": 0.8, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
-    "independent": {"clean": 0.8, "cue_conflict": 0.3, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
+    "baseline": {"clean": 0.8, "cue_conflict": 0.3, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
     "lm": {"clean": 0.8, "cue_conflict": 0.6, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
     "crd": {"clean": 0.8, "cue_conflict": 0.3, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
     "lm_same_family": {"clean": 0.8, "cue_conflict": 0.1, "gaussian_noise_1": 0.7, "gaussian_noise_2": 0.7},
@@ -306,9 +306,9 @@ def test_the_headline_tells_whether_it_needs_such_a_teacher():
 
 
 def test_the_headline_tells_when_there_is_nothing_to_transfer():
-    same = dict.fromkeys(("teacher", "independent", "lm"), CONFLICT["independent"])
+    same = dict.fromkeys(("teacher", "baseline", "lm"), CONFLICT["baseline"])
     assert "in none of 3 comparisons does the teacher differ" in headline(moved_of(same))
-    still = {role: CONFLICT[role] for role in ("teacher", "independent", "crd")}
+    still = {role: CONFLICT[role] for role in ("teacher", "baseline", "crd")}
     assert headline(moved_of(still)).startswith("**No: the teacher differs significantly")
     assert headline(summaries.movements(pd.DataFrame())) == (
         "**This study cannot tell: it measures none of the five properties.**"

@@ -68,7 +68,7 @@ def test_defaults_are_part_of_the_identity(make_spec):
 def test_a_method_and_its_teacher_must_fit(make_spec, shapes):
     with pytest.raises(ValueError, match="method lm learns from a teacher; give it one"):
         make_spec("vit", "lm")
-    with pytest.raises(ValueError, match="method independent has no use for a teacher"):
+    with pytest.raises(ValueError, match="method baseline has no use for a teacher"):
         RunSpec(shapes.spec, MODELS["vit"], teacher=make_spec("cnn"))
 
 
@@ -106,7 +106,7 @@ def test_students_of_a_seed_start_from_the_same_weights(store, make_spec, monkey
 
 
 @pytest.mark.parametrize(
-    ("method", "teacher", "student"), [*TAUGHT, ("independent", None, "cnn"), ("independent", None, "vit")]
+    ("method", "teacher", "student"), [*TAUGHT, ("baseline", None, "cnn"), ("baseline", None, "vit")]
 )
 def test_a_stopped_run_goes_on_to_the_same_bits(method, teacher, student, tmp_path, make_spec):
     spec = make_spec(student, method, teacher)
@@ -182,7 +182,7 @@ def test_a_diverged_run_is_kept_and_says_so(store, make_spec, monkeypatch):
     def broken(self, batch, student, teacher):
         return {"label": student.logits.sum() * float("inf")}
 
-    monkeypatch.setattr(METHODS["independent"], "forward", broken)
+    monkeypatch.setattr(METHODS["baseline"], "forward", broken)
     run = store.get(make_spec("cnn"))
     assert run.diverged
     assert store.load(make_spec("cnn")).record["status"] == "diverged"
@@ -249,10 +249,10 @@ def test_a_failing_run_is_passed_over_and_told(store, make_spec, monkeypatch):
 
 
 def test_students_of_a_failed_teacher_are_left_out(store, make_spec, monkeypatch):
-    monkeypatch.setattr(METHODS["independent"], "forward", None)
+    monkeypatch.setattr(METHODS["baseline"], "forward", None)
     specs = [make_spec("vit", "lm", "cnn"), make_spec("vit", "crd", "cnn")]
     with pytest.raises(
-        RunsFailed, match="1 of 3 runs failed: independent: resnet18.*; 2 left out, as their teacher failed$"
+        RunsFailed, match="1 of 3 runs failed: baseline: resnet18.*; 2 left out, as their teacher failed$"
     ):
         list(store.get_all(specs))
     assert [path.name for path in store.root.glob("*.failed.txt")] == [f"{specs[0].teacher.id}.failed.txt"]
@@ -262,7 +262,7 @@ def test_work_stops_between_runs_and_between_answers(tmp_path, make_spec, shapes
     asked = iter([False, True, False, True])
     store = RunStore(tmp_path, device="cpu", quiet=True, should_stop=lambda: next(asked, True))
     specs = [make_spec("cnn", training=dataclasses.replace(RECIPES["cnn"], epochs=1)), make_spec("vit")]
-    with pytest.raises(Stopped, match="stopped before independent: vit"):
+    with pytest.raises(Stopped, match="stopped before baseline: vit"):
         list(store.get_all(specs))
     run = store.load(specs[0])
     made = {name: stimuli(name, shapes.test.images, shapes.test.labels) for name in ("clean", "grey")}

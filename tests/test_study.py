@@ -59,10 +59,10 @@ def test_members_are_paired_by_seed(finished):
         teacher = member.spec if member.role == "teacher" else member.spec.teacher
         assert teacher is None or teacher.seed == TEACHER_SEEDS + member.seed
         assert member.role == "teacher" or member.spec.seed == member.seed
-    independent = next(m for m in members if (m.direction, m.role) == ("cnn_to_vit", "independent"))
+    baseline = next(m for m in members if (m.direction, m.role) == ("cnn_to_vit", "baseline"))
     taught = next(m for m in members if (m.direction, m.role) == ("cnn_to_vit", "crd"))
-    assert independent.spec.training == taught.spec.training
-    assert independent.spec.student == taught.spec.student
+    assert baseline.spec.training == taught.spec.training
+    assert baseline.spec.student == taught.spec.student
 
 
 def test_a_longer_schedule_shares_what_it_does_not_change(finished):
@@ -70,7 +70,7 @@ def test_a_longer_schedule_shares_what_it_does_not_change(finished):
     base = {(m.direction, m.role, m.seed): m.spec for m in finished.members()}
     later = {(m.direction, m.role, m.seed): m.spec for m in longer.members()}
     changed = {key for key, spec in later.items() if spec != base[key]}
-    assert changed == {("vit_to_cnn", role, seed) for role in ("independent", "capd") for seed in (0, 1)}
+    assert changed == {("vit_to_cnn", role, seed) for role in ("baseline", "capd") for seed in (0, 1)}
     assert later.keys() - changed == {("vit_to_cnn", "teacher", seed) for seed in (0, 1)}
     assert all(later[key].training.epochs == base[key].training.epochs + 1 for key in changed)
     assert {later[key].id for key in changed} < {spec.id for spec in finished.specs()}
@@ -87,7 +87,7 @@ def test_without_a_longer_schedule_it_is_said():
 def test_evidence_has_every_answer(finished):
     evidence = finished.evidence("vit_to_cnn")
     plan = finished.directions["vit_to_cnn"]
-    assert evidence.roles == ["teacher", "independent", *plan["methods"], *plan["controls"]]
+    assert evidence.roles == ["teacher", "baseline", *plan["methods"], *plan["controls"]]
     for role in evidence.roles:
         for probe, stimuli in finished.stimuli.items():
             assert evidence[role, "accuracy", probe].shape == (2, len(stimuli.labels))
@@ -105,9 +105,9 @@ def test_networks_are_looked_into_once(finished, monkeypatch):
     pd.testing.assert_frame_equal(likeness_table(finished, "cnn_to_vit"), likeness)
 
 
-def test_a_shorter_control_is_the_independent_student_with_fewer_epochs(finished):
+def test_a_shorter_control_is_the_baseline_with_fewer_epochs(finished):
     members = {member.role: member.spec for member in finished.members("vit_to_cnn") if not member.seed}
-    fewer, alone = members["fewer_epochs"], members["independent"]
+    fewer, alone = members["fewer_epochs"], members["baseline"]
     assert fewer.training.epochs == 1 and alone.training.epochs == 2  # 0.6 times, rounded
     assert replace(fewer, training=alone.training) == alone
 
@@ -154,9 +154,9 @@ def test_teachers_are_told_with_their_accuracy(finished):
     assert table.estimate.between(0, 1).all()
 
 
-def test_cost_is_relative_to_the_independent_student(finished):
+def test_cost_is_relative_to_the_baseline(finished):
     cost = finished.cost_table("cnn_to_vit")
-    assert (cost[cost.role == "independent"]["relative"] == 1).all()
+    assert (cost[cost.role == "baseline"]["relative"] == 1).all()
     assert (cost[cost.role == "crd"]["extra_parameters"] == 128 * (16 + 16 + 2)).all()
 
 
@@ -188,7 +188,7 @@ def test_status_tells_what_each_run_is(finished, minimal, tmp_path):
     shutil.copytree(finished.store.path(roles["teacher"]), study.store.path(roles["teacher"]))
     (study.store.path(roles["teacher"]) / "timing.csv").write_text("epoch,student,stage\n1,50,20\n2,50,\n")
     Progress([{"epoch": 1}], [{"epoch": 1, "student": 1.0}], {}).write(
-        study.store.beside(roles["independent"], "checkpoint")
+        study.store.beside(roles["baseline"], "checkpoint")
     )
     study.store.beside(roles["lm"], "failed").write_text("ValueError: no\n\nwhere it came from")
     with FileLock(study.store.beside(roles["crd"], "lock")):
@@ -196,7 +196,7 @@ def test_status_tells_what_each_run_is(finished, minimal, tmp_path):
     found = table[table.direction == "cnn_to_vit"].set_index("role")
     assert dict(found.state) == {
         "teacher": "done",
-        "independent": "stopped",
+        "baseline": "stopped",
         "lm": "failed",
         "crd": "running",
     }
@@ -273,7 +273,7 @@ for direction in ("cnn_to_vit", "vit_to_cnn"):
 
 def test_a_time_limit_stops_before_the_next_run(minimal, tmp_path, capsys):
     assert main([*arguments(minimal, "train"), f"--output={tmp_path}", *SMALL, "--time-limit=0"]) == 3
-    assert "stopped before independent: resnet18" in capsys.readouterr().err
+    assert "stopped before baseline: resnet18" in capsys.readouterr().err
 
 
 def test_a_signal_stops_at_a_checkpoint_and_the_same_command_goes_on(finished, minimal, tmp_path, capsys):

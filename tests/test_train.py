@@ -10,7 +10,7 @@ from kdlib.train import Clock, Progress, Training, _warn_of_slow_precision, fit,
 from .conftest import RECIPES
 
 
-class Spy(METHODS["independent"]):
+class Spy(METHODS["baseline"]):
     """Remembers what it was shown."""
 
     def __post_init__(self):
@@ -27,9 +27,7 @@ class TaughtSpy(Spy):
 
 
 def train(student, shapes, method=None, teacher=None, training=RECIPES["cnn"], seed=0, **more):
-    return fit(
-        student, teacher, method or METHODS["independent"](), shapes, training, seed, quiet=True, **more
-    )
+    return fit(student, teacher, method or METHODS["baseline"](), shapes, training, seed, quiet=True, **more)
 
 
 def test_every_method_of_a_seed_sees_the_same_batches(make_network, shapes):
@@ -96,7 +94,7 @@ def test_the_teacher_is_left_as_it_was(make_network, shapes):
 
 
 def test_divergence_stops_the_run_and_is_recorded(make_network, shapes):
-    class Bad(METHODS["independent"]):
+    class Bad(METHODS["baseline"]):
         def forward(self, batch, student, teacher):
             return {"label": student.logits.sum() * float("nan")}
 
@@ -106,7 +104,7 @@ def test_divergence_stops_the_run_and_is_recorded(make_network, shapes):
 
 
 def test_a_part_without_gradient_is_named(make_network, shapes):
-    method = METHODS["independent"]()
+    method = METHODS["baseline"]()
     method.forgotten = torch.nn.Linear(2, 2)
     with pytest.raises(RuntimeError, match="method parameter forgotten.weight gets no gradient"):
         train(make_network("cnn"), shapes, method)
@@ -127,7 +125,7 @@ def test_schedule_rises_to_one_and_falls_to_zero():
 
 def test_weight_decay_spares_biases_norms_and_tokens(make_network):
     student = make_network("vit")
-    optimiser = make_optimiser(student, METHODS["independent"](), RECIPES["vit"])
+    optimiser = make_optimiser(student, METHODS["baseline"](), RECIPES["vit"])
     spared = {id(p) for group in optimiser.param_groups if not group["weight_decay"] for p in group["params"]}
     for name, parameter in student.backbone.named_parameters():
         plain = parameter.ndim == 1 or name in ("cls_token", "pos_embed")
@@ -137,7 +135,7 @@ def test_weight_decay_spares_biases_norms_and_tokens(make_network):
 def test_unknown_optimiser_is_named(make_network):
     training = dataclasses.replace(RECIPES["vit"], optimiser="adam")
     with pytest.raises(ValueError, match="unknown optimiser 'adam'. Did you mean 'adamw'. Valid: sgd, adamw"):
-        make_optimiser(make_network("vit"), METHODS["independent"](), training)
+        make_optimiser(make_network("vit"), METHODS["baseline"](), training)
 
 
 def test_unknown_precision_is_named(make_network, shapes):

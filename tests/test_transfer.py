@@ -21,38 +21,38 @@ def random_hits(rate: float, seeds: int = 3, images: int = 400, seed: int = 0) -
 
 
 def three_runs():
-    """Independent at .5, teacher at .8, on the same images; seeds differ little."""
+    """Baseline at .5, teacher at .8, on the same images; seeds differ little."""
     return random_hits(0.5, images=2000).astype(float), random_hits(0.8, images=2000, seed=1).astype(float)
 
 
 def test_student_equal_to_its_teacher_transfers_everything():
-    independent, teacher = three_runs()
-    result = transfer(teacher, independent, teacher, SMALLEST_EFFECTS["accuracy"])
+    baseline, teacher = three_runs()
+    result = transfer(teacher, baseline, teacher, SMALLEST_EFFECTS["accuracy"])
     assert result.established
     assert result.ratio == 1
     np.testing.assert_allclose([result.ratio_low, result.ratio_high], 1, atol=1e-6)
     assert result.toward == result.movement == result.gap
 
 
-def test_student_equal_to_the_independent_one_does_not_move():
-    independent, teacher = three_runs()
-    result = transfer(independent, independent, teacher, SMALLEST_EFFECTS["accuracy"])
+def test_student_equal_to_the_baseline_does_not_move():
+    baseline, teacher = three_runs()
+    result = transfer(baseline, baseline, teacher, SMALLEST_EFFECTS["accuracy"])
     assert result.established
     assert result.movement.low == result.movement.estimate == result.movement.high == 0
     assert (result.ratio, result.movement.p) == (0, 1)
 
 
-def test_teacher_equal_to_the_independent_one_leaves_transfer_undefined():
-    independent, student = three_runs()
-    result = transfer(student, independent, independent, SMALLEST_EFFECTS["accuracy"])
+def test_teacher_equal_to_the_baseline_leaves_transfer_undefined():
+    baseline, student = three_runs()
+    result = transfer(student, baseline, baseline, SMALLEST_EFFECTS["accuracy"])
     assert not result.established
     assert np.isnan([result.ratio, result.ratio_low, result.ratio_high]).all()
     assert np.isnan([result.toward.estimate, result.toward.low, result.toward.high, result.toward.p]).all()
 
 
 def test_gap_that_is_certain_but_too_small_to_matter_is_not_established():
-    independent = np.zeros((3, 100))
-    result = transfer(independent, independent, independent + 0.01, SMALLEST_EFFECTS["accuracy"])
+    baseline = np.zeros((3, 100))
+    result = transfer(baseline, baseline, baseline + 0.01, SMALLEST_EFFECTS["accuracy"])
     assert result.gap.p == 0
     assert not result.established
     assert np.isnan(result.ratio)
@@ -60,32 +60,32 @@ def test_gap_that_is_certain_but_too_small_to_matter_is_not_established():
 
 @pytest.mark.parametrize("side", [1, -1])
 def test_moving_away_from_the_teacher_is_negative_on_either_side(side):
-    independent, teacher = three_runs()
-    student = independent - (teacher - independent) / 2
-    result = transfer(side * student, side * independent, side * teacher, SMALLEST_EFFECTS["accuracy"])
+    baseline, teacher = three_runs()
+    student = baseline - (teacher - baseline) / 2
+    result = transfer(side * student, side * baseline, side * teacher, SMALLEST_EFFECTS["accuracy"])
     assert result.toward.low < result.toward.estimate < result.toward.high < 0
     assert result.toward.p == result.movement.p
     assert result.ratio == pytest.approx(-0.5)
 
 
 def test_transfer_refuses_a_seed_that_did_not_learn():
-    independent, teacher = three_runs()
+    baseline, teacher = three_runs()
     student = teacher.copy()
     student[2] = np.nan
     with pytest.raises(ValueError, match=r"student is not defined in seed row\(s\) \[2\].*not testable"):
-        transfer(student, independent, teacher, 0.05)
+        transfer(student, baseline, teacher, 0.05)
 
 
 def test_transfer_refuses_unpaired_seeds():
-    independent, teacher = three_runs()
+    baseline, teacher = three_runs()
     with pytest.raises(ValueError, match="own row"):
-        transfer(independent, independent, teacher[:1], 0.05)
+        transfer(baseline, baseline, teacher[:1], 0.05)
 
 
 def test_a_measure_without_images_transfers_with_seeds_alone():
-    independent, student, teacher = np.array([[[0.1], [0.12], [0.09]], [[0.3], [0.35], [0.3]], [[0.5]] * 3])
-    result = transfer(student, independent, teacher, 0.05)
-    assert result.movement == mean_interval((student - independent)[:, 0])
+    baseline, student, teacher = np.array([[[0.1], [0.12], [0.09]], [[0.3], [0.35], [0.3]], [[0.5]] * 3])
+    result = transfer(student, baseline, teacher, 0.05)
+    assert result.movement == mean_interval((student - baseline)[:, 0])
     assert result.established
     assert result.ratio_low < result.ratio < result.ratio_high
 
@@ -94,8 +94,8 @@ def test_a_measure_without_images_transfers_with_seeds_alone():
 
 
 def test_ends_of_the_ratio_are_where_a_difference_becomes_sure():
-    independent, teacher = three_runs()
-    movement, gap = random_hits(0.6, images=2000, seed=2) - independent, teacher - independent
+    baseline, teacher = three_runs()
+    movement, gap = random_hits(0.6, images=2000, seed=2) - baseline, teacher - baseline
     low, high = ratio_interval(movement, gap)
     assert low < movement.mean() / gap.mean() < high
     for end in (low, high):
@@ -103,10 +103,10 @@ def test_ends_of_the_ratio_are_where_a_difference_becomes_sure():
 
 
 def test_transfer_shows_the_ratio_with_its_interval():
-    independent, teacher = three_runs()
+    baseline, teacher = three_runs()
     student = random_hits(0.6, images=2000, seed=2)
-    result = transfer(student, independent, teacher, 0.02, level=0.9)
-    expected = ratio_interval(student - independent, teacher - independent, level=0.9)
+    result = transfer(student, baseline, teacher, 0.02, level=0.9)
+    expected = ratio_interval(student - baseline, teacher - baseline, level=0.9)
     assert (result.ratio_low, result.ratio_high) == expected
     assert result.ratio_low < result.ratio < result.ratio_high
 
@@ -124,16 +124,16 @@ def test_large_gap_gives_the_delta_method_interval(side):
 
 
 def test_ratio_has_no_ends_where_the_gap_may_be_zero():
-    independent, student = three_runs()
+    baseline, student = three_runs()
     noise = random_hits(0.5, images=2000, seed=3)
-    assert ratio_interval(student - independent, 0 * independent) == (-np.inf, np.inf)
-    assert ratio_interval(student - independent, noise - independent) == (-np.inf, np.inf)
+    assert ratio_interval(student - baseline, 0 * baseline) == (-np.inf, np.inf)
+    assert ratio_interval(student - baseline, noise - baseline) == (-np.inf, np.inf)
 
 
 @pytest.mark.parametrize("share", [1, 0, -0.5])
 def test_ratio_without_error_is_a_point(share):
-    independent, teacher = three_runs()
-    gap = teacher - independent
+    baseline, teacher = three_runs()
+    gap = teacher - baseline
     np.testing.assert_allclose(ratio_interval(share * gap, gap), share, atol=1e-6)
 
 
@@ -148,29 +148,29 @@ def test_swapping_movement_and_gap_inverts_the_ratio():
 
 
 def profile(share: float, seeds: int = 3, seed_sd: float = 0.01, seed: int = 0):
-    """Student, independent and teacher on eight probes, (seeds, 1); the student moves a share of the gap."""
+    """Student, baseline and teacher on eight probes, (seeds, 1); the student moves a share of the gap."""
     generator = np.random.default_rng(seed)
     means = [share * GAPS, 0 * GAPS, GAPS]
     return [list(mean[:, None, None] + generator.normal(0, seed_sd, (8, seeds, 1))) for mean in means]
 
 
 def test_student_equal_to_its_teacher_has_slope_and_cosine_one():
-    _, independent, teacher = profile(0.5)
-    np.testing.assert_allclose(profile_slopes(teacher, independent, teacher), 1)
-    assert profile_cosine(teacher, independent, teacher) == pytest.approx(1)
+    _, baseline, teacher = profile(0.5)
+    np.testing.assert_allclose(profile_slopes(teacher, baseline, teacher), 1)
+    assert profile_cosine(teacher, baseline, teacher) == pytest.approx(1)
 
 
-def test_student_equal_to_the_independent_one_has_slope_zero_and_no_direction():
-    _, independent, teacher = profile(0.5)
-    np.testing.assert_allclose(profile_slopes(independent, independent, teacher), 0, atol=1e-12)
-    assert np.isnan(profile_cosine(independent, independent, teacher))
+def test_student_equal_to_the_baseline_has_slope_zero_and_no_direction():
+    _, baseline, teacher = profile(0.5)
+    np.testing.assert_allclose(profile_slopes(baseline, baseline, teacher), 0, atol=1e-12)
+    assert np.isnan(profile_cosine(baseline, baseline, teacher))
 
 
 def test_student_on_the_far_side_has_cosine_minus_one():
-    _, independent, teacher = profile(0.5)
-    student = [2 * i - t for i, t in zip(independent, teacher, strict=True)]
-    np.testing.assert_allclose(profile_slopes(student, independent, teacher), -1)
-    assert profile_cosine(student, independent, teacher) == pytest.approx(-1)
+    _, baseline, teacher = profile(0.5)
+    student = [2 * i - t for i, t in zip(baseline, teacher, strict=True)]
+    np.testing.assert_allclose(profile_slopes(student, baseline, teacher), -1)
+    assert profile_cosine(student, baseline, teacher) == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -188,17 +188,17 @@ def test_probes_may_have_different_numbers_of_images():
 
 
 def test_slope_is_undefined_where_the_teacher_is_nowhere_else():
-    student, independent, _ = profile(0.5)
-    assert np.isnan(profile_slopes(student, independent, independent)).all()
+    student, baseline, _ = profile(0.5)
+    assert np.isnan(profile_slopes(student, baseline, baseline)).all()
 
 
-def test_noise_of_the_shared_independent_student_does_not_pass_for_transfer():
+def test_noise_of_the_shared_baseline_student_does_not_pass_for_transfer():
     found, naive = [], []
     for seed in range(500):
         matrices = profile(0, seed_sd=0.05, seed=seed)
         found.append(profile_slopes(*matrices).mean())
-        student, independent, teacher = np.mean(matrices, axis=(2, 3))
-        moves, gaps = student - independent, teacher - independent
+        student, baseline, teacher = np.mean(matrices, axis=(2, 3))
+        moves, gaps = student - baseline, teacher - baseline
         naive.append(moves @ gaps / (gaps @ gaps))
     assert np.median(naive) > 0.03
     assert abs(np.median(found)) < 0.02
@@ -210,7 +210,7 @@ def test_interval_of_the_slope_covers_the_truth_about_95_times_in_100():
 
 
 def test_slope_refuses_a_seed_that_did_not_learn():
-    student, independent, teacher = profile(0.5)
+    student, baseline, teacher = profile(0.5)
     student[3][1] = np.nan
     with pytest.raises(ValueError, match=r"student is not defined in seed row\(s\) \[1\]"):
-        profile_slopes(student, independent, teacher)
+        profile_slopes(student, baseline, teacher)

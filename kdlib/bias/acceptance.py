@@ -16,7 +16,6 @@ CEILING_LOSS = 0.02  # that the hardest level costs some network at least
 DISORDER = 0.01  # by which a harder level may be easier, for the CNN
 CLIPPED = 0.20  # largest share of values outside [0, 1]
 SURE = 2.58  # standard errors of a paired difference, 99%
-BASELINE = "independent"
 
 
 def acceptance_table(references: dict[str, Answers]) -> pd.DataFrame:
@@ -58,7 +57,7 @@ def mark(table: pd.DataFrame, acceptance: pd.DataFrame) -> pd.DataFrame:
 def _readable(answers: Answers, probe: str) -> float:
     """Naming either of two cues is reading: a network that goes by texture never names the shape."""
     cues = answers.two_cues(probe)
-    named = cue_decisions(*answers.cues(BASELINE, probe)) if cues else [answers.hits(BASELINE, probe)]
+    named = cue_decisions(*answers.cues("baseline", probe)) if cues else [answers.hits("baseline", probe)]
     return max(wilson_lower(hits, 0.98).max() for hits in named)
 
 
@@ -66,14 +65,14 @@ def _loss(answers: Answers, probe: str) -> float:
     """Infinite where there is nothing to lose against: the clean images, and images by others."""
     if answers.unchanged(probe) is None:
         return np.inf
-    before, hits = answers.hits_before(BASELINE, probe), answers.hits(BASELINE, probe)
+    before, hits = answers.hits_before("baseline", probe), answers.hits("baseline", probe)
     return (before.mean(axis=1) - hits.mean(axis=1)).max()
 
 
 def _disorder(answers: Answers, levels: list[str]) -> float:
     if len(levels) < 3 or not answers.direction.endswith("cnn"):
         return 0.0
-    return np.diff([answers.hits(BASELINE, level).mean() for level in levels]).max()
+    return np.diff([answers.hits("baseline", level).mean() for level in levels]).max()
 
 
 def _beyond_control(answers: Answers, probe: str) -> float:
@@ -81,13 +80,13 @@ def _beyond_control(answers: Answers, probe: str) -> float:
     control = answers.control(probe)
     if control is None:
         return np.inf
-    difference = answers.hits(BASELINE, probe) - answers.hits(BASELINE, control)
+    difference = answers.hits("baseline", probe) - answers.hits("baseline", control)
     error = difference.std(axis=1) / np.sqrt(difference.shape[1])
     return (np.abs(difference.mean(axis=1)) / np.maximum(error, 1e-12)).max()
 
 
 def _reason(found: dict, chance: float) -> str:
-    controls = {name for probe in PROBES.values() for name in (probe.control, probe.baseline)}
+    controls = {name for probe in PROBES.values() for name in (probe.control, probe.reference)}
     reasons = {
         f"more than {CLIPPED:.0%} of the values are clipped": found["clipped"] > CLIPPED,
         "no network reads this probe": found["readable"] <= chance + FLOOR_MARGIN,

@@ -17,7 +17,7 @@ def stack(runs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 class Answers:
     """Answers of every network of a direction to every probe; in all matrices a row is a seed.
 
-    A role is "teacher", "independent" (the baseline), or the name of another student.
+    A role is "teacher", "baseline", or the name of another student.
     """
 
     direction: str
@@ -38,7 +38,7 @@ class Answers:
 
     def unchanged(self, probe: str) -> str | None:
         """The probe that shows the same images without the change, if it was asked."""
-        name = PROBES[probe].baseline if probe in PROBES else None
+        name = PROBES[probe].reference if probe in PROBES else None
         return name if name != probe and name in self.stimuli else None
 
     def control(self, probe: str) -> str | None:

@@ -169,7 +169,7 @@ class Measures(Mapping[tuple[str, str, str], np.ndarray]):
     @property
     def students(self) -> list[str]:
         """All roles but the teacher and the baseline."""
-        return [role for role in self.roles if role not in ("teacher", "independent")]
+        return [role for role in self.roles if role not in ("teacher", "baseline")]
 
     def __getitem__(self, key: tuple[str, str, str]) -> np.ndarray:
         return self._read(*key)

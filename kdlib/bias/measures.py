@@ -2,7 +2,7 @@
 
 The mean of a row is the measure of that run; the grand mean is the estimate. For a ratio or a kappa, an
 entry is the run's value plus the image's influence on it: the first-order change of the value when that image
-gets more weight. So D_student - D_independent is the matrix of a difference, and one `crossed_interval`
+gets more weight. So D_student - D_baseline is the matrix of a difference, and one `crossed_interval`
 serves all.
 
 Shapes: predictions and hits are (k, n), labels (n,). Probe and clean hits are of the same images in the same

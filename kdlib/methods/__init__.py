@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 from kdlib.methods.base import Batch, Method
+from kdlib.methods.baseline import Baseline
 from kdlib.methods.capd import CAPD
 from kdlib.methods.class_part import ClassMeans, WithinClass
 from kdlib.methods.crd import CRD
@@ -13,7 +14,6 @@ from kdlib.methods.dist import DIST
 from kdlib.methods.dkd import DKD
 from kdlib.methods.fitnet import FitNet
 from kdlib.methods.fitnet_last import FitNetLast
-from kdlib.methods.independent import Independent
 from kdlib.methods.label_smoothing import LabelSmoothing
 from kdlib.methods.lm import LogitMatching, ShuffledLogitMatching
 from kdlib.methods.lskd import LSKD
@@ -24,7 +24,7 @@ from kdlib.methods.vlfkd import VLFKD
 from kdlib.names import lookup, overridden
 
 METHODS: dict[str, type[Method]] = {
-    "independent": Independent,
+    "baseline": Baseline,
     "lm": LogitMatching,
     "crd": CRD,
     "cskd": CSKD,

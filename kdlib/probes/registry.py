@@ -24,7 +24,7 @@ class Probe:
     question: str  # for readers
     function: Callable[..., Stimuli]
     params: dict
-    baseline: str = "clean"  # the probe that shows the same images without the change in question
+    reference: str = "clean"  # the probe that shows the same images without the change in question
     series: str = ""  # its name unless given: one change in several strengths, or one with its controls
     level: int = 0  # strength within the series, from 1; 0 outside such an order
     control: str | None = None  # the probe that it must differ from, for its effect to be what its name says
@@ -100,7 +100,7 @@ PROBES: dict[str, Probe] = {probe.name: probe for probe in (
     *(Probe(f"scramble_{grid}_gutter", "scramble",
             f"Is it invariant to a permutation of {grid**2} patches with painted seams?",
             scramble, {"grid": grid, "gutter": 1}, series="scramble_gutter", level=level,
-            baseline=f"intact_{grid}_gutter", control=f"intact_{grid}_gutter")
+            reference=f"intact_{grid}_gutter", control=f"intact_{grid}_gutter")
       for level, grid in enumerate((2, 4), 1)),
     *(Probe(f"intact_{grid}_gutter", "scramble",
             f"Is it robust to painted seams around {grid**2} patches that stay in place?",

@@ -152,7 +152,7 @@ def _check(claim: dict, records: Records) -> None:
         levels = {level for probe in probes for level in measures.series.get(probe, [probe])}
         if refused := levels - records.accepted - {INSIDE}:
             raise NotTestable(f"not accepted as a probe on these images: {', '.join(sorted(refused))}")
-        for role in ("teacher", "independent"):
+        for role in ("teacher", "baseline"):
             hits = measures[role, "accuracy", "clean"]
             if len(hits) < 2:
                 raise NotTestable("one seed gives no interval")
@@ -190,7 +190,7 @@ class Comparison:
         """Students that have not learned, with their accuracy as a share of the baseline's."""
         found = []
         for measures in self.parts:
-            baseline = measures["independent", "accuracy", "clean"].mean()
+            baseline = measures["baseline", "accuracy", "clean"].mean()
             for role in filter(None, (self.role, self.other)):
                 share = measures[role, "accuracy", "clean"].mean() / baseline
                 found += [f"{title_of(role)} {share:.2f}"] if share < LEARNED else []
@@ -206,7 +206,7 @@ class Comparison:
 
     def _transfer(self) -> tuple[Transfer, dict]:
         """And where the teacher isn't established to differ, its "gap" in words."""
-        roles = (self.role, "independent", "teacher")
+        roles = (self.role, "baseline", "teacher")
         matrices = [_matrix(self.parts[0], role, self.measure, self.probe) for role in roles]
         found = transfer(*matrices, SMALLEST_EFFECTS[self.measure])
         told = f"{_plain(self.measure)} under {_plain(self.probe)}: {found.gap}"
@@ -229,14 +229,14 @@ class Comparison:
         for measure, place in LOCAL.items():
             part = inside[(inside.measure == measure) & ((inside.place == place) | (place is None))]
             values = part.groupby(["role", "seed", "place"])["value"].mean().groupby(["role", "seed"]).mean()
-            difference = (values.get(self.role) - values.get("independent")).to_numpy()
+            difference = (values.get(self.role) - values.get("baseline")).to_numpy()
             if interval_of(difference[:, None]).high < 0:
                 return True
         return False
 
     def largest(self) -> dict:
         """Of the changes from the baseline under all probes, the one whose 90% interval reaches farthest."""
-        ours, baseline = self.parts[0].profiles(self.role, "independent")
+        ours, baseline = self.parts[0].profiles(self.role, "baseline")
         if not ours:
             raise NotTestable("no probe has a retention in every seed")
         rows = [_row(interval_of(kept - before)) for kept, before in zip(ours, baseline, strict=True)]
@@ -253,7 +253,7 @@ class Comparison:
 def _matrix(measures: Measures, role: str, measure: str, probe: str | None) -> np.ndarray:
     """D (seeds, images), or (seeds, 1) for the slope. Raises NotTestable where a seed has no such measure."""
     if measure == "slope":
-        profiles = measures.profiles(role, "independent", "teacher")
+        profiles = measures.profiles(role, "baseline", "teacher")
         found = profile_slopes(*profiles)[:, None] if profiles[0] else np.array([[np.nan]])
     elif probe is None:  # the mean over probes whose images are the test images one for one
         whole = measures["teacher", "accuracy", "clean"].shape

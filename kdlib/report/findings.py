@@ -91,12 +91,10 @@ def convergence(history: pd.DataFrame, role: str) -> str:
     accuracy = history[history.term == "test_accuracy"].sort_values("epoch")
     last = accuracy.groupby(["role", "seed"])["value"].last()
     mean = accuracy[accuracy.role == role].groupby("epoch")["value"].mean()
-    near = mean.index[mean >= 0.9 * last["independent"].mean()]
+    near = mean.index[mean >= 0.9 * last["baseline"].mean()]
     label = history[(history.role == role) & (history.term == "label")].groupby("epoch")["value"].mean()
     ends = {"first": label.iloc[0], "last": label.iloc[-1], "epochs": mean.index.max()}
-    return _tell(
-        "convergence", role=role, ours=last[role], alone=last["independent"], near=list(near), **ends
-    )
+    return _tell("convergence", role=role, ours=last[role], alone=last["baseline"], near=list(near), **ends)
 
 
 def accuracy(measures: pd.DataFrame) -> str:
@@ -104,7 +102,7 @@ def accuracy(measures: pd.DataFrame) -> str:
     clean = measures[(measures.measure == "accuracy") & (measures.probe == "clean")]
     ranked = clean[clean.role != "teacher"].sort_values("estimate", ascending=False)
     named = {row.role: row for row in clean.itertuples()}
-    place = 1 + list(ranked.role).index("independent")
+    place = 1 + list(ranked.role).index("baseline")
     return _tell("accuracy", best=_rows(ranked[:3]), place=place, count=len(ranked), **_references(named))
 
 
@@ -225,7 +223,7 @@ def answer(study, verdicts: dict[str, Verdict], transfer: pd.DataFrame) -> tuple
 
 def _verdict(claim, verdict: Verdict) -> dict:
     """A claim's row: the least favourable of its numbers, or the reason why there is no verdict."""
-    number = re.split("; |, and ", verdict.because)[0].replace("Independent", "Baseline")
+    number = re.split("; |, and ", verdict.because)[0]
     return {"claim": claim.claim, "tested": claim.hypothesis, "word": verdict.word, "number": number}
 
 
@@ -297,4 +295,4 @@ def _rows(table: pd.DataFrame) -> list:
 
 
 def _references(named: dict) -> dict:
-    return {"teacher": named["teacher"], "baseline": named["independent"]}
+    return {role: named[role] for role in REFERENCES}

@@ -43,9 +43,9 @@ def _kept(direction: str, models: tuple[str, ...], *probes: str) -> Callable[[pd
 
 
 def _moved(original: pd.DataFrame) -> str:
-    rows, told = _rows(original, TO_VIT, "Teacher", "Independent", "CSKD"), []
+    rows, told = _rows(original, TO_VIT, "Teacher", "Baseline", "CSKD"), []
     for probe in ("texture", "noise"):
-        teacher, alone, cskd = rows.loc[["Teacher", "Independent", "CSKD"], f"retention {probe}"]
+        teacher, alone, cskd = rows.loc[["Teacher", "Baseline", "CSKD"], f"retention {probe}"]
         way = "away from" if (cskd - alone) * (teacher - alone) < 0 else "toward"
         told.append(f"{probe}: {cskd - alone:+.2f}, {way} a teacher at {teacher - alone:+.2f}")
     return "; ".join(told)
@@ -58,12 +58,12 @@ def _seconds(original: pd.DataFrame) -> str:
 
 
 def _accuracies(original: pd.DataFrame) -> str:
-    clean = _rows(original, TO_CNN, "Independent", "CAPD").clean
+    clean = _rows(original, TO_CNN, "Baseline", "CAPD").clean
     return "; ".join(f"{model} {percent:.1f}%" for model, percent in clean.items())
 
 
 # What its own accuracies say of each claim.
-EFFECTIVE, INSTILLED = ("Independent", "LM", "CRD", "VLFKD", "CSKD"), ("Independent", "CRD", "SSKD")
+EFFECTIVE, INSTILLED = ("Baseline", "LM", "CRD", "VLFKD", "CSKD"), ("Baseline", "CRD", "SSKD")
 CORRECTED: dict[str, Callable[[pd.DataFrame], str]] = {
     "C1a": _seconds,
     "C1b": _kept(TO_VIT, EFFECTIVE, "texture", "noise"),

@@ -21,7 +21,7 @@ PROPERTIES = {  # what the study is about -> (measure, probe)
     "locality: long-range interaction ratio": ("far_near", INSIDE),
     "noise robustness": ("retention", "gaussian_noise"),
 }
-COMPARISONS = {name for probe in PROBES.values() for name in (probe.baseline, probe.control)}  # no probes
+COMPARISONS = {name for probe in PROBES.values() for name in (probe.reference, probe.control)}  # no probes
 BIASES = ("retention", "shape_bias", "invariance", "embedding_invariance", "far_near")
 
 
@@ -127,7 +127,7 @@ def measures_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 def learning(history: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy for :func:`kdlib.report.figures.curves`: a panel a student, the baseline in each."""
     table = history[history.term == "test_accuracy"].rename(columns={"epoch": "x", "role": "line"})
-    alone = table[table.line == "independent"].assign(seed=None)
+    alone = table[table.line == "baseline"].assign(seed=None)
     students = [role for role in table.line.unique() if role not in REFERENCES]
     parts = [pd.concat([alone, table[table.line == role]]).assign(panel=label_of(role)) for role in students]
     return pd.concat(parts) if parts else alone.assign(panel="Baseline")
@@ -135,9 +135,8 @@ def learning(history: pd.DataFrame) -> pd.DataFrame:
 
 def severities(table: pd.DataFrame) -> pd.DataFrame:
     """A severity table for curves: a panel a series, a line for each direction's baseline student."""
-    lines = table.network.str.replace("independent", "Baseline")
     return table.rename(columns={"level": "x", "accuracy": "value"}).assign(
-        panel=table.series.map(words), line=lines
+        panel=table.series.map(words), line=table.network
     )
 
 
@@ -211,8 +210,7 @@ def gains_by_cost(gains: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def original_cells(original: pd.DataFrame) -> pd.DataFrame:
     """The original's published ratios and the retentions that its accuracies give, for a heat map."""
-    models = original.model.replace("Independent", "Baseline")
-    named = original.assign(row=original.direction.map(words) + ": " + models)
+    named = original.assign(row=original.direction.map(words) + ": " + original.model)
     long = named.melt(id_vars="row", value_vars=[name for name in original if " " in name])
     panel, column = long.variable.str.split(" ", expand=True).T.to_numpy()
     titles = {"ratio": "published ratio", "retention": "chance-adjusted retention"}

@@ -78,7 +78,7 @@ def transfer_table(measures: Measures) -> pd.DataFrame:
             found = {role: measures[role, measure, probe] for role in measures.roles}
             for method in measures.students:
                 row = {"direction": measures.direction, "method": method, "measure": measure, "probe": probe}
-                row |= _movement(*(found[role] for role in (method, "independent", "teacher")), measure)
+                row |= _movement(*(found[role] for role in (method, "baseline", "teacher")), measure)
                 rows.append(row | {"beyond": _beyond(found, method, np.sign(row["gap"]))})
     return _by_role(pd.DataFrame(rows, columns=MOVED), "method", measures.students)
 
@@ -144,7 +144,7 @@ def schedule_table(measures: Measures) -> pd.DataFrame:
     low, high: retention above the straight line through those of the same seed, with its interval over
     seeds. "Effective robustness" in the sense of Taori et al. (2020). NaN with fewer than three schedules.
     """
-    schedules = ["independent", *(role for role in measures.students if roles()[role].epochs != 1)]
+    schedules = ["baseline", *(role for role in measures.students if roles()[role].epochs != 1)]
     clean = {role: measures[role, "accuracy", "clean"].mean(axis=1) for role in measures.roles}
     rows = []
     for probe in measures.retained:
@@ -175,8 +175,8 @@ def gain_table(measures: Measures, cost: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for role in measures.students:
         for measure, gain in GAINS.items():
-            difference = measures[role, measure, "clean"] - measures["independent", measure, "clean"]
-            row = {"role": role, "cost": seconds[role] / seconds["independent"], "gain": gain}
+            difference = measures[role, measure, "clean"] - measures["baseline", measure, "clean"]
+            row = {"role": role, "cost": seconds[role] / seconds["baseline"], "gain": gain}
             rows.append(row | _span(difference))
     return pd.DataFrame(rows, columns=["role", "cost", "gain", "estimate", "low", "high"])
 
@@ -188,7 +188,7 @@ def slope_table(measures: Measures) -> pd.DataFrame:
     """
     rows = []
     for role in measures.students:
-        profiles = measures.profiles(role, "independent", "teacher")
+        profiles = measures.profiles(role, "baseline", "teacher")
         slopes, cosine = np.array([np.nan]), np.nan
         if profiles[0]:
             slopes, cosine = profile_slopes(*profiles), profile_cosine(*profiles)
@@ -206,10 +206,10 @@ def consistency_table(measures: Measures) -> pd.DataFrame:
     hits = {role: measures[role, "accuracy", "clean"] for role in measures.roles}
     rows = [
         _consistency(f"two {role}s", hits[role], np.roll(hits[role], 1, axis=0))
-        for role in ("teacher", "independent")
+        for role in ("teacher", "baseline")
         if len(hits[role]) > 1
     ]
-    for role in ("independent", *measures.students):
+    for role in ("baseline", *measures.students):
         row = _consistency(title_of(role), hits[role], hits["teacher"])
         others = {name: measures[role, name, "clean"].mean() for name in ("agreement", "same_error")}
         rows.append(row | others)
@@ -225,9 +225,9 @@ def severity_table(references: dict[str, Answers]) -> pd.DataFrame:
     """The baselines' accuracy at each level of a series: series, level, network, accuracy."""
     rows = []
     for direction, answers in references.items():
-        network = "independent " + direction_title(direction).rpartition(" ")[2]
+        network = "Baseline " + direction_title(direction).rpartition(" ")[2]
         for name, levels in Measures(answers).series.items():
             for level, probe in enumerate(levels, start=1):
-                accuracy = answers.hits("independent", probe).mean()
+                accuracy = answers.hits("baseline", probe).mean()
                 rows.append({"series": name, "level": level, "network": network, "accuracy": accuracy})
     return pd.DataFrame(rows, columns=["series", "level", "network", "accuracy"])

@@ -56,7 +56,7 @@ class Contender:
         self.images = self.method.views(batch)
         self.labels = batch.labels.repeat_interleave(len(self.images) // len(batch.labels))
         self.plain = self._network(spec.student).train()
-        self.plain_optimiser = make_optimiser(self.plain, METHODS["independent"](), self.training)
+        self.plain_optimiser = make_optimiser(self.plain, METHODS["baseline"](), self.training)
 
     def _network(self, spec: ModelSpec, heads: tuple[str, ...] = ("class",)) -> Network:
         return Network(spec, len(self.data.classes), *self.data.statistics, heads=heads).to(self.device)
@@ -124,12 +124,12 @@ def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
         for member in study.members(direction)
         if member.role != "teacher" and member.seed == seed and roles()[member.role].epochs == 1
     }
-    independent = Contender(study, specs["independent"])
-    plain, rows = independent.parameters(), []
+    baseline = Contender(study, specs["baseline"])
+    plain, rows = baseline.parameters(), []
     for role, spec in tqdm(specs.items(), desc=direction, disable=study.store.quiet):
         contender = Contender(study, spec)
         work, all_work = flops(contender.floor), flops(contender.step)
-        turns = {"step": contender.step, "floor": contender.floor, "independent": independent.step}
+        turns = {"step": contender.step, "floor": contender.floor, "baseline": baseline.step}
         contender.clock.read()
         table = pd.DataFrame(
             {name: seconds(turn, device, times) for name, turn in turns.items()}
@@ -146,7 +146,7 @@ def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
                 "milliseconds": 1000 * middle["step"],
                 "floor": 1000 * middle["floor"],
                 "over_floor": (table.step / table.floor).median(),
-                "over_independent": (table.step / table.independent).median(),
+                "over_baseline": (table.step / table.baseline).median(),
                 "images_per_second": spec.training.batch_size / middle["step"],
                 **{part: 1000 * middle[part] for part in PARTS},
                 "gflop": work / 1e9,

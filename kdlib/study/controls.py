@@ -9,7 +9,7 @@ from functools import cache
 
 from kdlib.methods import METHODS
 
-REFERENCES = ("teacher", "independent")  # what every student is compared with
+REFERENCES = ("teacher", "baseline")  # what every student is compared with
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ OWN = "a teacher of the student's own architecture, as accurate as the other arc
 LESS = "how biases change with accuracy alone"
 TWICE = "twice the steps without a teacher: more than most methods cost"
 SEVEN = "seven times the steps without a teacher: what SSKD costs"
-BARE = ("independent", None)  # method and teacher
+BARE = ("baseline", None)  # method and teacher
 TURNED, CHANGED = {"augmentation": "rotations"}, {"augmentation": "transformed"}
 # fmt: off
 CONTROLS = {
@@ -40,15 +40,15 @@ CONTROLS = {
                             question="soft targets without what the teacher knows"),
     "lm_shuffled": Role("LM, shuffled classes", "lm_shuffled",
                         question="the teacher's certainty without what it mistakes"),
-    "rotations": Role("Independent, rotations", *BARE, TURNED, question="SSKD's images without its teacher"),
-    "transformed": Role("Independent, transformed", *BARE, CHANGED,
+    "rotations": Role("Baseline, rotations", *BARE, TURNED, question="SSKD's images without its teacher"),
+    "transformed": Role("Baseline, transformed", *BARE, CHANGED,
                         question="CAPD's images without its teacher"),
     "capd_no_discriminator": Role("CAPD, no discriminator", "capd", hyper={"adversarial_weight": 0.0},
                                   question="is it the adversary?"),
-    "fewest_epochs": Role("Independent, epochs × 0.2", *BARE, epochs=0.2, question=LESS),
-    "fewer_epochs": Role("Independent, epochs × 0.6", *BARE, epochs=0.6, question=LESS),
-    "more_epochs": Role("Independent, epochs × 2", *BARE, epochs=2, question=TWICE),
-    "most_epochs": Role("Independent, epochs × 7", *BARE, epochs=7, question=SEVEN),
+    "fewest_epochs": Role("Baseline, epochs × 0.2", *BARE, epochs=0.2, question=LESS),
+    "fewer_epochs": Role("Baseline, epochs × 0.6", *BARE, epochs=0.6, question=LESS),
+    "more_epochs": Role("Baseline, epochs × 2", *BARE, epochs=2, question=TWICE),
+    "most_epochs": Role("Baseline, epochs × 7", *BARE, epochs=7, question=SEVEN),
 }
 # fmt: on
 
@@ -60,7 +60,7 @@ WITHOUT_IT = [name for name, role in CONTROLS.items() if role.teacher != "teache
 def roles() -> dict[str, Role]:
     """Every role that a student can have, by name: the baseline, the methods, the controls."""
     taught = {name: Role(method.title, name) for name, method in METHODS.items() if method.uses_teacher}
-    return {"independent": Role("Independent", "independent", None)} | taught | CONTROLS
+    return {"baseline": Role("Baseline", "baseline", None)} | taught | CONTROLS
 
 
 def title_of(role: str) -> str:

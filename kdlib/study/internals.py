@@ -41,7 +41,7 @@ def traits(study, run: Run) -> Arrays:
             return representations.features(network, PROBES[name](few.images, few.labels).images)[-1]
 
         return {
-            f"invariance {name}": representations.invariance(embed(PROBES[name].baseline), embed(name))
+            f"invariance {name}": representations.invariance(embed(PROBES[name].reference), embed(name))
             for name in moved
         }
 
@@ -80,7 +80,7 @@ def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
     for role, runs in found.items():
         for run in runs:
             yield role, run.spec.seed, fields(study, run)
-    first = found["independent"][0]
+    first = found["baseline"][0]
     yield "untrained", first.spec.seed, untrained_fields(study, first)
 
 
@@ -106,7 +106,7 @@ def inside_table(study, direction: str) -> pd.DataFrame:
 
 def receptive_maps(study, direction: str) -> Arrays:
     """Receptive fields (4, H, W) of the first seed's references and methods, and of an untrained student."""
-    wanted = ("teacher", "independent", "untrained", *study.directions[direction]["methods"])
+    wanted = ("teacher", "baseline", "untrained", *study.directions[direction]["methods"])
     found = {}
     for role, _, seen in _looked_into(study, direction):
         if role in wanted:

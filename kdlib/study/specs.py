@@ -47,7 +47,7 @@ class RunSpec:
 
     data: DataSpec
     student: ModelSpec
-    method: str = "independent"
+    method: str = "baseline"
     hyper: dict = field(default_factory=dict)  # overrides; all of the method's hyper-parameters once made
     teacher: "RunSpec | None" = None
     training: Training = field(default_factory=Training)

@@ -149,7 +149,7 @@ class Study(StudyTables):
         plan = self.directions[direction]
         teachers = self._teachers(direction, seed)
         members = [Member(direction, "teacher", seed, teachers["teacher"])]
-        for name in ("independent", *plan["methods"], *plan.get("controls", [])):
+        for name in ("baseline", *plan["methods"], *plan.get("controls", [])):
             role = roles()[name]
             network = self.network("students", plan["student"])
             epochs = max(1, round(role.epochs * network["training"].epochs))
@@ -286,12 +286,12 @@ class Study(StudyTables):
 
     @cached_property
     def probes(self) -> list[str]:
-        """The profile's probes, each after the baseline and before the control that it is compared with."""
+        """The profile's probes, each after the reference and before the control that it is compared with."""
         levels = probes.series()
         named = [name for entry in self.profile["probes"] for name in levels.get(entry, [entry])]
         found = {}
         for name in named:
-            found |= dict.fromkeys(filter(None, (PROBES[name].baseline, name, PROBES[name].control)))
+            found |= dict.fromkeys(filter(None, (PROBES[name].reference, name, PROBES[name].control)))
         return list(found)
 
     @cached_property
@@ -346,7 +346,7 @@ class Study(StudyTables):
 
     def references(self) -> dict[str, Answers]:
         """What the baselines alone answer, by direction: probes are accepted on them."""
-        alone = ("independent",)
+        alone = ("baseline",)
         return {name: self._ask(name, self.runs(name, alone), self.stimuli) for name in self.directions}
 
     def _ask(

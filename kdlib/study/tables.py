@@ -25,13 +25,13 @@ class StudyTables:
         return pd.DataFrame({"what": entries.keys(), "value": [str(value) for value in entries.values()]})
 
     def probe_table(self) -> pd.DataFrame:
-        """Every probe with its question, its baseline, its size and the name of its images."""
+        """Every probe with its question, its reference, its size and the name of its images."""
         return pd.DataFrame(
             {
                 "probe": name,
                 "family": PROBES[name].family,
                 "question": PROBES[name].question,
-                "compared with": PROBES[name].baseline,
+                "compared with": PROBES[name].reference,
                 "images": len(made.labels),
                 "clipped values": made.meta.get("clipped", 0.0),
                 "seconds": made.meta.get("seconds", 0.0) / len(made.labels) * 10_000,
@@ -79,7 +79,7 @@ class StudyTables:
         )
 
     def cost_table(self, direction: str) -> pd.DataFrame:
-        """Seconds an epoch of every run by part, beside the independent student of the same seed.
+        """Seconds an epoch of every run by part, beside the baseline student of the same seed.
 
         "stage", what a method trains on its teacher beforehand, is shared out over the epochs.
         """
@@ -100,7 +100,7 @@ class StudyTables:
                     }
                 )
         table = pd.DataFrame(rows)
-        alone = table[table.role == "independent"].set_index("seed")
+        alone = table[table.role == "baseline"].set_index("seed")
         extra = table["parameters"] - table["seed"].map(alone["parameters"])
         return table.assign(
             relative=table["epoch"] / table["seed"].map(alone["epoch"]),

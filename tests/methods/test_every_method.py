@@ -147,7 +147,7 @@ def test_every_taught_method_is_shown_to_learn():
 
 
 def test_unknown_method_and_hyperparameter_are_named():
-    with pytest.raises(UnknownName, match="unknown method 'crt'. Did you mean 'crd'.*independent, lm, crd"):
+    with pytest.raises(UnknownName, match="unknown method 'crt'. Did you mean 'crd'.*baseline, lm, crd"):
         hyperparameters("crt", {})
     with pytest.raises(UnknownName, match="hyper-parameter of lm 'temprature'. Did you mean 'temperature'"):
         hyperparameters("lm", {"temprature": 2})

@@ -28,9 +28,9 @@ def test_a_probe_keeps_type_size_and_labels_and_leaves_its_input_alone(name):
         assert torch.equal(made.ids, torch.arange(42)) and made.texture_labels is None
 
 
-def test_names_of_controls_and_baselines_are_probes():
+def test_names_of_controls_and_references_are_probes():
     for probe in PROBES.values():
-        assert probe.baseline in PROBES
+        assert probe.reference in PROBES
         assert probe.control is None or probe.control in PROBES
 
 
@@ -84,7 +84,7 @@ def test_what_defines_the_images_tells_all_probes_and_seeds_apart():
 def test_every_probe_is_used_by_a_shipped_profile():
     used = {name for path in PROFILES.glob("*.yml") for name in yaml.safe_load(path.read_text())["probes"]}
     levels = {level for name in used for level in series().get(name, [name])}
-    beside = {other for name in levels for other in (PROBES[name].baseline, PROBES[name].control) if other}
+    beside = {other for name in levels for other in (PROBES[name].reference, PROBES[name].control) if other}
     assert levels | beside == set(PROBES)
 
 

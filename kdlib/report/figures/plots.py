@@ -55,8 +55,8 @@ def _limits(rows: pd.DataFrame) -> tuple[float, float]:
 def _spots(axis: plt.Axes, part: pd.DataFrame) -> None:
     for place, (role, row) in enumerate(part.iterrows()):
         _spot(axis, place, role, *row[["estimate", "low", "high"]])
-    if "independent" in part.index:
-        axis.axvspan(*part.loc["independent", ["low", "high"]], color="0.93", zorder=0)
+    if "baseline" in part.index:
+        axis.axvspan(*part.loc["baseline", ["low", "high"]], color="0.93", zorder=0)
     axis.set(yticks=range(len(part)), ylim=(len(part) - 0.5, -0.5))
     axis.set_yticklabels([label_of(role) + part.get("suffix", {}).get(role, "") for role in part.index])
     axis.tick_params(axis="y", length=0, labelsize="small")

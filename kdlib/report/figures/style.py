@@ -42,7 +42,7 @@ def set_style() -> None:
 def kind_of(role: str) -> str:
     """Which of KINDS a role is: a colour tells what is matched, a label tells which method it is."""
     if role in (*REFERENCES, "untrained"):
-        return "baseline" if role == "independent" else role
+        return role
     if role in CONTROLS:
         return "control"
     logits, features = "logits" in METHODS[role].reads, set(METHODS[role].reads) - {"logits"}
@@ -55,8 +55,8 @@ def style_of(role: str) -> dict:
 
 def label_of(role: str) -> str:
     """What figures and texts call a role; a title stays as it is."""
-    known = {"untrained": "Independent, untrained"} | {name: title_of(name) for name in ("teacher", *roles())}
-    return known.get(role, role).replace("Independent", "Baseline")
+    known = {"untrained": "Baseline, untrained"} | {name: title_of(name) for name in ("teacher", *roles())}
+    return known.get(role, role)
 
 
 def words(name: str) -> str:
