@@ -1,4 +1,4 @@
-"""Can inductive biases be distilled across architectures? Train, measure and report a study."""
+"""Can knowledge distillation transfer inductive biases between CNNs and ViTs? Train, measure and report."""
 
 import json
 import os
@@ -221,7 +221,7 @@ def _train(options: Namespace, stop: Stop):
     study = _study(options, should_stop=stop, scheduler=options.scheduler)
     study.dataset  # decoded once, before the helpers look for it  # noqa: B018
     if options.jobs > 1 and not study.parameters["scheduler"]:
-        threads = max(1, (os.cpu_count() or 1) // options.jobs)
+        threads = max(1, torch.get_num_threads() // options.jobs)
         torch.set_num_threads(threads)
         given = {name: getattr(options, name) for name in ("profile", "output", "data", "time_limit")}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]

@@ -278,7 +278,6 @@ def test_a_degenerate_study_has_every_table_and_verdict(given):
         for made in (
             tables.measure_table(measures),
             tables.transfer_table(measures),
-            tables.class_table(measures, range(2)),
             tables.schedule_table(measures),
             tables.gain_table(measures, found.cost[direction]),
             tables.slope_table(measures),

@@ -226,13 +226,6 @@ def test_wide_table_keeps_the_order_of_probes_and_roles(measures):
     assert list(wide.columns) == ["role", "clean", "edges", "cue_conflict"]
 
 
-def test_class_table_averages_to_the_shape_bias(evidence, measures):
-    """Every image names a cue here, and classes are balanced."""
-    classes = tables.class_table(evidence, range(10))
-    for role, bias in classes.groupby("role")["shape_bias"].mean().items():
-        assert bias == pytest.approx(value(measures, role, "shape_bias", "cue_conflict"))
-
-
 def test_a_student_on_the_line_of_schedules_has_no_residual():
     """Retention rises by half of what accuracy does; CRD keeps more than its accuracy makes likely."""
     rates = {}

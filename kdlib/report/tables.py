@@ -123,20 +123,6 @@ def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, me
     }
 
 
-def class_table(measures: Measures, classes: Sequence[str]) -> pd.DataFrame:
-    """Shape bias under cue conflict by the shape's class, over all seeds: role, class, shape_bias."""
-    rows = []
-    asked = ("shape_share", "cue_conflict") in measures.questions
-    for role in measures.roles if asked else ():
-        shape, texture = (measures[role, f"{cue}_share", "cue_conflict"] for cue in ("shape", "texture"))
-        for label, name in enumerate(classes):
-            chosen = measures.labels("cue_conflict") == label
-            named = (shape + texture)[:, chosen].sum()
-            bias = shape[:, chosen].sum() / named if named else np.nan
-            rows.append({"role": role, "class": name, "shape_bias": bias})
-    return pd.DataFrame(rows, columns=["role", "class", "shape_bias"])
-
-
 def schedule_table(measures: Measures) -> pd.DataFrame:
     """Retentions beside clean accuracy, means over seeds, and what accuracy alone doesn't explain.
 

@@ -104,16 +104,6 @@ def inside_table(study, direction: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def receptive_maps(study, direction: str) -> Arrays:
-    """Receptive fields (4, H, W) of the first seed's references and methods, and of an untrained student."""
-    wanted = ("teacher", "baseline", "untrained", *study.directions[direction]["methods"])
-    found = {}
-    for role, _, seen in _looked_into(study, direction):
-        if role in wanted:
-            found.setdefault(role, seen["maps"])
-    return found
-
-
 def likeness_table(study, direction: str) -> pd.DataFrame:
     """CKA between four stages and the embedding of each student and of its teacher, on the test images.
 

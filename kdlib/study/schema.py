@@ -112,7 +112,7 @@ class Profile(Strict):
     students: dict[str, Trained]
     teachers: dict[str, Trained]
     # Names of directions are part of files' names.
-    directions: Annotated[dict[Annotated[str, Field(pattern=r"^\w+$")], Direction], Field(min_length=1)]
+    directions: dict[Annotated[str, Field(pattern=r"^\w+$")], Direction] = None
     hyper: Annotated[dict[str, dict], AfterValidator(_hyper)] = None  # by method
     probes: _some(_one_of("probe or series", [*PROBES, *series()]))
     external: _some(_one_of("external stimuli", EXTERNAL), least=0) = None
@@ -125,7 +125,9 @@ class Profile(Strict):
     @pydantic.model_validator(mode="after")
     def _fit(self) -> "Profile":
         problems, used = [], set()
-        for direction, plan in self.directions.items():
+        if not self.directions and not isinstance(self.made, Made):
+            problems.append("directions: none is left, and there is no experiment with made properties")
+        for direction, plan in (self.directions or {}).items():
             for key in filter(lambda key: getattr(plan, key), (*TEACHERS, "student")):
                 group = "students" if key == "student" else "teachers"
                 name = getattr(plan, key)

@@ -103,7 +103,7 @@ class Study(StudyTables):
             make_store = partial(ClusterStore, scheduler, self.parameters)
         self.store = make_store(self.folder.parent / "runs", data, should_stop=should_stop, quiet=quiet)
         self.seeds: list[int] = self.profile["seeds"]
-        self.directions: dict[str, dict] = self.profile["directions"]
+        self.directions: dict[str, dict] = self.profile.get("directions", {})
 
     @property
     def command(self) -> str:
