@@ -17,6 +17,8 @@ VALUES: dict[str, str] = {  # old text in a cell -> new one
     "independent CNN": "Baseline CNN",
     "independent ViT": "Baseline ViT",
     "two independents": "two baselines",
+    "shape_share": "shape_rate",
+    "texture_share": "texture_rate",
 }
 DROPPED: set[str] = set()  # tables
 WORDS = {  # within a text

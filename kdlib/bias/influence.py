@@ -101,9 +101,9 @@ MEASURES: dict[str, Measure] = {
     "invariance": Measure(lambda a, r, p: m.agreement_kappa(a.before(r, p), a.part(r, p)), _scrambled),
     "shape_bias": Measure(lambda a, r, p: m.shape_bias(*a.cues(r, p)), _conflict, share=True),
     "cue_rate": Measure(lambda a, r, p: m.cue_rate(*a.cues(r, p)), _conflict, share=True),
-    "shape_share": Measure(
+    "shape_rate": Measure(
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0].astype(float), _conflict, share=True),
-    "texture_share": Measure(
+    "texture_rate": Measure(
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1].astype(float), _conflict, share=True),
     "shape_sensitivity": Measure(_sensitivity(0), _with_ceiling),
     "texture_sensitivity": Measure(_sensitivity(1), _with_ceiling),

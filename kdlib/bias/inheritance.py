@@ -73,7 +73,7 @@ def inheritance(
     for name, matrix in zip(names, matrices, strict=True):
         missing = np.flatnonzero(np.isnan(matrix).any(axis=1)).tolist()
         if missing:
-            return _without(f"the {name} did not learn in seed row(s) {missing}")
+            return not_testable(f"the {name} did not learn in seed row(s) {missing}")
     made, plain, taught, untaught = matrices
     return share(made - plain, taught - untaught, smallest_effect, level)
 
@@ -90,10 +90,10 @@ def share(
     """
     student, teacher = interval_of(moved, level), interval_of(apart, level)
     if teacher.low <= 0 <= teacher.high:
-        return _without("the teachers' difference is not established", student, teacher)
+        return not_testable("the teachers' difference is not established", student, teacher)
     if abs(teacher.estimate) < smallest_effect:
         small = f"the teachers' difference is below the smallest effect, {smallest_effect:g}"
-        return _without(small, student, teacher)
+        return not_testable(small, student, teacher)
     low, high = ratio_interval(moved, apart, level)
     tau = student.estimate / teacher.estimate
     return Inheritance(tau, low, high, student.p, p_value(moved, apart, 1.0), student, teacher)
@@ -104,7 +104,10 @@ def p_value(moved: np.ndarray, apart: np.ndarray, tau: float) -> float:
     return interval_of(np.subtract(moved, np.multiply(tau, apart))).p
 
 
-def _without(reason: str, student: Interval | None = None, teacher: Interval | None = None) -> Inheritance:
+def not_testable(
+    reason: str, student: Interval | None = None, teacher: Interval | None = None
+) -> Inheritance:
+    """No tau, with the reason."""
     return Inheritance(None, None, None, None, None, student, teacher, reason)
 
 

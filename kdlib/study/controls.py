@@ -10,6 +10,8 @@ from functools import cache
 from kdlib.methods import METHODS
 
 REFERENCES = ("teacher", "baseline")  # what every student is compared with
+READ = "_read"  # after a method's name: its student's embedding, read by the teacher's own head
+OTHERS = {"teacher": "Teacher", "ceiling": "Trained on changed images"}  # that no method trains
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def roles() -> dict[str, Role]:
 
 def title_of(role: str) -> str:
     """What a figure calls a role."""
-    return "Teacher" if role == "teacher" else roles()[role].title
+    method = role.removesuffix(READ)
+    return OTHERS.get(role) or roles()[method].title + (", teacher's head" if method != role else "")
 
 
 def direction_title(name: str) -> str:

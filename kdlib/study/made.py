@@ -11,10 +11,10 @@ from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
 from kdlib.data.properties import Treatment
 from kdlib.methods import METHODS
+from kdlib.study.controls import READ
 from kdlib.study.specs import TEACHER_SEEDS, Run, RunSpec
 
 PLAIN = "plain"  # in place of a property: teachers that saw ordinary images only
-READ = "_read"  # after a method's name: its student's embedding, read by the teacher's own head
 
 
 class Made:

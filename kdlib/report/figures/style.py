@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from kdlib.methods import METHODS
-from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, roles, title_of
+from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, title_of
 
 # Okabe and Ito's colours: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -55,8 +55,10 @@ def style_of(role: str) -> dict:
 
 def label_of(role: str) -> str:
     """What figures and texts call a role; a title stays as it is."""
-    known = {"untrained": "Baseline, untrained"} | {name: title_of(name) for name in ("teacher", *roles())}
-    return known.get(role, role)
+    try:
+        return title_of(role)
+    except KeyError:
+        return "Baseline, untrained" if role == "untrained" else role
 
 
 def words(name: str) -> str:

@@ -1,0 +1,190 @@
+"""Verdicts on hypotheses.yml, what we expected of made properties, by the rules at its top."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from kdlib.bias.inheritance import influence, p_value, share
+from kdlib.bias.statistics import holm, with_interval
+from kdlib.report.claims import NotTestable, Verdict
+from kdlib.report.made import RULES, aligned, changes, part_of, title_of_property
+from kdlib.study.controls import direction_title, title_of
+from kdlib.study.made import Made
+
+KEYS = {"methods": title_of, "properties": title_of_property, "directions": direction_title}
+Side = dict[str, list[str]]  # what a comparison's value is the mean over, by KEYS
+
+
+def judge(made: Made) -> dict[str, Verdict]:
+    """The verdict on every hypothesis, by its name; trains what is missing."""
+    return {name: _judge(hypothesis, made) for name, hypothesis in RULES["hypotheses"].items()}
+
+
+def verdict_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
+    """What was expected, what others found, the verdict and the numbers that decide it."""
+    known = RULES["hypotheses"]
+    return pd.DataFrame(
+        {
+            "hypothesis": name,
+            "statement": known[name]["statement"],
+            "known": known[name].get("known", ""),
+            "verdict": verdict.word,
+            "because": verdict.because,
+        }
+        for name, verdict in verdicts.items()
+    )
+
+
+def comparison_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
+    """Every comparison of every hypothesis, with its value, p at each threshold and what it says."""
+    tables = [
+        verdict.comparisons.assign(hypothesis=name)
+        for name, verdict in verdicts.items()
+        if verdict.comparisons is not None
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _judge(hypothesis: dict, made: Made) -> Verdict:
+    data, least = made.study.profile["data"]["name"], RULES["rules"]["seeds"]
+    if hypothesis.get("data", data) != data:
+        return Verdict("not testable", f"this study's images are {data}")
+    if len(made.study.seeds) < least:
+        return Verdict("not testable", f"it needs {least} seeds; this study has {len(made.study.seeds)}")
+    table = _compare(hypothesis, made)
+    testable = table[table.reason == ""]
+    if testable.empty:
+        return Verdict("not testable", _reasons(table), table)
+    count, supports, contradicts = len(testable), testable.supports.sum(), testable.contradicts.sum()
+    enough = count if hypothesis["agree"] == "all" else count // 2 + 1
+    word = "inconclusive"
+    if supports >= enough and not contradicts:
+        word = "supported"
+    elif contradicts >= enough and not supports:
+        word = "contradicted"
+    return Verdict(word, _told(hypothesis, table), table)
+
+
+def _told(hypothesis: dict, table: pd.DataFrame) -> str:
+    """How many comparisons say what, the least favourable one, and what could not be tested."""
+    testable = table[table.reason == ""]
+    estimate = testable.estimate
+    favour = {"above": estimate, "below": -estimate, "inside": -estimate.abs()}
+    row = testable.loc[favour[next(iter(hypothesis["supports"]))].idxmin()]
+    told = f"{testable.supports.sum()} of {len(testable)} comparisons support it and "
+    told += f"{testable.contradicts.sum()} contradict it; least favourable: {row.comparison} "
+    told += with_interval(row.estimate, row.low, row.high, "+.2f")
+    left = len(table) - len(testable)
+    return told + (f"; {left} not testable: {_reasons(table)}" if left else "")
+
+
+def _reasons(table: pd.DataFrame) -> str:
+    counts = table.reason[table.reason != ""].value_counts(sort=True)
+    return "; ".join(f"{reason} ({count})" for reason, count in counts.items())
+
+
+def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
+    """A row a comparison: family, comparison, estimate, low, high, p at each threshold, what it says."""
+    rules = [*hypothesis["supports"].items(), *hypothesis["contradicts"].items()]
+    limits = dict.fromkeys(limit for word, limit in rules if word != "inside")
+    rows = []
+    for of, minus, place in _comparisons(hypothesis):
+        row = {"comparison": _name(of, minus, place), "family": str((of["directions"], of["properties"]))}
+        row |= dict.fromkeys(["estimate", "low", "high", "narrow_low", "narrow_high"], np.nan)
+        row |= {f"p at {limit}": np.nan for limit in limits} | {"reason": ""}
+        try:
+            moved, apart = _ratio(hypothesis, made, of, minus, place)
+        except NotTestable as reason:
+            rows.append(row | {"reason": str(reason)})
+            continue
+        wide, narrow = share(moved, apart), share(moved, apart, level=0.90)
+        row |= {"estimate": wide.tau, "low": wide.low, "high": wide.high}
+        row |= {"narrow_low": narrow.low, "narrow_high": narrow.high}
+        rows.append(row | {f"p at {limit}": p_value(moved, apart, limit) for limit in limits})
+    table = pd.DataFrame(rows)
+    for limit in limits:
+        table[f"holm at {limit}"] = table.groupby("family", sort=False)[f"p at {limit}"].transform(holm)
+    for said in ("supports", "contradicts"):
+        holds = [any(_holds(*rule, row) for rule in hypothesis[said].items()) for _, row in table.iterrows()]
+        table[said] = holds
+    return table.drop(columns="family")
+
+
+def _holds(word: str, limit: float, row: pd.Series) -> bool:
+    if word == "inside":
+        return -limit < row.narrow_low and row.narrow_high < limit
+    beyond = row.estimate > limit if word == "above" else row.estimate < limit
+    return bool(beyond and row[f"holm at {limit}"] < 0.05)
+
+
+def _comparisons(hypothesis: dict) -> Iterator[tuple[Side, Side | None, int]]:
+    """What is compared with what (None: with nothing), by which of the property's measures."""
+    of, minus = hypothesis["of"], hypothesis.get("minus")
+    pairs = [zip(of[key], (minus or {}).get(key, of[key]), strict=True) for key in KEYS]
+    for chosen in product(*pairs):
+        ours, other = (
+            {key: np.atleast_1d(name).tolist() for key, name in zip(KEYS, side, strict=True)}
+            for side in zip(*chosen, strict=True)
+        )
+        first, *more = ours["properties"]
+        measures = RULES["properties"].get(first, [""])
+        for place in range(1 if more else len(measures)):
+            yield ours, other if minus else None, place
+
+
+def _ratio(
+    hypothesis: dict, made: Made, of: Side, minus: Side | None, place: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The value as a ratio of two matrices (seeds, images), which `share` gives its interval.
+
+    A single tau is one by itself. A mean or a difference of several is the influence of it, over 1.
+    """
+    taus = [_changed(hypothesis, made, side, place) for side in (of, minus) if side]
+    if len(taus) == 1 and len(taus[0]) == 1:
+        return taus[0][0]
+    means = [np.mean(aligned([influence(*pair) for pair in side]), axis=0) for side in taus]
+    value = np.subtract(*aligned(means)) if minus else means[0]
+    return value, np.ones_like(value)
+
+
+def _changed(hypothesis: dict, made: Made, side: Side, place: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    found = changes(made)
+    pairs = []
+    for role, name, direction in product(*(side[key] for key in KEYS)):
+        if name not in made.properties:
+            raise NotTestable(f"this study has no teachers with {title_of_property(name)}")
+        if direction not in made.directions:
+            raise NotTestable(f"this study has no {direction_title(direction)}")
+        measure = RULES["properties"][name][place]
+        change = found.get((direction, name, role, measure))
+        if change is None:
+            asked = any(key[0] == direction and key[2] == role for key in found)
+            raise NotTestable(f"this study does not have {measure if asked else title_of(role)}")
+        if not change.found.testable:
+            raise NotTestable(change.found.reason)
+        if hypothesis.get("quantity") == "class_part":
+            method = found.get((direction, name, "lm", measure))
+            if method is None:
+                raise NotTestable(f"this study does not have {title_of('lm')}")
+            part = part_of(change, method)
+            if not part.testable:
+                raise NotTestable(part.reason)
+            pairs.append((change.moved, method.moved))
+        else:
+            pairs.append((change.moved, change.apart))
+    return pairs
+
+
+def _name(of: Side, minus: Side | None, place: int) -> str:
+    """Like "LM, shape bias (shape rate), CNN → ViT minus CNN → CNN"."""
+    parts = []
+    for key, title in KEYS.items():
+        names = " and ".join(map(title, of[key]))
+        if key == "properties" and len(of[key]) == 1 and of[key][0] in RULES["properties"]:
+            names += f" ({RULES['properties'][of[key][0]][place]})"
+        if minus and minus[key] != of[key]:
+            names += " minus " + " and ".join(map(title, minus[key]))
+        parts.append(names)
+    return ", ".join(parts)

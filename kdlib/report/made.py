@@ -1,0 +1,205 @@
+"""What arrives of a property that was made in the teacher: tables of the experiment with made properties.
+
+:func:`changes` compares the students of made and plain teachers once; the tables and
+:mod:`kdlib.report.hypotheses` read it. What is measured, and what counts, is said in hypotheses.yml.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from kdlib.bias.influence import Measures
+from kdlib.bias.inheritance import Inheritance, inheritance, kept, not_testable, share
+from kdlib.bias.statistics import Interval, holm, interval_or_nan
+from kdlib.data.properties import PROPERTIES
+from kdlib.probes import series
+from kdlib.study.made import Made
+
+RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
+COLUMNS = ["direction", "property", "role", "measure", "primary", "tau", "low", "high"]
+COLUMNS += ["p_none", "p_all", "holm_none", "holm_all"]
+COLUMNS += [f"{who}{end}" for who in ("student", "teacher") for end in ("", "_low", "_high")]
+COLUMNS += ["accuracy", "price", "agreement", "teacher_accuracy", "seeds", "testable", "reason"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a made property changed, by one measure: in the students of one method, and in their teachers."""
+
+    moved: np.ndarray  # influence (seeds, images) of S[made] - S[plain]; NaN in a seed that does not count
+    apart: np.ndarray  # of T[made] - T[plain]
+    found: Inheritance
+    facts: dict[str, float]  # how well the students learned
+
+    @property
+    def student(self) -> Interval:
+        return interval_or_nan(self.moved)
+
+    @property
+    def teacher(self) -> Interval:
+        return interval_or_nan(self.apart)
+
+
+@lru_cache(1)  # a chapter makes several tables of one experiment
+def changes(made: Made) -> dict[tuple[str, str, str, str], Change]:
+    """By direction, property, role and measure; every property also by the measures of the others.
+
+    A measure that the study does not have is left out.
+    """
+    found = {}
+    for direction in made.directions:
+        plain = made.evidence(direction)
+        for name in made.properties:
+            with_it = made.evidence(direction, name)
+            for role in with_it.students:
+                facts = _facts(with_it, plain, role)
+                for measure in RULES["measures"]:
+                    if probes_of(plain, measure):
+                        change = _change(with_it, plain, role, measure, facts)
+                        found[direction, name, role, measure] = change
+    return found
+
+
+def _change(with_it: Measures, plain: Measures, role: str, measure: str, facts: dict) -> Change:
+    pairs = product((role, "teacher"), (with_it, plain))
+    four = [_counted(evidence, plain, who, measure) for who, evidence in pairs]
+    moved, apart = four[0] - four[1], four[2] - four[3]
+    if len(moved) < 2:
+        found = not_testable("one seed gives no interval")
+    else:
+        found = inheritance(*four, smallest_effect=RULES["rules"]["smallest_gap"])
+    return Change(moved, apart, found, facts)
+
+
+def _counted(evidence: Measures, plain: Measures, role: str, measure: str) -> np.ndarray:
+    """D (seeds, images), NaN in the row of a network that did not learn."""
+    hits = evidence[role, "accuracy", "clean"]
+    goal = plain["teacher" if role == "teacher" else "baseline", "accuracy", "clean"]
+    kind = RULES["measures"][measure][0]
+    parts = aligned([evidence[role, kind, probe] for probe in probes_of(evidence, measure)])
+    return np.where(kept(hits, goal)[:, None], np.mean(parts, axis=0), np.nan)
+
+
+def probes_of(evidence: Measures, measure: str) -> list[str]:
+    """Those of a measure's probes that were asked; of a series that wasn't, the levels that were."""
+    kind, *probes = RULES["measures"][measure]
+    asked = {probe for name, probe in evidence.questions if name == kind}
+    named = [[probe] if probe in asked else series().get(probe, []) for probe in probes]
+    return [probe for names in named for probe in names if probe in asked]
+
+
+def aligned(matrices: list[np.ndarray]) -> list[np.ndarray]:
+    """Matrices (seeds, images) as they are; where the images differ, their means over images: (seeds, 1)."""
+    same = len({matrix.shape for matrix in matrices}) == 1
+    return matrices if same else [matrix.mean(axis=1, keepdims=True) for matrix in matrices]
+
+
+def _facts(with_it: Measures, plain: Measures, role: str) -> dict[str, float]:
+    """Accuracy as a share of the baseline's, and less the plain student's; agreement with its teacher."""
+    clean = {name: with_it[name, "accuracy", "clean"].mean() for name in (role, "baseline", "teacher")}
+    return {
+        "accuracy": clean[role] / clean["baseline"],
+        "price": clean[role] - plain[role, "accuracy", "clean"].mean(),
+        "agreement": with_it[role, "agreement", "clean"].mean(),
+        "teacher_accuracy": clean["teacher"] / plain["teacher", "accuracy", "clean"].mean(),
+        "seeds": len(with_it[role, "accuracy", "clean"]),
+    }
+
+
+def title_of_property(name: str) -> str:
+    """What making "texture" gives a teacher: shape bias."""
+    return PROPERTIES[name].title if name in PROPERTIES else name.replace("_", " ")
+
+
+# ---- tables ----
+
+
+def tau_table(made: Made) -> pd.DataFrame:
+    """A row for each direction, property, role and measure, the primary one first; the columns COLUMNS.
+
+    Roles are methods, their features read by the teacher's head, and the ceiling, whose plain counterpart is
+    the baseline. ``holm_none`` and ``holm_all`` correct p, for tau = 0 and for tau = 1, within direction and
+    property. NaN with its ``reason`` where tau is not testable.
+    """
+    rows = [
+        {"direction": direction, "property": name, "role": role, "measure": measure}
+        | {"primary": measure == RULES["properties"][name][0]}
+        | _tau_row(change)
+        for (direction, name, role, measure), change in changes(made).items()
+        if measure in RULES["properties"][name]
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = table.astype(dict.fromkeys(COLUMNS[5:-2], float) | {"primary": bool, "testable": bool})
+    for end in ("none", "all"):
+        family = table.groupby(["direction", "property"], sort=False)[f"p_{end}"]
+        table[f"holm_{end}"] = family.transform(holm)
+    return table
+
+
+def _tau_row(change: Change) -> dict:
+    found = change.found
+    row = {name: getattr(found, name) for name in ("tau", "low", "high", "p_none", "p_all")}
+    for who in ("student", "teacher"):
+        span = getattr(change, who)
+        row |= {who: span.estimate, f"{who}_low": span.low, f"{who}_high": span.high}
+    return row | change.facts | {"testable": found.testable, "reason": found.reason}
+
+
+def teacher_table(made: Made) -> pd.DataFrame:
+    """What the teachers are: their difference by each measure, and their accuracy over the plain one's."""
+    table = tau_table(made)
+    table = table.assign(network=[name.split("_to_")[0] for name in table.direction])
+    first = table.drop_duplicates(["network", "property", "measure"])
+    columns = ["network", "property", "measure", "teacher", "teacher_low", "teacher_high", "teacher_accuracy"]
+    return first.assign(property=first.property.map(title_of_property))[columns]
+
+
+def specificity_matrix(made: Made, direction: str, method: str) -> pd.DataFrame:
+    """How far each made property moved each measure, in the teacher and in the method's student.
+
+    Raw differences, made minus plain, in the units of the measures, which all run from 0 to 1: what is off
+    the diagonal has no teacher's difference to be divided by. Columns: panel ("teacher" or the method), made,
+    measure, estimate, low, high.
+    """
+    rows = []
+    for (where, name, role, measure), change in changes(made).items():
+        if (where, role) == (direction, method):
+            for panel, span in (("teacher", change.teacher), (method, change.student)):
+                ends = {"estimate": span.estimate, "low": span.low, "high": span.high}
+                rows.append({"panel": panel, "made": name, "measure": measure} | ends)
+    return pd.DataFrame(rows, columns=["panel", "made", "measure", "estimate", "low", "high"])
+
+
+def class_part(made: Made) -> pd.DataFrame:
+    """Of LM's tau the part that its class means have, by direction, property and measure.
+
+    Columns: direction, property, measure, part, low, high, reason. What is left of 1 is what the teacher says
+    of the image.
+    """
+    found, rows = changes(made), []
+    for (direction, name, role, measure), control in found.items():
+        if (
+            role == "class_means"
+            and measure in RULES["properties"][name]
+            and ("lm" in made.directions[direction])
+        ):
+            part = part_of(control, found[direction, name, "lm", measure])
+            row = {"direction": direction, "property": name, "measure": measure, "part": part.tau}
+            rows.append(row | {"low": part.low, "high": part.high, "reason": part.reason})
+    columns = ["direction", "property", "measure", "part", "low", "high", "reason"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(["part", "low", "high"], float))
+
+
+def part_of(control: Change, method: Change) -> Inheritance:
+    """The share of a method's tau that its control has; not testable where the method has none."""
+    for change in (method, control):
+        if not change.found.testable:
+            return change.found
+    if method.student.low <= 0 <= method.student.high:
+        return not_testable("the method itself moves its students nowhere")
+    return share(control.moved, method.moved)
