@@ -176,12 +176,14 @@ def publish(study, folder: str | Path) -> Path:
             part.evidence(direction)
             inside_table(part, direction)
             likeness_table(part, direction)
-    yardstick_table(study.store, study.yardstick_images)
+    if study.directions:
+        yardstick_table(study.store, study.yardstick_images)
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "runs").mkdir(parents=True)
     asked = {name: made for name, made in study.stimuli.items() if name in PROBES}
     own, labels = _about(study.dataset, asked)
-    others = [_about(*one) for one in asked_of_yardsticks(study.store, study.yardstick_images)]
+    yardsticks = asked_of_yardsticks(study.store, study.yardstick_images) if study.directions else []
+    others = [_about(*one) for one in yardsticks]
     about = {
         "overrides": read_overrides(study.parameters["overrides"]),
         **own,

@@ -209,7 +209,8 @@ class Study(StudyTables):
 
     @property
     def yardsticks(self) -> list[RunSpec]:
-        known = yardstick_specs(self.store, self.yardstick_images)
+        """The networks with known biases; a study of made properties alone has none."""
+        known = yardstick_specs(self.store, self.yardstick_images) if self.directions else {}
         return [spec for seeds in known.values() for spec in seeds]
 
     @property
