@@ -18,6 +18,7 @@ from kdlib.bias.inheritance import Inheritance, inheritance, kept, not_testable,
 from kdlib.bias.statistics import Interval, holm, interval_or_nan
 from kdlib.data.properties import PROPERTIES
 from kdlib.probes import series
+from kdlib.report.figures.style import label_of, words
 from kdlib.study.made import Made
 
 RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
@@ -150,6 +151,18 @@ def _tau_row(change: Change) -> dict:
     return row | change.facts | {"testable": found.testable, "reason": found.reason}
 
 
+def published_taus() -> pd.DataFrame:
+    """What others found: role, property, tau."""
+    return pd.DataFrame(
+        [
+            {"role": role, "property": name, "tau": tau}
+            for role, found in RULES["published"].items()
+            for name, taus in found.items()
+            for tau in taus
+        ]
+    )
+
+
 def teacher_table(made: Made) -> pd.DataFrame:
     """What the teachers are: their difference by each measure, and their accuracy over the plain one's."""
     table = tau_table(made)
@@ -163,16 +176,17 @@ def specificity_matrix(made: Made, direction: str, method: str) -> pd.DataFrame:
     """How far each made property moved each measure, in the teacher and in the method's student.
 
     Raw differences, made minus plain, in the units of the measures, which all run from 0 to 1: what is off
-    the diagonal has no teacher's difference to be divided by. Columns: panel ("teacher" or the method), made,
-    measure, estimate, low, high.
+    the diagonal has no teacher's difference to be divided by. Columns: direction, role ("teacher" or the
+    method), made, measure, estimate, low, high.
     """
     rows = []
     for (where, name, role, measure), change in changes(made).items():
         if (where, role) == (direction, method):
-            for panel, span in (("teacher", change.teacher), (method, change.student)):
-                ends = {"estimate": span.estimate, "low": span.low, "high": span.high}
-                rows.append({"panel": panel, "made": name, "measure": measure} | ends)
-    return pd.DataFrame(rows, columns=["panel", "made", "measure", "estimate", "low", "high"])
+            for who, span in (("teacher", change.teacher), (method, change.student)):
+                row = {"direction": direction, "role": who, "made": name, "measure": measure}
+                rows.append(row | {"estimate": span.estimate, "low": span.low, "high": span.high})
+    columns = ["direction", "role", "made", "measure", "estimate", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def class_part(made: Made) -> pd.DataFrame:
@@ -203,3 +217,21 @@ def part_of(control: Change, method: Change) -> Inheritance:
     if method.student.low <= 0 <= method.student.high:
         return not_testable("the method itself moves its students nowhere")
     return share(control.moved, method.moved)
+
+
+# ---- what figures draw ----
+
+
+def panels(table: pd.DataFrame) -> pd.DataFrame:
+    """A :func:`tau_table` for :func:`kdlib.report.figures.taus`: primary measures, a panel a property."""
+    return table[table.primary].assign(panel=lambda rows: rows.property.map(title_of_property))
+
+
+def specificity_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """A :func:`specificity_matrix` for a heat map with numbers: the teacher's panel beside the student's."""
+    return table.assign(
+        panel=table.direction.map(words) + ": " + table.role.map(label_of),
+        row="made: " + table.made.map(title_of_property),
+        column=table.measure,
+        value=table.estimate,
+    )
