@@ -15,13 +15,15 @@ import yaml
 
 from kdlib.bias.influence import Measures
 from kdlib.bias.inheritance import Inheritance, inheritance, kept, not_testable, share
-from kdlib.bias.statistics import Interval, holm, interval_or_nan
+from kdlib.bias.statistics import Interval, holm, interval_or_nan, with_interval
 from kdlib.data.properties import PROPERTIES
 from kdlib.probes import series
 from kdlib.report.figures.style import label_of, words
+from kdlib.study.controls import READ
 from kdlib.study.made import Made
 
 RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
+CONTROLS = ("ceiling", "class_means", "within_class")
 COLUMNS = ["direction", "property", "role", "measure", "primary", "tau", "low", "high"]
 COLUMNS += ["p_none", "p_all", "holm_none", "holm_all"]
 COLUMNS += [f"{who}{end}" for who in ("student", "teacher") for end in ("", "_low", "_high")]
@@ -125,7 +127,8 @@ def tau_table(made: Made) -> pd.DataFrame:
 
     Roles are methods, their features read by the teacher's head, and the ceiling, whose plain counterpart is
     the baseline. ``holm_none`` and ``holm_all`` correct p, for tau = 0 and for tau = 1, within direction and
-    property. NaN with its ``reason`` where tau is not testable.
+    property: over the methods, over the features and over the controls, each with all measures. NaN with its
+    ``reason`` where tau is not testable.
     """
     rows = [
         {"direction": direction, "property": name, "role": role, "measure": measure}
@@ -136,9 +139,10 @@ def tau_table(made: Made) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     table = table.astype(dict.fromkeys(COLUMNS[5:-2], float) | {"primary": bool, "testable": bool})
+    kind = table.role.map(lambda role: READ if role.endswith(READ) else role in CONTROLS)
     for end in ("none", "all"):
-        family = table.groupby(["direction", "property"], sort=False)[f"p_{end}"]
-        table[f"holm_{end}"] = family.transform(holm)
+        families = table.groupby(["direction", "property", kind], sort=False)
+        table[f"holm_{end}"] = families[f"p_{end}"].transform(holm)
     return table
 
 
@@ -219,12 +223,69 @@ def part_of(control: Change, method: Change) -> Inheritance:
     return share(control.moved, method.moved)
 
 
-# ---- what figures draw ----
+def reasons(table: pd.DataFrame) -> str:
+    """Why rows of a table have no value, each reason with how often."""
+    told = table.reason[table.reason != ""].str.replace(r" in seed row.*", "", regex=True)
+    return "; ".join(f"{reason} ({count})" for reason, count in told.value_counts().items())
 
 
-def panels(table: pd.DataFrame) -> pd.DataFrame:
-    """A :func:`tau_table` for :func:`kdlib.report.figures.taus`: primary measures, a panel a property."""
-    return table[table.primary].assign(panel=lambda rows: rows.property.map(title_of_property))
+def methods(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a :func:`tau_table` that answer the question: of methods, by their primary measures."""
+    others = table.role.isin(CONTROLS) | table.role.str.endswith(READ)
+    return table[table.primary & ~others]
+
+
+def significant(table: pd.DataFrame) -> pd.Series:
+    """In which rows something arrives: tau is above 0 after Holm's correction."""
+    return (table.tau > 0) & (table.holm_none < 0.05)
+
+
+def crosses(direction: str) -> bool:
+    """Whether teacher and student are of different architectures."""
+    teacher, student = direction.split("_to_")
+    return teacher != student
+
+
+# ---- what notebooks show ----
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A :func:`tau_table` to read: by property, primary measures, intervals in the cells."""
+    rows = table[table.primary]
+    rows = rows.sort_values(
+        "property", key=lambda names: names.map(names.unique().tolist().index), kind="stable"
+    )
+
+    def cells(name: str, low: str, high: str, form: str) -> list[str]:
+        spans = zip(rows[name], rows[low], rows[high], strict=True)
+        return ["—" if np.isnan(value) else with_interval(value, *ends, form) for value, *ends in spans]
+
+    return pd.DataFrame(
+        {
+            "property": rows.property.map(title_of_property),
+            "role": rows.role,
+            "tau": cells("tau", "low", "high", "+.2f"),
+            "p, Holm": rows.holm_none,
+            "student": cells("student", "student_low", "student_high", "+.3f"),
+            "teacher": cells("teacher", "teacher_low", "teacher_high", "+.3f"),
+            "accuracy / baseline": rows.accuracy,
+            "price": rows.price,
+            "agreement": rows.agreement,
+            "not testable": rows.reason,
+        }
+    )
+
+
+def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
+    """A :func:`tau_table` for :func:`kdlib.report.figures.taus`: primary measures, a panel a property.
+
+    Args:
+        heads: of methods whose features the teacher's head reads, both readings; otherwise no such reading.
+    """
+    read = table.role.str.endswith(READ)
+    both = table.role.str.removesuffix(READ).isin(table.role[read].str.removesuffix(READ))
+    chosen = table[table.primary & (both if heads else ~read)]
+    return chosen.assign(panel=chosen.property.map(title_of_property))
 
 
 def specificity_cells(table: pd.DataFrame) -> pd.DataFrame:
