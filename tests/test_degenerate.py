@@ -53,6 +53,7 @@ def test_one_method_without_controls(told):
     text = told(ONE_METHOD | NO_CONTROLS | {"longer": {}})
     assert "This study has no control with a teacher of the student's own family." in text
     assert "This study does not train CAPD." in text
+    assert text.count("This study has no teachers in which a property was made.") == 4
     assert "This study has no longer schedule" in text
 
 
@@ -60,3 +61,12 @@ def test_clean_images_alone(told):
     text = told(ONE_METHOD | {"probes": ["clean"], "longer": {}})
     assert "This study has no shape bias on cue conflict." in text
     assert "### Permutation invariance" not in text  # a section without its probes
+
+
+def test_made_properties_of_networks_that_learned_nothing(told):
+    made = {"properties": {"noise": 0.2}, "methods": ["rsd"], "directions": {"cnn_to_vit": []}}
+    text = told(ONE_METHOD | NO_CONTROLS | {"longer": {}, "made": made})
+    assert "**Whether a property that was made in the teacher reaches a student of the other archit" in text
+    assert "* **CNN → ViT.** Nothing is testable: the " in text and "did not learn (1)." in text
+    assert "No comparison of the two heads is testable here." in text
+    assert "it needs 3 seeds; this study has 2" in text

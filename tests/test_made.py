@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kdlib.report import figures
 from kdlib.report import made as tables
 from kdlib.report.hypotheses import comparison_table, judge, verdict_table
 from kdlib.report.made import RULES, class_part, specificity_matrix, tau_table, teacher_table
@@ -134,13 +135,15 @@ def test_a_probe_that_was_not_asked_is_left_out_and_a_series_stands_for_its_leve
 
 
 def test_the_matrix_tells_what_else_a_made_property_moved():
-    found = specificity_matrix(Synthetic({"lm": 0.5}), "cnn_to_vit", "lm").set_index(
-        ["panel", "made", "measure"]
-    )
+    table = specificity_matrix(Synthetic({"lm": 0.5}), "cnn_to_vit", "lm")
+    found = table.set_index(["role", "made", "measure"])
     assert found.loc[("lm", "texture", "texture rate"), "estimate"] == pytest.approx(-0.15)
     assert found.loc[("teacher", "noise", "retention, noise"), "estimate"] == pytest.approx(0.3)
     others = found.sort_index().loc[("lm", "noise")].drop("retention, noise")
     assert len(others) == 3 and others.estimate.abs().max() == pytest.approx(0)
+    cells = tables.specificity_cells(table)
+    left, right, _ = figures.heat_map(cells, "", (-0.6, 0.6), numbers=True, columns=2).axes
+    assert [left.get_title(), right.get_title()] == ["CNN → ViT:\nTeacher", "CNN → ViT: LM"]
 
 
 def test_the_class_part_is_the_controls_share_of_what_lm_moves():
@@ -163,6 +166,22 @@ def test_titles_of_what_no_method_trains():
         "Trained on changed images",
         "RSD, teacher's head",
     ]
+
+
+def test_the_figure_has_a_panel_a_property_and_a_row_a_method():
+    taus = {"lm": 0.5, ("lm", "cnn_to_vit"): 0.25, "ceiling": 1.0}
+    table = tables.panels(tau_table(Synthetic(taus, clean={("ceiling", "noise"): 0.5})))
+    axes = figures.taus(table, tables.published_taus()).axes
+    assert [axis.get_title() for axis in axes] == ["shape bias", "noise robustness", "permutation invariance"]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["LM", "Trained on changed images"]
+    lines = {line.get_label(): line for line in axes[0].lines}
+    assert lines["CNN → ViT"].get_xdata() == pytest.approx([0.25, 1.0])
+    assert lines["CNN → CNN"].get_markerfacecolor() == "white" != lines["CNN → ViT"].get_markerfacecolor()
+    assert list(lines["published"].get_xdata()) == [0.08, 0.48] and axes[0].get_xlim()[1] > 1
+    noise = {line.get_label(): line for line in axes[1].lines}
+    assert np.isnan(noise["CNN → ViT"].get_xdata()[1]) and not len(noise["published"].get_xdata())
+    nothing = tables.panels(tau_table(Synthetic({"lm": 0.5}, seeds=1)))
+    assert figures.taus(nothing, tables.published_taus()) is None
 
 
 # ---- hypotheses ----

@@ -13,11 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kdlib.bias import SMALLEST_EFFECTS, acceptance
 from kdlib.bias.statistics import with_interval
+from kdlib.report import made
 from kdlib.report.claims import Verdict, claims_table, judge, read_claims, records_of
 from kdlib.report.figures.style import label_of, words
 from kdlib.report.summaries import movements
 from kdlib.report.tables import side, transfer_table
-from kdlib.study.controls import CONTROLS, REFERENCES
+from kdlib.study.controls import CONTROLS, READ, REFERENCES
 from kdlib.study.profile import read_profile
 
 TEXTS = Environment(
@@ -40,6 +41,7 @@ def interval(row, form: str = "+.2f", of: str = "estimate", ends: str = "") -> s
 
 
 TEXTS.filters |= {"label": label_of, "words": words, "listed": listed, "interval": interval}
+TEXTS.filters |= {"property": made.title_of_property}
 TEXTS.filters |= {"percent": "{:.1%}".format, "comma": "{:,}".format}
 TEXTS.filters |= {"fixed": lambda value: "not defined" if pd.isna(value) else f"{value:.2f}"}
 
@@ -68,6 +70,78 @@ def accepted(table: pd.DataFrame) -> str:
 
 def yardsticks(table: pd.DataFrame) -> str:
     return _tell("yardsticks", count=len(table), failed=_rows(table[~table.holds]))
+
+
+# ---- made properties ----
+
+
+def no_made() -> str:
+    return _tell("no_made")
+
+
+def arrives(taus: pd.DataFrame) -> str:
+    """By direction: how much arrives, by which method most, and what is not testable."""
+    parts = []
+    for direction, rows in made.methods(taus).groupby("direction", sort=False):
+        tested = rows[rows.testable]
+        best = tested.loc[tested.groupby("property", sort=False).tau.idxmax()]
+        sure, reasons = int(made.significant(tested).sum()), made.reasons(rows)
+        part = {"direction": direction, "count": len(rows), "tested": len(tested), "best": _rows(best)}
+        parts.append(part | {"sure": sure, "reasons": reasons})
+    return _tell("arrives", parts=parts)
+
+
+def made_headline(taus: pd.DataFrame) -> str:
+    """The sentence that answers the title, from properties made in teachers of the other architecture."""
+    rows = made.methods(taus)
+    rows = rows.assign(across=rows.direction.map(made.crosses).astype(bool))
+    asked = rows[rows.across]
+    tested = asked[asked.testable]
+    means = rows[rows.role == "lm"].groupby("across").tau.mean().reindex([True, False])
+    sure = int(made.significant(tested).sum())
+    numbers = {"tested": len(tested), "sure": sure, "across": means[True], "within": means[False]}
+    return _tell("made_headline", reasons=made.reasons(asked), **numbers)
+
+
+def specificity(matrix: pd.DataFrame) -> str:
+    """Whether students moved what their teachers were not made for."""
+    own = [row.measure in made.RULES["properties"][row.made] for row in matrix.itertuples()]
+    others = matrix[~pd.Series(own, matrix.index, dtype=bool)].dropna(subset="low")
+    moved = others[(others.low > 0) | (others.high < 0)]
+    parts = []
+    for role, rows in others.groupby("role", sort=False):
+        part = moved[moved.role == role]
+        largest = _rows(part.loc[[part.estimate.abs().idxmax()]]) if len(part) else []
+        parts.append({"role": role, "count": len(rows), "moved": len(part), "largest": largest})
+    return _tell("specificity", parts=parts)
+
+
+def class_part(table: pd.DataFrame) -> str:
+    """How much of LM's tau is left when only the class is told, and the image is not."""
+    told = table.dropna(subset="part")
+    below, above = int((told.high < 0.25).sum()), int((told.low > 0.25).sum())
+    numbers = {"count": len(told), "below": below, "above": above, "median": told.part.median()}
+    return _tell("class_part", reasons=made.reasons(table), **numbers)
+
+
+def readings(taus: pd.DataFrame) -> str:
+    """How often the teacher's head finds more of a property in the features than the student's own."""
+    keys = ["direction", "property", "measure"]
+    heads = taus[taus.role.str.endswith(READ)].assign(role=lambda rows: rows.role.str.removesuffix(READ))
+    both = heads.merge(taus, on=[*keys, "role"], suffixes=("", "_own")).dropna(subset=["tau", "tau_own"])
+    more = int((both.tau > both.tau_own).sum())
+    return _tell("readings", count=len(both), more=more, head=both.tau.mean(), own=both.tau_own.mean())
+
+
+def expected(verdicts: dict[str, Verdict]) -> str:
+    """Which hypotheses got which verdict."""
+    words = dict.fromkeys(verdict.word for verdict in verdicts.values())
+    return _tell(
+        "expected",
+        verdicts={
+            word: [name for name, verdict in verdicts.items() if verdict.word == word] for word in words
+        },
+    )
 
 
 # ---- 02, 03: a direction ----

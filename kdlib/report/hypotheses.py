@@ -9,7 +9,7 @@ import pandas as pd
 from kdlib.bias.inheritance import influence, p_value, share
 from kdlib.bias.statistics import holm, with_interval
 from kdlib.report.claims import NotTestable, Verdict
-from kdlib.report.made import RULES, aligned, changes, part_of, title_of_property
+from kdlib.report.made import RULES, aligned, changes, part_of, reasons, title_of_property
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.made import Made
 
@@ -56,7 +56,7 @@ def _judge(hypothesis: dict, made: Made) -> Verdict:
     table = _compare(hypothesis, made)
     testable = table[table.reason == ""]
     if testable.empty:
-        return Verdict("not testable", _reasons(table), table)
+        return Verdict("not testable", reasons(table), table)
     count, supports, contradicts = len(testable), testable.supports.sum(), testable.contradicts.sum()
     enough = count if hypothesis["agree"] == "all" else count // 2 + 1
     word = "inconclusive"
@@ -77,12 +77,7 @@ def _told(hypothesis: dict, table: pd.DataFrame) -> str:
     told += f"{testable.contradicts.sum()} contradict it; least favourable: {row.comparison} "
     told += with_interval(row.estimate, row.low, row.high, "+.2f")
     left = len(table) - len(testable)
-    return told + (f"; {left} not testable: {_reasons(table)}" if left else "")
-
-
-def _reasons(table: pd.DataFrame) -> str:
-    counts = table.reason[table.reason != ""].value_counts(sort=True)
-    return "; ".join(f"{reason} ({count})" for reason, count in counts.items())
+    return told + (f"; {left} not testable: {reasons(table)}" if left else "")
 
 
 def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:

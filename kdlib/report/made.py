@@ -15,12 +15,15 @@ import yaml
 
 from kdlib.bias.influence import Measures
 from kdlib.bias.inheritance import Inheritance, inheritance, kept, not_testable, share
-from kdlib.bias.statistics import Interval, holm, interval_or_nan
+from kdlib.bias.statistics import Interval, holm, interval_or_nan, with_interval
 from kdlib.data.properties import PROPERTIES
 from kdlib.probes import series
+from kdlib.report.figures.style import label_of, words
+from kdlib.study.controls import READ
 from kdlib.study.made import Made
 
 RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
+CONTROLS = ("ceiling", "class_means", "within_class")
 COLUMNS = ["direction", "property", "role", "measure", "primary", "tau", "low", "high"]
 COLUMNS += ["p_none", "p_all", "holm_none", "holm_all"]
 COLUMNS += [f"{who}{end}" for who in ("student", "teacher") for end in ("", "_low", "_high")]
@@ -124,7 +127,8 @@ def tau_table(made: Made) -> pd.DataFrame:
 
     Roles are methods, their features read by the teacher's head, and the ceiling, whose plain counterpart is
     the baseline. ``holm_none`` and ``holm_all`` correct p, for tau = 0 and for tau = 1, within direction and
-    property. NaN with its ``reason`` where tau is not testable.
+    property: over the methods, over the features and over the controls, each with all measures. NaN with its
+    ``reason`` where tau is not testable.
     """
     rows = [
         {"direction": direction, "property": name, "role": role, "measure": measure}
@@ -135,9 +139,10 @@ def tau_table(made: Made) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     table = table.astype(dict.fromkeys(COLUMNS[5:-2], float) | {"primary": bool, "testable": bool})
+    kind = table.role.map(lambda role: READ if role.endswith(READ) else role in CONTROLS)
     for end in ("none", "all"):
-        family = table.groupby(["direction", "property"], sort=False)[f"p_{end}"]
-        table[f"holm_{end}"] = family.transform(holm)
+        families = table.groupby(["direction", "property", kind], sort=False)
+        table[f"holm_{end}"] = families[f"p_{end}"].transform(holm)
     return table
 
 
@@ -148,6 +153,18 @@ def _tau_row(change: Change) -> dict:
         span = getattr(change, who)
         row |= {who: span.estimate, f"{who}_low": span.low, f"{who}_high": span.high}
     return row | change.facts | {"testable": found.testable, "reason": found.reason}
+
+
+def published_taus() -> pd.DataFrame:
+    """What others found: role, property, tau."""
+    return pd.DataFrame(
+        [
+            {"role": role, "property": name, "tau": tau}
+            for role, found in RULES["published"].items()
+            for name, taus in found.items()
+            for tau in taus
+        ]
+    )
 
 
 def teacher_table(made: Made) -> pd.DataFrame:
@@ -163,16 +180,17 @@ def specificity_matrix(made: Made, direction: str, method: str) -> pd.DataFrame:
     """How far each made property moved each measure, in the teacher and in the method's student.
 
     Raw differences, made minus plain, in the units of the measures, which all run from 0 to 1: what is off
-    the diagonal has no teacher's difference to be divided by. Columns: panel ("teacher" or the method), made,
-    measure, estimate, low, high.
+    the diagonal has no teacher's difference to be divided by. Columns: direction, role ("teacher" or the
+    method), made, measure, estimate, low, high.
     """
     rows = []
     for (where, name, role, measure), change in changes(made).items():
         if (where, role) == (direction, method):
-            for panel, span in (("teacher", change.teacher), (method, change.student)):
-                ends = {"estimate": span.estimate, "low": span.low, "high": span.high}
-                rows.append({"panel": panel, "made": name, "measure": measure} | ends)
-    return pd.DataFrame(rows, columns=["panel", "made", "measure", "estimate", "low", "high"])
+            for who, span in (("teacher", change.teacher), (method, change.student)):
+                row = {"direction": direction, "role": who, "made": name, "measure": measure}
+                rows.append(row | {"estimate": span.estimate, "low": span.low, "high": span.high})
+    columns = ["direction", "role", "made", "measure", "estimate", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def class_part(made: Made) -> pd.DataFrame:
@@ -203,3 +221,78 @@ def part_of(control: Change, method: Change) -> Inheritance:
     if method.student.low <= 0 <= method.student.high:
         return not_testable("the method itself moves its students nowhere")
     return share(control.moved, method.moved)
+
+
+def reasons(table: pd.DataFrame) -> str:
+    """Why rows of a table have no value, each reason with how often."""
+    told = table.reason[table.reason != ""].str.replace(r" in seed row.*", "", regex=True)
+    return "; ".join(f"{reason} ({count})" for reason, count in told.value_counts().items())
+
+
+def methods(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a :func:`tau_table` that answer the question: of methods, by their primary measures."""
+    others = table.role.isin(CONTROLS) | table.role.str.endswith(READ)
+    return table[table.primary & ~others]
+
+
+def significant(table: pd.DataFrame) -> pd.Series:
+    """In which rows something arrives: tau is above 0 after Holm's correction."""
+    return (table.tau > 0) & (table.holm_none < 0.05)
+
+
+def crosses(direction: str) -> bool:
+    """Whether teacher and student are of different architectures."""
+    teacher, student = direction.split("_to_")
+    return teacher != student
+
+
+# ---- what notebooks show ----
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A :func:`tau_table` to read: by property, primary measures, intervals in the cells."""
+    rows = table[table.primary]
+    rows = rows.sort_values(
+        "property", key=lambda names: names.map(names.unique().tolist().index), kind="stable"
+    )
+
+    def cells(name: str, low: str, high: str, form: str) -> list[str]:
+        spans = zip(rows[name], rows[low], rows[high], strict=True)
+        return ["—" if np.isnan(value) else with_interval(value, *ends, form) for value, *ends in spans]
+
+    return pd.DataFrame(
+        {
+            "property": rows.property.map(title_of_property),
+            "role": rows.role,
+            "tau": cells("tau", "low", "high", "+.2f"),
+            "p, Holm": rows.holm_none,
+            "student": cells("student", "student_low", "student_high", "+.3f"),
+            "teacher": cells("teacher", "teacher_low", "teacher_high", "+.3f"),
+            "accuracy / baseline": rows.accuracy,
+            "price": rows.price,
+            "agreement": rows.agreement,
+            "not testable": rows.reason,
+        }
+    )
+
+
+def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
+    """A :func:`tau_table` for :func:`kdlib.report.figures.taus`: primary measures, a panel a property.
+
+    Args:
+        heads: of methods whose features the teacher's head reads, both readings; otherwise no such reading.
+    """
+    read = table.role.str.endswith(READ)
+    both = table.role.str.removesuffix(READ).isin(table.role[read].str.removesuffix(READ))
+    chosen = table[table.primary & (both if heads else ~read)]
+    return chosen.assign(panel=chosen.property.map(title_of_property))
+
+
+def specificity_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """A :func:`specificity_matrix` for a heat map with numbers: the teacher's panel beside the student's."""
+    return table.assign(
+        panel=table.direction.map(words) + ": " + table.role.map(label_of),
+        row="made: " + table.made.map(title_of_property),
+        column=table.measure,
+        value=table.estimate,
+    )

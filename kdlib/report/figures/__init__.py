@@ -6,7 +6,7 @@
 from kdlib.report.figures.cost import cost_bars, steps_over_floors
 from kdlib.report.figures.galleries import image_grid, probe_gallery
 from kdlib.report.figures.page import Page
-from kdlib.report.figures.plots import curves, forest, heat_map, movements
+from kdlib.report.figures.plots import curves, forest, heat_map, movements, taus
 from kdlib.report.figures.style import set_style, words
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "probe_gallery",
     "set_style",
     "steps_over_floors",
+    "taus",
     "words",
 ]

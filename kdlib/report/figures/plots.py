@@ -83,7 +83,7 @@ def heat_map(
     """
     names, rows = list(table.panel.unique()), list(table.row.unique())
     wide = table.groupby("panel").column.nunique().max()
-    size = (0.3 * wide + 1.6 / columns, 0.2 * len(rows) + 1.3)
+    size = ((0.4 if numbers else 0.3) * wide + 1.6 / columns, 0.2 * len(rows) + 1.3)
     figure, axes = panels(len(names), columns, height=size[1], width=size[0], sharey=True)
     colours = plt.get_cmap("RdBu" if limits[0] < 0 else "Blues").with_extremes(bad="0.88")
     for axis, name in zip(axes, names, strict=True):
@@ -183,3 +183,44 @@ def _movement(axis: plt.Axes, place: int, rows: pd.DataFrame) -> None:
         if row.beyond > 0 and row.established:
             axis.annotate(label_of(role), (row.movement_high, place + offset), xytext=(3, 0),
                           textcoords="offset points", va="center", fontsize="x-small")  # fmt: skip
+
+
+@needs("tau")
+def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Which part of a teacher's property arrives: a panel for each property, a row for each method.
+
+    A colour is a teacher; hollow where teacher and student are of one architecture. Lines at 0 and 1.
+
+    Args:
+        table: columns direction, panel, property, role, tau, low, high; a row without tau shows nothing.
+        published: columns property, role, tau: crosses.
+    """
+    names, roles, directions = (list(table[name].unique()) for name in ("panel", "role", "direction"))
+    teachers = list(dict.fromkeys(name.split("_to_")[0] for name in directions))
+    size = {"height": 0.09 * len(directions) * len(roles) + 0.3, "width": 7.2 / min(4, len(names))}
+    figure, axes = panels(len(names), 4, sharex=True, sharey=True, **size)
+    for axis, name in zip(axes, names, strict=True):
+        part = table[table.panel == name]
+        for direction, offset in zip(directions, np.linspace(-0.3, 0.3, len(directions)), strict=True):
+            teacher, student = direction.split("_to_")
+            colour = COLOURS[teachers.index(teacher)]
+            rows = part[part.direction == direction].set_index("role").reindex(roles)
+            places = np.arange(len(roles)) + offset
+            axis.hlines(places, rows.low, rows.high, color=colour, linewidth=1)
+            fill = "white" if teacher == student else colour
+            axis.plot(rows.tau, places, "o", color=colour, mfc=fill, markersize=4, label=words(direction))
+        known = published[published.property.isin(part.property) & published.role.isin(roles)]
+        axis.plot(known.tau, known.role.map(roles.index), "kx", markersize=5, label="published")
+        for place in range(1, len(roles), 2):
+            axis.axhspan(place - 0.5, place + 0.5, color="0.96", zorder=0)
+        for value in (0, 1):
+            axis.axvline(value, color="0.4", linestyle=":", linewidth=1)
+        axis.set(title=textwrap.fill(name, 26), ylim=(len(roles) - 0.5, -0.5))
+        axis.set_yticks(range(len(roles)), map(label_of, roles))
+        axis.tick_params(axis="y", length=0, labelsize="small")
+    low, high = _limits(table.assign(estimate=table.tau))
+    axes[0].set_xlim(min(low, -0.1), max(high, 1.1))
+    figure.supxlabel("part of the teacher's property that arrives (tau)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize="small")
+    return figure
