@@ -101,7 +101,9 @@ class Study(StudyTables):
             from kdlib.study.cluster import ClusterStore
 
             make_store = partial(ClusterStore, scheduler, self.parameters)
-        self.store = make_store(self.folder.parent / "runs", data, should_stop=should_stop, quiet=quiet)
+        # Records may hold one run as different machines have trained it: each of their stores is apart.
+        root = self.folder if self.records else self.folder.parent
+        self.store = make_store(root / "runs", data, should_stop=should_stop, quiet=quiet)
         self.seeds: list[int] = self.profile["seeds"]
         self.directions: dict[str, dict] = self.profile.get("directions", {})
 
