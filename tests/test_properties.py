@@ -236,6 +236,15 @@ def test_other_properties_of_the_procedural_set_change_its_images():
     assert torch.equal(maker(data, Treatment("noise"), 3)(indices, 4), expected)
 
 
+def test_exchanged_textures_take_turns(shapes):
+    pictures = replace(shapes, spec=replace(shapes.spec, name="cifar10"))  # where they can't be drawn
+    make, indices = maker(pictures, Treatment("texture"), 3), torch.tensor([5, 2, 60])
+    for epoch in (0, 1, 5):
+        expected = changed(shapes.train.images, indices, Treatment("texture"), 3, epoch % 4)
+        assert torch.equal(make(indices, epoch), expected)
+    assert not torch.equal(make(indices, 0), make(indices, 1))
+
+
 def test_each_ordinary_image_is_followed_by_its_changed_one_in_as_many_steps():
     data = load(DataSpec("shape_texture", train_images=100, options={"test_images": 10}))
     recipe, make = Training(batch_size=32), maker(data, Treatment("grey"), 0)
