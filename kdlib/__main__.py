@@ -110,6 +110,11 @@ def run_study(options: Namespace) -> None:
     """Train, run all notebooks, write the report."""
     from kdlib.report.notebooks import run_notebooks
 
+    if not overridden_profile(options.profile, options.set).get("directions"):
+        raise ValueError(
+            f"profile {options.profile} has no directions for the notebooks to show; train and publish it, "
+            "and name it as made: in another profile"
+        )
     with Stop(options.time_limit) as stop:
         study = _study(options, should_stop=stop) if options.from_results else _train(options, stop)
         run_notebooks(study, options.notebooks)

@@ -41,6 +41,11 @@ def test_an_unknown_profile_is_told_in_one_line_with_the_closest(words, capsys):
     assert error.startswith("kdlib: unknown profile 'quik'. Did you mean 'quick'") and error.count("\n") == 1
 
 
+def test_a_profile_without_directions_has_no_notebooks(capsys):
+    assert main(["study", "--profile=induced"]) == 1
+    assert "profile induced has no directions for the notebooks to show" in capsys.readouterr().err
+
+
 def test_a_traceback_is_shown_on_request():
     with pytest.raises(ValueError, match="unknown profile 'quik'"):
         main(["--traceback", "status", "--profile=quik"])
