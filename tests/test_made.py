@@ -9,7 +9,7 @@ import pytest
 
 from kdlib.report import figures, findings
 from kdlib.report import made as tables
-from kdlib.report.hypotheses import comparison_table, judge, verdict_table
+from kdlib.report.hypotheses import _ratio, comparison_table, judge, verdict_table
 from kdlib.report.made import RULES, class_part, specificity_matrix, tau_table, teacher_table
 from kdlib.study.controls import title_of
 
@@ -288,6 +288,13 @@ def test_crossing_is_compared_with_the_same_teachers():
         first.replace("CNN → ViT", "ViT → CNN").replace("CNN → CNN", "ViT → ViT"), "estimate"
     ] == (pytest.approx(-0.5, abs=0.03))
     assert judge(Synthetic({"lm": 0.5}, noise=0.02))["H3"].word == "contradicted"  # within ±0.1
+
+
+def test_students_of_the_same_teachers_have_one_denominator():
+    made = Synthetic({"lm": 0.2, "rsd": 0.7})
+    side = {"methods": ["rsd"], "properties": ["texture"], "directions": ["cnn_to_vit"]}
+    moved, apart = _ratio({}, made, side, side | {"methods": ["lm"]}, 0)
+    assert (moved.mean(), apart.mean()) == pytest.approx((0.5 * 0.4, 0.4))
 
 
 def test_a_list_in_a_list_counts_as_its_mean():
