@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlib.report import figures
+from kdlib.report import figures, findings
 from kdlib.report import made as tables
-from kdlib.report.hypotheses import comparison_table, judge, verdict_table
+from kdlib.report.hypotheses import _ratio, comparison_table, judge, verdict_table
 from kdlib.report.made import RULES, class_part, specificity_matrix, tau_table, teacher_table
 from kdlib.study.controls import title_of
 
@@ -143,7 +143,8 @@ def test_the_matrix_tells_what_else_a_made_property_moved():
     assert len(others) == 3 and others.estimate.abs().max() == pytest.approx(0)
     cells = tables.specificity_cells(table)
     left, right, _ = figures.heat_map(cells, "", (-0.6, 0.6), numbers=True, columns=2).axes
-    assert [left.get_title(), right.get_title()] == ["CNN → ViT:\nTeacher", "CNN → ViT: LM"]
+    assert [left.get_title(), right.get_title()] == ["Teacher", "LM"]
+    assert left.get_yticklabels()[0].get_text() == "CNN → ViT: shape bias"
 
 
 def test_the_class_part_is_the_controls_share_of_what_lm_moves():
@@ -182,6 +183,64 @@ def test_the_figure_has_a_panel_a_property_and_a_row_a_method():
     assert np.isnan(noise["CNN → ViT"].get_xdata()[1]) and not len(noise["published"].get_xdata())
     nothing = tables.panels(tau_table(Synthetic({"lm": 0.5}, seeds=1)))
     assert figures.taus(nothing, tables.published_taus()) is None
+
+
+def test_a_table_to_read_has_dashes_and_reasons_where_nothing_is_known():
+    table = tables.shown(tau_table(Synthetic({"lm": 0.5}, clean={("lm", "texture"): 0.6})))
+    assert list(table.property.unique()) == ["shape bias", "noise robustness", "permutation invariance"]
+    lost, kept = table.iloc[0], table[table.property == "noise robustness"].iloc[0]
+    assert (lost.tau, lost.student) == ("—", "—") and lost["not testable"].endswith("[0, 1, 2]")
+    assert lost.teacher == "+0.400 [+0.400, +0.400]" and kept.tau.startswith("+0.50 [")
+
+
+# ---- takeaways ----
+
+
+@pytest.mark.parametrize(
+    ("crossing", "told"),
+    [
+        ({}, "**Yes: a property that was made in the teacher arrives significantly in a student of the other "
+             "architecture in 6 of 6 comparisons of a method and a property. By logit matching, 0.50 of it "
+             "arrives on average, and 0.80 in students of the teacher's own architecture.**"),
+        ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit", "noise"): 0.0}, "**In part: a property"),
+        ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit"): -0.2}, "**Not that this study could tell: a pro"),
+    ],
+)  # fmt: skip
+def test_the_title_is_answered_by_crossings_alone(crossing, told):
+    taus = {"lm": 0.8, ("lm", "cnn_to_vit"): 0.5, ("lm", "vit_to_cnn"): 0.5, "ceiling": 1.0, "rsd_read": 1.0}
+    assert findings.made_headline(tau_table(Synthetic(taus | crossing))).startswith(told)
+
+
+def test_without_a_crossing_the_title_is_not_answered():
+    told = findings.made_headline(tau_table(Synthetic({"lm": 0.5}, directions=["cnn_to_cnn"])))
+    assert told.endswith("cannot be told here: no direction crosses architectures.**")
+
+
+def test_the_best_method_is_named_with_its_accuracy():
+    made = Synthetic({"lm": 0.3, "rsd": 0.6}, clean={("lm", "noise"): 0.5}, directions=["cnn_to_vit"])
+    told = findings.arrives(tau_table(made))
+    assert told.startswith("* **CNN → ViT.** tau is significantly above 0 in 5 of 5 comparisons")
+    assert "Most shape bias arrives by RSD (+0.60 [" in told and "at 1.00 of the baseline's accuracy" in told
+    assert told.endswith("1 more are not testable: the student of the made teacher did not learn (1).")
+    assert findings.arrives(tau_table(made).iloc[:0]) == "This study has no measure of a made property."
+
+
+def test_what_else_moved_is_counted():
+    made = Synthetic({"lm": 0.5}, directions=["cnn_to_vit"])
+    told = findings.specificity(specificity_matrix(made, "cnn_to_vit", "lm"))
+    assert told.startswith("Teacher: 0 of 8 measures that a teacher was not made for moved significantly.")
+
+
+def test_the_class_part_and_the_two_heads_are_told():
+    made = Synthetic({"lm": 0.8, "class_means": 0.4, "rsd": 0.2, "rsd_read": 0.6})
+    told = findings.class_part(class_part(made))
+    assert told == (
+        "The median class part is 0.50 of LM's tau. It lies significantly below a quarter in 0 of 16 "
+        "comparisons and above it in 16."
+    )
+    assert findings.readings(tau_table(made)).endswith("tau is 0.60 on average instead of 0.20.")
+    heads = tables.panels(tau_table(made), heads=True)
+    assert list(heads.role.unique()) == ["rsd", "rsd_read"]
 
 
 # ---- hypotheses ----
@@ -229,6 +288,13 @@ def test_crossing_is_compared_with_the_same_teachers():
         first.replace("CNN → ViT", "ViT → CNN").replace("CNN → CNN", "ViT → ViT"), "estimate"
     ] == (pytest.approx(-0.5, abs=0.03))
     assert judge(Synthetic({"lm": 0.5}, noise=0.02))["H3"].word == "contradicted"  # within ±0.1
+
+
+def test_students_of_the_same_teachers_have_one_denominator():
+    made = Synthetic({"lm": 0.2, "rsd": 0.7})
+    side = {"methods": ["rsd"], "properties": ["texture"], "directions": ["cnn_to_vit"]}
+    moved, apart = _ratio({}, made, side, side | {"methods": ["lm"]}, 0)
+    assert (moved.mean(), apart.mean()) == pytest.approx((0.5 * 0.4, 0.4))
 
 
 def test_a_list_in_a_list_counts_as_its_mean():
@@ -293,3 +359,5 @@ def test_the_tables_of_verdicts_and_comparisons_have_everything():
     assert list(verdict_table(verdicts).hypothesis) == list(RULES["hypotheses"])
     compared = comparison_table(verdicts)
     assert set(compared.hypothesis) == set(RULES["hypotheses"]) - {"H9b"}
+    told = findings.expected({name: verdicts[name] for name in ("H1", "H2a", "H6")})
+    assert told == "H1 is supported; H2a and H6 are not testable."

@@ -134,14 +134,16 @@ def _ratio(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The value as a ratio of two matrices (seeds, images), which `share` gives its interval.
 
-    A single tau is one by itself. A mean or a difference of several is the influence of it, over 1.
+    Students of the same teachers have one denominator. A mean or difference of taus from several teachers is
+    the influence of it, over 1.
     """
     taus = [_changed(hypothesis, made, side, place) for side in (of, minus) if side]
-    if len(taus) == 1 and len(taus[0]) == 1:
-        return taus[0][0]
-    means = [np.mean(aligned([influence(*pair) for pair in side]), axis=0) for side in taus]
+    denominators = [apart for side in taus for _, apart in side]
+    shared = all(np.array_equal(apart, denominators[0]) for apart in denominators)
+    parts = [[moved if shared else influence(moved, apart) for moved, apart in side] for side in taus]
+    means = [np.mean(aligned(side), axis=0) for side in parts]
     value = np.subtract(*aligned(means)) if minus else means[0]
-    return value, np.ones_like(value)
+    return value, denominators[0] if shared else np.ones_like(value)
 
 
 def _changed(hypothesis: dict, made: Made, side: Side, place: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -6,7 +6,6 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -59,24 +58,28 @@ def changes(made: Made) -> dict[tuple[str, str, str, str], Change]:
         plain = made.evidence(direction)
         for name in made.properties:
             with_it = made.evidence(direction, name)
+            measures = [measure for measure in RULES["measures"] if probes_of(plain, measure)]
+            taught = {measure: _pair(with_it, plain, "teacher", measure) for measure in measures}
+            apart = {measure: np.subtract(*pair) for measure, pair in taught.items()}
             for role in with_it.students:
                 facts = _facts(with_it, plain, role)
-                for measure in RULES["measures"]:
-                    if probes_of(plain, measure):
-                        change = _change(with_it, plain, role, measure, facts)
-                        found[direction, name, role, measure] = change
+                for measure in measures:
+                    own = _pair(with_it, plain, role, measure)
+                    tau = _tau(*own, *taught[measure])
+                    change = Change(np.subtract(*own), apart[measure], tau, facts)
+                    found[direction, name, role, measure] = change
     return found
 
 
-def _change(with_it: Measures, plain: Measures, role: str, measure: str, facts: dict) -> Change:
-    pairs = product((role, "teacher"), (with_it, plain))
-    four = [_counted(evidence, plain, who, measure) for who, evidence in pairs]
-    moved, apart = four[0] - four[1], four[2] - four[3]
-    if len(moved) < 2:
-        found = not_testable("one seed gives no interval")
-    else:
-        found = inheritance(*four, smallest_effect=RULES["rules"]["smallest_gap"])
-    return Change(moved, apart, found, facts)
+def _tau(*four: np.ndarray) -> Inheritance:
+    if len(four[0]) < 2:
+        return not_testable("one seed gives no interval")
+    return inheritance(*four, smallest_effect=RULES["rules"]["smallest_gap"])
+
+
+def _pair(with_it: Measures, plain: Measures, role: str, measure: str) -> list[np.ndarray]:
+    """A measure of the made and of the plain network."""
+    return [_counted(evidence, plain, role, measure) for evidence in (with_it, plain)]
 
 
 def _counted(evidence: Measures, plain: Measures, role: str, measure: str) -> np.ndarray:
@@ -291,8 +294,8 @@ def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
 def specificity_cells(table: pd.DataFrame) -> pd.DataFrame:
     """A :func:`specificity_matrix` for a heat map with numbers: the teacher's panel beside the student's."""
     return table.assign(
-        panel=table.direction.map(words) + ": " + table.role.map(label_of),
-        row="made: " + table.made.map(title_of_property),
+        panel=table.role.map(label_of),
+        row=table.direction.map(words) + ": " + table.made.map(title_of_property),
         column=table.measure,
         value=table.estimate,
     )

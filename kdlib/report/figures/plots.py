@@ -197,8 +197,12 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """
     names, roles, directions = (list(table[name].unique()) for name in ("panel", "role", "direction"))
     teachers = list(dict.fromkeys(name.split("_to_")[0] for name in directions))
-    size = {"height": 0.09 * len(directions) * len(roles) + 0.3, "width": 7.2 / min(4, len(names))}
-    figure, axes = panels(len(names), 4, sharex=True, sharey=True, **size)
+    published = published[published.property.isin(table.property) & published.role.isin(roles)]
+    crosses = "published" if len(published) else "_"  # not in the legend
+    height = max(0.22, 0.09 * len(directions)) * len(roles) + 0.3
+    figure, axes = panels(
+        len(names), 4, height=height, width=7.2 / min(4, len(names)), sharex=True, sharey=True
+    )
     for axis, name in zip(axes, names, strict=True):
         part = table[table.panel == name]
         for direction, offset in zip(directions, np.linspace(-0.3, 0.3, len(directions)), strict=True):
@@ -209,8 +213,8 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             axis.hlines(places, rows.low, rows.high, color=colour, linewidth=1)
             fill = "white" if teacher == student else colour
             axis.plot(rows.tau, places, "o", color=colour, mfc=fill, markersize=4, label=words(direction))
-        known = published[published.property.isin(part.property) & published.role.isin(roles)]
-        axis.plot(known.tau, known.role.map(roles.index), "kx", markersize=5, label="published")
+        known = published[published.property.isin(part.property)]
+        axis.plot(known.tau, known.role.map(roles.index), "kx", markersize=5, label=crosses)
         for place in range(1, len(roles), 2):
             axis.axhspan(place - 0.5, place + 0.5, color="0.96", zorder=0)
         for value in (0, 1):
