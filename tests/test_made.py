@@ -172,7 +172,7 @@ def test_titles_of_what_no_method_trains():
 def test_the_figure_has_a_panel_a_property_and_a_row_a_method():
     taus = {"lm": 0.5, ("lm", "cnn_to_vit"): 0.25, "ceiling": 1.0}
     table = tables.panels(tau_table(Synthetic(taus, clean={("ceiling", "noise"): 0.5})))
-    axes = figures.taus(table, tables.published_taus()).axes
+    axes = figures.taus(table, tables.PUBLISHED).axes
     assert [axis.get_title() for axis in axes] == ["shape bias", "noise robustness", "permutation invariance"]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["LM", "Trained on changed images"]
     lines = {line.get_label(): line for line in axes[0].lines}
@@ -182,7 +182,7 @@ def test_the_figure_has_a_panel_a_property_and_a_row_a_method():
     noise = {line.get_label(): line for line in axes[1].lines}
     assert np.isnan(noise["CNN → ViT"].get_xdata()[1]) and not len(noise["published"].get_xdata())
     nothing = tables.panels(tau_table(Synthetic({"lm": 0.5}, seeds=1)))
-    assert figures.taus(nothing, tables.published_taus()) is None
+    assert figures.taus(nothing, tables.PUBLISHED) is None
 
 
 def test_a_table_to_read_has_dashes_and_reasons_where_nothing_is_known():

@@ -22,6 +22,7 @@ from kdlib.study.controls import READ
 from kdlib.study.made import Made
 
 RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
+PUBLISHED = pd.DataFrame(RULES["published"])  # tau that others found, by role and property
 CONTROLS = ("ceiling", "class_means", "within_class")
 COLUMNS = ["direction", "property", "role", "measure", "primary", "tau", "low", "high"]
 COLUMNS += ["p_none", "p_all", "holm_none", "holm_all"]
@@ -158,18 +159,6 @@ def _tau_row(change: Change) -> dict:
     return row | change.facts | {"testable": found.testable, "reason": found.reason}
 
 
-def published_taus() -> pd.DataFrame:
-    """What others found: role, property, tau."""
-    return pd.DataFrame(
-        [
-            {"role": role, "property": name, "tau": tau}
-            for role, found in RULES["published"].items()
-            for name, taus in found.items()
-            for tau in taus
-        ]
-    )
-
-
 def teacher_table(made: Made) -> pd.DataFrame:
     """What the teachers are: their difference by each measure, and their accuracy over the plain one's."""
     table = tau_table(made)
@@ -204,12 +193,9 @@ def class_part(made: Made) -> pd.DataFrame:
     """
     found, rows = changes(made), []
     for (direction, name, role, measure), control in found.items():
-        if (
-            role == "class_means"
-            and measure in RULES["properties"][name]
-            and ("lm" in made.directions[direction])
-        ):
-            part = part_of(control, found[direction, name, "lm", measure])
+        method = found.get((direction, name, "lm", measure))
+        if role == "class_means" and method and measure in RULES["properties"][name]:
+            part = part_of(control, method)
             row = {"direction": direction, "property": name, "measure": measure, "part": part.tau}
             rows.append(row | {"low": part.low, "high": part.high, "reason": part.reason})
     columns = ["direction", "property", "measure", "part", "low", "high", "reason"]
@@ -253,11 +239,8 @@ def crosses(direction: str) -> bool:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """A :func:`tau_table` to read: by property, primary measures, intervals in the cells."""
+    """A :func:`tau_table` to read: primary measures, intervals in the cells."""
     rows = table[table.primary]
-    rows = rows.sort_values(
-        "property", key=lambda names: names.map(names.unique().tolist().index), kind="stable"
-    )
 
     def cells(name: str, low: str, high: str, form: str) -> list[str]:
         spans = zip(rows[name], rows[low], rows[high], strict=True)
