@@ -2,17 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import stats
 
-from kdlib.bias.inheritance import (
-    influence,
-    inheritance,
-    kept,
-    on_logit_scale,
-    p_value,
-    share,
-    smallest_tau,
-)
+from kdlib.bias.inheritance import influence, inheritance, kept, p_value, share
 from kdlib.bias.statistics import crossed_interval, interval_of, standard_error
 
 
@@ -109,23 +101,6 @@ def test_a_seed_is_kept_if_it_has_nine_tenths_of_the_references_accuracy():
     assert kept(own, reference).tolist() == [True, False, True]
 
 
-def test_the_logit_scale_is_the_logit_of_each_rate_and_its_first_order_change():
-    rates = hits(0.3)
-    found = on_logit_scale(rates)
-    np.testing.assert_allclose(found.mean(axis=1), special.logit(rates.mean(axis=1)))
-    # Weighting one image a little more changes the logit as its influence says.
-    weights = np.full(2000, 1 / 2000)
-    weights[7] += 1e-6
-    moved = special.logit(rates @ (weights / weights.sum()))
-    expected = (found[:, 7] - found.mean(axis=1)) * 1e-6
-    np.testing.assert_allclose(moved - special.logit(rates.mean(axis=1)), expected, rtol=1e-3)
-
-
-def test_the_logit_of_a_rate_of_0_or_1_is_missing():
-    rates = np.stack([np.zeros(10), np.ones(10), np.arange(10) % 2])
-    assert np.isnan(on_logit_scale(rates)).all(axis=1).tolist() == [True, True, False]
-
-
 def test_the_part_that_a_control_explains():
     moved = hits(0.6) - hits(0.2, 1)
     found = share(0.25 * moved, moved)
@@ -138,15 +113,6 @@ def test_the_influence_of_tau_has_tau_as_its_mean_and_nearly_its_interval():
     found, exact = interval_of(influence(moved, apart)), share(moved, apart)
     assert found.estimate == pytest.approx(exact.tau)
     np.testing.assert_allclose([found.low, found.high], [exact.low, exact.high], atol=0.01)
-
-
-def test_the_smallest_tau_is_told_from_0_with_the_power_asked_for():
-    rng, n, k = np.random.default_rng(0), 400, 5
-    apart = np.full((k, n), 0.4)
-    noise = rng.normal(0, 0.15, (400, 1, n)) + rng.normal(0, 0.3, (400, k, n))
-    tau = np.mean([smallest_tau(draw, apart) for draw in noise[:100]])
-    found = [crossed_interval(draw + tau * apart).p < 0.05 for draw in noise]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
 
 
 # The published records of cifar10-cpu, 34 kinds of runs: standard deviations of a rate over seeds, of images

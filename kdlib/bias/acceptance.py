@@ -30,10 +30,9 @@ def acceptance_table(references: dict[str, Answers]) -> pd.DataFrame:
     """
     shared = next(iter(references.values()))
     asked = [[probe for probe in names if probe in shared.stimuli] for names in series().values()]
-    levels = {probe: names for names in asked for probe in names}
     rows = []
     for probe, made in shared.stimuli.items():
-        ordered = levels.get(probe, [probe])
+        ordered = next((names for names in asked if probe in names), [probe])
         found = {
             "probe": probe,
             "clipped": made.meta.get("clipped", 0.0),

@@ -44,8 +44,8 @@ class Answers:
     def control(self, probe: str) -> str | None:
         """The probe that a specific effect must beat, if it was asked of the same images."""
         name = PROBES[probe].control if probe in PROBES else None
-        made = self.stimuli.get(name)
-        return name if made is not None and made.ids.equal(self.stimuli[probe].ids) else None
+        alike = name in self.stimuli and self.stimuli[name].ids.equal(self.stimuli[probe].ids)
+        return name if alike else None
 
     def before(self, role: str, probe: str) -> np.ndarray:
         """Predicted classes (k, n) for the same images, in the same order, without the change."""

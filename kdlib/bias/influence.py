@@ -3,7 +3,7 @@
 A new measure is a line of MEASURES: its matrix, from the answers of a role to a probe, and where it applies.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -56,7 +56,7 @@ def _with_ceiling(a: Answers, probe: str) -> bool:
 
 
 def _clean(a: Answers, probe: str) -> bool:
-    return _asked(a, probe) and probe == "clean"
+    return probe == "clean" and _asked(a, probe)
 
 
 def _taught(a: Answers, probe: str) -> bool:
@@ -75,18 +75,9 @@ def _retention(a: Answers, role: str, probe: str) -> np.ndarray:
     return m.retention(a.hits(role, probe), a.hits_before(role, probe), a.chance)
 
 
-def _sensitivity(cue: int) -> Callable[[Answers, str, str], np.ndarray]:
-    return lambda a, role, probe: m.cue_sensitivity(
-        m.cue_decisions(*a.cues(role, probe))[cue], a.hits(role, "no_conflict"), a.chance
-    )
-
-
-def _preference(a: Answers, role: str, probe: str) -> np.ndarray:
-    return m.two_way_shape(*(a.part(role, probe, f"confidence_{cue}") for cue in ("label", "texture")))
-
-
-def _ratio_inside(above: str, below: str) -> Callable[[Answers, str, str], np.ndarray]:
-    return lambda a, role, probe: m.ratio(a.inside[role][above], a.inside[role][below])
+def _sensitivity(a: Answers, role: str, probe: str, cue: int) -> np.ndarray:
+    decisions = m.cue_decisions(*a.cues(role, probe))[cue]
+    return m.cue_sensitivity(decisions, a.hits(role, "no_conflict"), a.chance)
 
 
 # fmt: off
@@ -105,9 +96,11 @@ MEASURES: dict[str, Measure] = {
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0].astype(float), _conflict, share=True),
     "texture_rate": Measure(
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1].astype(float), _conflict, share=True),
-    "shape_sensitivity": Measure(_sensitivity(0), _with_ceiling),
-    "texture_sensitivity": Measure(_sensitivity(1), _with_ceiling),
-    "shape_preference": Measure(_preference, _conflict, share=True),
+    "shape_sensitivity": Measure(lambda a, r, p: _sensitivity(a, r, p, 0), _with_ceiling),
+    "texture_sensitivity": Measure(lambda a, r, p: _sensitivity(a, r, p, 1), _with_ceiling),
+    "shape_preference": Measure(
+        lambda a, r, p: m.two_way_shape(a.part(r, p, "confidence_label"), a.part(r, p, "confidence_texture")),
+        _conflict, share=True),
     "error_consistency": Measure(
         lambda a, r, p: m.error_consistency(a.hits(r, p), a.hits("teacher", p)), _taught),
     "agreement": Measure(
@@ -122,14 +115,15 @@ MEASURES: dict[str, Measure] = {
         lambda a, r, p: m.expected_calibration_error(a.part(r, p, "confidence"), a.hits(r, p))[:, None],
         _clean),
     "embedding_invariance": Measure(lambda a, r, p: a.inside[r][f"invariance {p}"], _compared),
-    "far_near": Measure(_ratio_inside("far", "near"), _seen_inside),
-    "interaction_range": Measure(_ratio_inside("weighted", "mass"), _seen_inside),
+    "far_near": Measure(lambda a, r, p: m.ratio(a.inside[r]["far"], a.inside[r]["near"]), _seen_inside),
+    "interaction_range": Measure(
+        lambda a, r, p: m.ratio(a.inside[r]["weighted"], a.inside[r]["mass"]), _seen_inside),
 }
 # fmt: on
 
 
-class Measures(Mapping[tuple[str, str, str], np.ndarray]):
-    """D (seeds, images) by (role, measure, probe), computed when it is first read.
+class Measures:
+    """D (seeds, images) as ``measures[role, measure, probe]``, computed when it is first read.
 
     A NaN row is a run for which the measure isn't defined, or that did not learn: of a network at chance
     nothing but its accuracy means anything. The name of a series stands for the mean of its
@@ -174,12 +168,6 @@ class Measures(Mapping[tuple[str, str, str], np.ndarray]):
     def __getitem__(self, key: tuple[str, str, str]) -> np.ndarray:
         return self._read(*key)
 
-    def __iter__(self) -> Iterator[tuple[str, str, str]]:
-        return ((role, *question) for role in self.roles for question in self.questions)
-
-    def __len__(self) -> int:
-        return len(self.roles) * len(self.questions)
-
     def _compute(self, role: str, measure: str, probe: str) -> np.ndarray:
         if probe in self.series:
             return np.mean([self[role, measure, level] for level in self.series[probe]], axis=0)
@@ -201,10 +189,7 @@ class Measures(Mapping[tuple[str, str, str], np.ndarray]):
 
         A network that hardly reads the unchanged images has no retention.
         """
-        names = [
-            probe for measure, probe in self.questions if measure == "retention" and probe in self.headings
-        ]
-        kept = [[self[role, "retention", probe] for role in roles] for probe in names]
+        kept = [[self[role, "retention", probe] for role in roles] for probe in self.retained]
         whole = [matrices for matrices in kept if all(np.isfinite(part).all() for part in matrices)]
         return [[matrices[place] for matrices in whole] for place in range(len(roles))]
 

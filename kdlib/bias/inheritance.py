@@ -14,10 +14,9 @@ influence D (k seeds, n images) of a measure, or (k, 1) without influence of ima
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
-from kdlib.bias.statistics import Interval, interval_of, mean_products, standard_error, with_interval
-from kdlib.bias.transfer import ratio_interval
+from kdlib.bias.statistics import Interval, interval_of, with_interval
+from kdlib.bias.transfer import check_shapes, ratio_interval
 
 KEPT = 0.9  # share of a reference's accuracy, below which a network counts as not learned
 
@@ -61,20 +60,18 @@ def inheritance(
 
     Raises ValueError if the shapes differ, or there are fewer than two seeds.
     """
-    matrices = [np.asarray(m, dtype=np.float64) for m in (student_made, student_plain)]
-    matrices += [np.asarray(m, dtype=np.float64) for m in (teacher_made, teacher_plain)]
-    shapes = {matrix.shape for matrix in matrices}
-    if len(shapes) > 1 or matrices[0].ndim != 2:
-        raise ValueError(
-            f"the four matrices have shapes {sorted(shapes)}; all must be the same (seeds, images): give "
-            "each seed its own row"
-        )
-    names = ("student of the made teacher", "student of the plain teacher", "made teacher", "plain teacher")
-    for name, matrix in zip(names, matrices, strict=True):
+    given = {
+        "student of the made teacher": student_made,
+        "student of the plain teacher": student_plain,
+        "made teacher": teacher_made,
+        "plain teacher": teacher_plain,
+    }
+    check_shapes(given)
+    for name, matrix in given.items():
         missing = np.flatnonzero(np.isnan(matrix).any(axis=1)).tolist()
         if missing:
             return not_testable(f"the {name} did not learn in seed row(s) {missing}")
-    made, plain, taught, untaught = matrices
+    made, plain, taught, untaught = (np.asarray(matrix, dtype=np.float64) for matrix in given.values())
     return share(made - plain, taught - untaught, smallest_effect, level)
 
 
@@ -94,9 +91,8 @@ def share(
     if abs(teacher.estimate) < smallest_effect:
         small = f"the teachers' difference is below the smallest effect, {smallest_effect:g}"
         return not_testable(small, student, teacher)
-    low, high = ratio_interval(moved, apart, level)
-    tau = student.estimate / teacher.estimate
-    return Inheritance(tau, low, high, student.p, p_value(moved, apart, 1.0), student, teacher)
+    tau, p_all = student.estimate / teacher.estimate, p_value(moved, apart, 1.0)
+    return Inheritance(tau, *ratio_interval(moved, apart, level), student.p, p_all, student, teacher)
 
 
 def p_value(moved: np.ndarray, apart: np.ndarray, tau: float) -> float:
@@ -120,35 +116,11 @@ def kept(hits: np.ndarray, reference_hits: np.ndarray) -> np.ndarray:
     return np.mean(hits, axis=1) >= KEPT * np.mean(reference_hits, axis=1)
 
 
-def on_logit_scale(rates: np.ndarray) -> np.ndarray:
-    """Influence (k, n) of log(r / (1 - r)), from the influence of a rate r in [0, 1].
-
-    A check: where rates are near 0 or 1, equal differences are not equally hard. NaN in the row of a run
-    whose rate is 0 or 1.
-    """
-    rates = np.asarray(rates, dtype=np.float64)
-    mean = rates.mean(axis=1, keepdims=True)
-    inside = np.where((mean > 0) & (mean < 1), mean, np.nan)
-    return special.logit(inside) + (rates - inside) / (inside * (1 - inside))
-
-
 def influence(moved: np.ndarray, apart: np.ndarray) -> np.ndarray:
     """Influence (k, n) of tau itself, whose mean is tau: for differences between taus of two teachers.
 
     A first-order expansion, so only where `apart` is established. To compare a method across directions,
     take `interval_of(influence(...) - influence(...))`; with one teacher for both, :func:`share` is exact.
     """
-    moved, apart = np.asarray(moved, dtype=np.float64), np.asarray(apart, dtype=np.float64)
     tau = moved.mean() / apart.mean()
     return tau + (moved - tau * apart) / apart.mean()
-
-
-def smallest_tau(moved: np.ndarray, apart: np.ndarray, power: float = 0.8, level: float = 0.95) -> float:
-    """The tau that these seeds and images tell from 0 with the given power, from a pilot's matrices (k, n).
-
-    The noise of the teachers' difference is left out: at tau = 0 it has no part in the test.
-    """
-    k, n = np.shape(moved)
-    error, df = standard_error(mean_products(moved)[0, 0], k, n)
-    quantiles = special.stdtrit(df, (1 + level) / 2) + special.stdtrit(df, power)
-    return float(quantiles * error / abs(np.mean(apart)))

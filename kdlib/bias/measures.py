@@ -35,21 +35,15 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def raw_ratio(probe_hits: np.ndarray, clean_hits: np.ndarray) -> np.ndarray:
     """Probe accuracy over clean accuracy per run, shape (k,): the original study's measure, for comparison.
 
-    It rewards chance: a guesser has the same accuracy on both and so gets 1.0, the score of a network that
-    loses nothing, and the less a network has learned the closer it comes to that. NaN where clean accuracy
+    It rewards chance: a guesser gets 1.0, the score of a network that loses nothing. NaN where clean accuracy
     is 0.
     """
-    probe, clean = _fitting(probe_hits=probe_hits, clean_hits=clean_hits)
-    clean_accuracy = clean.mean(axis=1)
-    return probe.mean(axis=1) / np.where(clean_accuracy > 0, clean_accuracy, np.nan)
+    probe, clean = (hits.mean(axis=1) for hits in _fitting(probe_hits=probe_hits, clean_hits=clean_hits))
+    return probe / np.where(clean > 0, clean, np.nan)
 
 
 def wilson_lower(hits: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Lower end of Wilson's two-sided interval of the accuracy of each run, shape (k,).
-
-    Wilson's, because it holds for few images and for accuracies near 0 or 1, where estimate minus two
-    standard errors does not.
-    """
+    """Lower end of Wilson's two-sided interval of the accuracy of each run, (k,); it holds near 0 and 1."""
     (hits,) = _fitting(hits=hits)
     n, rate, z = hits.shape[1], hits.mean(axis=1), special.ndtri((1 + level) / 2)
     margin = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
@@ -59,8 +53,7 @@ def wilson_lower(hits: np.ndarray, level: float = 0.95) -> np.ndarray:
 def learned(clean_hits: np.ndarray, chance: float) -> np.ndarray:
     """Which runs learned the task, boolean (k,): is clean accuracy significantly above chance + 0.10?
 
-    By the lower end of a 95% interval over the n clean images (see `wilson_lower`). `chance` is the accuracy
-    of a guesser, 0.1 for ten balanced classes.
+    By the 95% `wilson_lower`. `chance` is the accuracy of a guesser, 0.1 for ten balanced classes.
     """
     if not 0 <= chance < 1:
         raise ValueError(f"chance is {chance}; it must lie in [0, 1): write 1/classes, 0.1 for CIFAR-10")
@@ -82,7 +75,7 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, defined: np.ndarray | 
 def retention(probe_hits: np.ndarray, clean_hits: np.ndarray, chance: float) -> np.ndarray:
     """Share of the accuracy above chance c that survives a probe, D (k, n) of A = (probe - c)/(clean - c).
 
-    1: nothing is lost; 0: the probe leaves a guesser; below 0: worse than one. With A the value of the run,
+    1: nothing is lost; 0: the probe leaves a guesser; below 0: worse than one.
 
         D[s, i] = A + [(probe_hit - c) - A (clean_hit - c)] / (clean accuracy - c)
 
@@ -98,8 +91,8 @@ def cue_decisions(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which cue each answer follows (Geirhos et al. 2019): (shape, texture), each boolean (k, n).
 
-    An answer that names neither class is False in both. Raises ValueError if shapes do not fit or an image
-    has the same class for both cues, which can't tell the cues apart.
+    An answer that names neither class is False in both. Raises ValueError too if an image has the same class
+    for both cues.
     """
     predicted, shape, texture = _fitting(
         predicted=predicted, shape_labels=shape_labels, texture_labels=texture_labels
@@ -125,8 +118,8 @@ def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: 
 
         D[s, i] = B + [shape - B (shape or texture)] / cue rate
 
-    The row of a run whose cue rate is not above 0.25 is NaN: a guesser also gets 0.5, and hardly more often
-    than it neither cue was read. Show the cue rate and both shares beside it: they say which cue moved.
+    The row of a run whose cue rate is not above 0.25 is NaN: it hardly read either cue, and a guesser also
+    gets 0.5. Show the cue rate and both shares beside it: they say which cue moved.
     """
     shape, texture = cue_decisions(predicted, shape_labels, texture_labels)
     cue = (shape | texture).astype(np.float64)
@@ -136,8 +129,7 @@ def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: 
 def two_way_shape(confidence_shape: np.ndarray, confidence_texture: np.ndarray) -> np.ndarray:
     """Which cue's class has more confidence, D (k, n): 1.0 the shape's, 0.0 the texture's, 0.5 a tie.
 
-    Shape bias if the network had to choose between the two, so of all images; no preference is 0.5.
-    Confidences that both underflowed tie. NaN stays NaN.
+    Shape bias if the network had to choose between the two; no preference is 0.5. NaN stays NaN.
     """
     shape, texture = _fitting(confidence_shape=confidence_shape, confidence_texture=confidence_texture)
     return (1 + np.sign(shape.astype(np.float64) - texture)) / 2
@@ -147,12 +139,12 @@ def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance:
     """How well one cue is read under conflict, D (k, n) of (#decisions/n - c)/(no-conflict accuracy - c).
 
     1: as well as without a conflict; 0: as by guessing. It says which cue moved, which shape bias can't.
+    The accuracy without a conflict varies over seeds; what its m images add to the error is ignored. The row
+    of a run that did not learn them is NaN.
 
     Args:
         decisions: boolean (k, n), answers that follow the cue, from `cue_decisions`.
-        no_conflict_hits: (k, m), of stimuli whose two cues agree. What their m images add to the error is
-            ignored; how the accuracy differs between seeds is not. A run that did not learn them is NaN.
-        chance: accuracy of a guesser.
+        no_conflict_hits: (k, m), of stimuli whose two cues agree.
     """
     (decisions,), (hits,) = _fitting(decision_hits=decisions), _fitting(no_conflict_hits=no_conflict_hits)
     if len(decisions) != len(hits):
@@ -218,8 +210,7 @@ def agreement(predicted: np.ndarray, other: np.ndarray) -> np.ndarray:
 def same_error(predicted: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Equal answers among images (n,) that both networks get wrong, D (k, n); about 1/9 for ten-way guessers.
 
-    Unlike agreement, it doesn't rise with both accuracies. The row of a run is NaN with fewer than 20 such
-    images.
+    Unlike agreement it doesn't rise with accuracy. The row of a run with fewer than 20 such images is NaN.
     """
     both_wrong = (1 - accuracy(predicted, labels)) * (1 - accuracy(other, labels))
     enough = both_wrong.sum(axis=1) >= SMALLEST_BOTH_WRONG

@@ -177,9 +177,8 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 def with_interval(estimate: float, low: float, high: float, form: str = "+.3f") -> str:
     """Like "+0.531 [+0.502, +0.560]"; no brackets where there is no interval."""
-    if np.isnan(estimate):
-        return "not defined"
-    return f"{estimate:{form}}" + ("" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]")
+    ends = "" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]"
+    return "not defined" if np.isnan(estimate) else f"{estimate:{form}}{ends}"
 
 
 def effect_word(wide: tuple[float, float], narrow: tuple[float, float], p: float, smallest: float) -> str:

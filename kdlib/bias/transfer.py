@@ -138,13 +138,9 @@ def _differences(
     student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Movement and gap, each (k, n)."""
-    shapes = np.shape(student), np.shape(baseline), np.shape(teacher)
-    if len(set(shapes)) > 1 or len(shapes[0]) != 2:
-        raise ValueError(
-            f"student, baseline, teacher have shapes {shapes}; all must be the same (seeds, images): "
-            "give each seed its own row"
-        )
-    for name, values in (("student", student), ("baseline", baseline), ("teacher", teacher)):
+    given = {"student": student, "baseline": baseline, "teacher": teacher}
+    check_shapes(given)
+    for name, values in given.items():
         if np.isnan(values).any():
             rows = np.flatnonzero(np.isnan(values).any(axis=1)).tolist()
             raise ValueError(
@@ -152,3 +148,13 @@ def _differences(
                 "transfer needs every seed: report it as not testable"
             )
     return np.subtract(student, baseline), np.subtract(teacher, baseline)
+
+
+def check_shapes(matrices: dict[str, np.ndarray]) -> None:
+    """Raise ValueError unless all are (k, n) of one shape."""
+    shapes = [np.shape(matrix) for matrix in matrices.values()]
+    if len(set(shapes)) > 1 or len(shapes[0]) != 2:
+        raise ValueError(
+            f"{', '.join(matrices)} have shapes {shapes}; all must be the same (seeds, images): give each "
+            "seed its own row"
+        )

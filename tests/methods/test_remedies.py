@@ -8,31 +8,26 @@ from torch.nn import functional as F
 
 from kdlib.methods.cue_versions import CounterAugment, Gate, Marginalise, divergences, jensen_shannon
 from kdlib.methods.lm import LogitMatching, soft_divergence
-from kdlib.methods.two_teachers import Contrast, Mask, logits_of
 
 from .common import make_batch, terms_of
 
 
 @pytest.fixture
 def networks(make_network):
-    """A student, and three teachers whose answers differ between images."""
-    student, *teachers = make_network("vit", seed=1), *(make_network("cnn", seed=seed) for seed in (0, 2, 3))
-    for teacher in teachers:
-        teacher.eval().backbone.get_classifier().weight.data *= 200
-    return student.eval(), *teachers
+    """A student, and a teacher whose answers differ between images."""
+    student, teacher = make_network("vit", seed=1), make_network("cnn")
+    teacher.eval().backbone.get_classifier().weight.data *= 200
+    return student.eval(), teacher
 
 
 def ready(method, networks, shapes):
-    student, teacher, unwanted, plain = networks
-    if hasattr(method, "give"):
-        method.give({"unwanted": unwanted, "plain": plain})
     torch.manual_seed(0)
-    method.build(student, teacher, shapes.train)
+    method.build(*networks, shapes.train)
     return method
 
 
 def found(method, networks, shapes, **batch):
-    return terms_of(ready(method, networks, shapes), *networks[:2], make_batch(shapes, **batch))
+    return terms_of(ready(method, networks, shapes), *networks, make_batch(shapes, **batch))
 
 
 def test_divergences_average_to_lms_loss():
@@ -54,13 +49,11 @@ def test_jensen_shannon_goes_from_0_to_ln_2():
         Marginalise(versions=3, dose=0.0),
         Gate(dose=0.0),
         CounterAugment(dose=0.0, counter_weight=0.0),
-        Mask(share=0.0),
-        Contrast(strength=0.0),
     ],
     ids=lambda method: method.title,
 )
 def test_without_a_change_it_is_lm(method, networks, shapes):
-    expected = terms_of(LogitMatching(), *networks[:2], make_batch(shapes))
+    expected = terms_of(LogitMatching(), *networks, make_batch(shapes))
     terms = found(method, networks, shapes)
     for name, value in expected.items():
         assert terms[name].item() == pytest.approx(value.item(), rel=1e-4), name
@@ -68,7 +61,7 @@ def test_without_a_change_it_is_lm(method, networks, shapes):
 
 @pytest.mark.parametrize("cue", ["texture", "grey", "noise", "patches"])
 def test_marginalising_averages_the_teachers_answers_to_the_versions(cue, networks, shapes):
-    student, teacher = networks[:2]
+    student, teacher = networks
     dose = 0.2 if cue == "noise" else 1.0
     method, batch = ready(Marginalise(versions=2, cue=cue, dose=dose), networks, shapes), make_batch(shapes)
     torch.manual_seed(5)
@@ -81,7 +74,7 @@ def test_marginalising_averages_the_teachers_answers_to_the_versions(cue, networ
 
 
 def test_the_gate_shuts_where_the_answer_follows_the_cue(networks, shapes):
-    student, teacher = networks[:2]
+    student, teacher = networks
     method, batch = ready(Gate(), networks, shapes), make_batch(shapes)
     other = torch.full((16, 10), -100.0)
     other[:, 0] = 100  # the changed image is always of class 0
@@ -94,7 +87,7 @@ def test_the_gate_shuts_where_the_answer_follows_the_cue(networks, shapes):
 
 
 def test_confidence_weighs_by_the_largest_probability(networks, shapes):
-    student, teacher = networks[:2]
+    student, teacher = networks
     batch = make_batch(shapes)
     terms = found(Gate(by="confidence"), networks, shapes)
     taught, learned = teacher(batch.images).logits, student(batch.images).logits
@@ -113,49 +106,11 @@ def test_counter_augmentation_adds_labels_on_changed_images(networks, shapes):
     views = method.views(batch)
     assert torch.equal(views[::2], batch.images) and (views[1::2, 0] == views[1::2, 1]).all()
     torch.manual_seed(5)
-    terms = terms_of(method, *networks[:2], batch)
+    terms = terms_of(method, *networks, batch)
     expected = 2 * F.cross_entropy(networks[0](views[1::2]).logits, batch.labels)
     assert terms["counter"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_the_mask_drops_the_quarter_on_which_the_teachers_differ_most(networks, shapes):
-    _, teacher, _, plain = networks
-    method = ready(Mask(), networks, shapes)
-    made, other = (logits_of(network, shapes.train.images) for network in (teacher, plain))
-    apart = divergences(other, (made / 4).log_softmax(1), 4.0)
-    dropped = method.weights == 0
-    assert dropped.sum() == 20 and apart[dropped].min() >= apart[~dropped].max()
-    assert method.weights.sum().item() == pytest.approx(80)
-    assert "weights" in method.state_dict()
-
-
-def test_the_random_mask_needs_no_other_teacher(networks, shapes):
-    student, teacher = networks[:2]
-    method = Mask(choice="random")
-    method.build(student, teacher, shapes.train)
-    assert (method.weights == 0).sum() == 20
-
-
-def test_contrast_with_itself_leaves_the_plain_teacher(networks, shapes):
-    student, teacher, _, plain = networks
-    method = Contrast()
-    method.give({"unwanted": teacher, "plain": plain})
-    method.build(student, teacher, shapes.train)
-    batch = make_batch(shapes)
-    expected = terms_of(LogitMatching(), student, plain, batch)["logits"]
-    assert terms_of(method, student, teacher, batch)["logits"].item() == pytest.approx(
-        expected.item(), rel=1e-3
-    )
-
-
-@pytest.mark.parametrize(
-    ("method", "needed"), [(Mask(), "others: plain$"), (Contrast(), "others: unwanted, plain$")]
-)
-def test_without_the_other_teachers_it_is_refused(method, needed, networks, shapes):
-    with pytest.raises(ValueError, match=needed):
-        method.build(*networks[:2], shapes.train)
-
-
 def test_no_teacher_is_part_of_a_methods_state(networks, shapes):
-    for method in (Marginalise(), Gate(), CounterAugment(), Contrast()):
+    for method in (Marginalise(), Gate(), CounterAugment()):
         assert not ready(method, networks, shapes).state_dict()
