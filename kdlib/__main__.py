@@ -1,9 +1,7 @@
 """Can knowledge distillation transfer inductive biases between CNNs and ViTs? Train, measure and report."""
 
-import json
 import os
 import sys
-import time
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
@@ -21,9 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        if results := getattr(options, "from_results", None):
-            options.profile = Path(results).name
         if "profile" in options:  # a wrong one is told before torch is loaded
+            if options.from_results:
+                options.profile = Path(options.from_results).name
             overridden_profile(options.profile, options.set)
         options.command(options)
     except BrokenPipeError:
@@ -49,44 +47,38 @@ class _Parser(ArgumentParser):
 
 def _parser() -> ArgumentParser:
     study = _Parser(add_help=False)
+    study.set_defaults(from_results=None)
     study.add_argument("--profile", default="quick", help="a profile's name, or a YAML file (quick)")
     study.add_argument("--output", type=_folder, help="where everything goes (outputs)")
     study.add_argument("--data", type=_folder, help="where data sets lie (KDLIB_DATA, else data)")
     study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the profile")
     training = _Parser(add_help=False, parents=[study])
     training.add_argument("--jobs", type=_at_least(1), default=1, help="processes that share the runs (1)")
-    training.add_argument(
-        "--time-limit", type=_at_least(0.0), metavar="MINUTES", help="then stop, to go on later"
-    )
+    limit = {"type": _at_least(0.0), "metavar": "MINUTES", "help": "then stop, to go on later"}
+    training.add_argument("--time-limit", **limit)
     training.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster (DASK_SCHEDULER_ADDRESS)")
     training.add_argument("--helper", action="store_true", help=SUPPRESS)  # started by --jobs
     results = {"metavar": "FOLDER", "help": "published records; the profile's name is the folder's"}
-
     parser = _Parser(prog="python -m kdlib", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, function, *parents: ArgumentParser) -> ArgumentParser:
-        told = {"help": function.__doc__.splitlines()[0], "description": function.__doc__}
-        made = commands.add_parser(name, parents=parents, **told)
+    def command(function, *parents: ArgumentParser, name: str = "") -> ArgumentParser:
+        made = commands.add_parser(name or function.__name__, parents=parents, help=function.__doc__)
+        made.description = function.__doc__
         made.set_defaults(command=function)
         return made
 
-    everything = command("study", run_study, training)
+    everything = command(run_study, training, name="study")
     everything.add_argument("--from-results", **results)
     everything.add_argument("--notebooks", nargs="+", default=[], metavar="NAME", help="only these")
-    command("train", train, training)
-    command("status", status, study).add_argument(
-        "--json", action="store_true", help="the table for programs"
-    )
-    command("report", report, study)
-    command("publish", publish, study).add_argument("--to", help="the folder (results/<profile>)")
-    command("pages", pages, study).add_argument("--from-results", required=True, **results)
-    command("probes", build_probes, study)
+    command(train, training)
+    for function in (status, report, publish):
+        command(function, study)
+    command(pages, study).add_argument("--from-results", required=True, **results)
     rounds = {"type": _at_least(1), "default": 15, "help": "how often each takes turns with its floor (15)"}
-    command("bench", bench, study).add_argument("--rounds", **rounds)
-    kinds = ("methods", "probes", "profiles", "models")
-    command("list", list_names).add_argument("kind", choices=kinds)
+    command(bench, study).add_argument("--rounds", **rounds)
+    command(list_names, name="list").add_argument("kind", choices=("methods", "probes", "profiles", "models"))
     return parser
 
 
@@ -108,7 +100,7 @@ def _at_least(least: float):
 
 def run_study(options: Namespace) -> None:
     """Train, run all notebooks, write the report."""
-    from kdlib.report.notebooks import run_notebooks
+    from kdlib.report.notebooks import make_report, run_notebooks
 
     if not overridden_profile(options.profile, options.set).get("directions"):
         raise ValueError(
@@ -118,7 +110,7 @@ def run_study(options: Namespace) -> None:
     with Stop(options.time_limit) as stop:
         study = _study(options, should_stop=stop) if options.from_results else _train(options, stop)
         run_notebooks(study, options.notebooks)
-    _report(study)
+    print(*make_report(study), sep="\n")
 
 
 def train(options: Namespace) -> None:
@@ -137,26 +129,27 @@ def status(options: Namespace) -> None:
         print(f"no plan of this study under {folder}: made anew, from its data", file=sys.stderr)
         plan = _study(options).plan()
     rows = states(folder.parent / "runs", plan)
-    print(json.dumps(rows, indent=1) if options.json else f"{as_text(rows)}\n{summary(rows)}")
+    print(as_text(rows), summary(rows), sep="\n")
 
 
 def report(options: Namespace) -> None:
     """Join the executed notebooks into one HTML file (and PDF)."""
-    _report(_study(options))
+    from kdlib.report.notebooks import make_report
+
+    print(*make_report(_study(options)), sep="\n")
 
 
 def publish(options: Namespace) -> None:
     """Write the records that all figures follow from."""
     from kdlib.data import PROJECT
     from kdlib.study.records import publish as write
-    from kdlib.study.status import status_table
+    from kdlib.study.status import states, summary
 
     study = _study(options)
-    states = status_table(study).state.value_counts()
-    if set(states.index) - {"done", "diverged"}:
-        told = ", ".join(f"{count} {state}" for state, count in states.items())
-        raise ValueError(f"the study is not finished ({told}); train it before it is published")
-    print(write(study, options.to or PROJECT / "results" / study.folder.name))
+    rows = states(study.store.root, study.plan())
+    if {row["state"] for row in rows} - {"done", "diverged"}:
+        raise ValueError(f"the study is not finished ({summary(rows)}); train it before it is published")
+    print(write(study, PROJECT / "results" / study.folder.name))
 
 
 def pages(options: Namespace) -> None:
@@ -164,17 +157,6 @@ def pages(options: Namespace) -> None:
     from kdlib.report.pages import refresh
 
     print(*refresh(_study(options)), sep="\n")
-
-
-def build_probes(options: Namespace) -> None:
-    """Make the probes' images, with the time they take."""
-    study = _study(options)
-    print(f"{len(study.test)} test images of {study.dataset.source}")
-    for name in study.probes:
-        start = time.perf_counter()
-        stimuli = study.make_stimuli(name)
-        seconds = time.perf_counter() - start
-        print(f"{name:20} {len(stimuli.labels):6} images {seconds:7.2f} s  sha256 {stimuli.sha256[:12]}")
 
 
 def bench(options: Namespace) -> None:
@@ -204,14 +186,14 @@ def list_names(options: Namespace) -> None:
     else:
         import timm
 
-        print("\n".join(timm.list_models()))
+        print(*timm.list_models(), sep="\n")
 
 
 def _study(options: Namespace, **more):
     from kdlib.study import Study
 
-    results = getattr(options, "from_results", None)
-    return Study(options.profile, options.output, options.data, options.set, results=results, **more)
+    given = (options.profile, options.output, options.data, options.set)
+    return Study(*given, results=options.from_results, **more)
 
 
 def _train(options: Namespace, stop: Stop):
@@ -240,17 +222,10 @@ def _train(options: Namespace, stop: Stop):
         if options.helper:  # who started it finds the same, and tells
             return None
         raise
-    for run in runs:
-        if run.diverged:
-            print(f"diverged: {run.spec.label} ({run.path})", file=sys.stderr)
+    for run in (run for run in runs if run.diverged):
+        print(f"diverged: {run.spec.label} ({run.path})", file=sys.stderr)
     print(f"{len(runs)} runs are complete under {study.store.root}")
     return study
-
-
-def _report(study) -> None:
-    from kdlib.report.notebooks import make_report
-
-    print(*make_report(study), sep="\n")
 
 
 if __name__ == "__main__":

@@ -33,9 +33,6 @@ def written(path: Path) -> Iterator[Path]:
     """Where to write a file, or make a directory, that is to be ``path``; it is renamed at the end.
 
     On an error what was written is removed. Writers hold a lock: a path has one such place.
-
-    Raises:
-        DiskFull: if there is no room.
     """
     partial = path.with_name(f"{path.name}.partial")
     with room_for(path):
@@ -58,10 +55,9 @@ def room_for(path: Path) -> Iterator[None]:
         # By its text: safetensors has no errno.
         if not any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
             raise
-        raise DiskFull(
-            f"the disk is full: {path.name} could not be written under {path.parent}; no finished run is "
-            "lost; free some space and give the same command again"
-        ) from error
+        told = f"the disk is full: {path.name} could not be written under {path.parent}"
+        remedy = "no finished run is lost; free some space and give the same command again"
+        raise DiskFull(f"{told}; {remedy}") from error
 
 
 def _remove(path: Path) -> None:
@@ -81,11 +77,7 @@ def seal(folder: Path, left_out: Iterable[str] = ()) -> None:
 
 
 def damage(folder: Path, needed: Iterable[str] = ()) -> str | None:
-    """What is wrong with a sealed directory, in a line; None if every file is as it was written.
-
-    Args:
-        needed: files that the manifest must list, if only as left out.
-    """
+    """What is wrong with a sealed directory, in a line; its manifest must list ``needed``, if as left out."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         unlisted = sorted(set(needed) - manifest.keys())
@@ -111,10 +103,7 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def read_arrays(path: Path, fits: Callable[[Arrays], bool] = lambda found: True) -> Arrays | None:
-    """The arrays of a file; None if it isn't there, or with a warning if it is damaged or doesn't fit.
-
-    Nothing is unpickled.
-    """
+    """The arrays of a file, or None: it is absent or, with a warning, damaged or not what ``fits``."""
     try:
         with zipfile.ZipFile(path) as archive:  # whole files, so that zipfile checks their sums
             files = {name.removesuffix(".npy"): BytesIO(archive.read(name)) for name in archive.namelist()}
@@ -133,18 +122,14 @@ def read_arrays(path: Path, fits: Callable[[Arrays], bool] = lambda found: True)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
-    """Keep tensors of any device, and texts, with a checksum over all of them."""
+    """Keep tensors of any device, and texts, with a checksum over all."""
     tensors = on_host(tensors)
     with written(path) as partial:
         save_file(tensors, partial, metadata=texts | {"sha256": _digest(tensors, texts)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What :func:`write_tensors` kept.
-
-    Raises:
-        ValueError: if the file is damaged.
-    """
+    """What :func:`write_tensors` kept; a ValueError if the file is damaged."""
     try:
         with safe_open(path, "pt") as file:
             texts = file.metadata() or {}

@@ -19,7 +19,7 @@ from kdlib.__main__ import main
 from kdlib.study import Study, cluster
 from kdlib.study.interrupt import Stopped
 from kdlib.study.runs import RunSpec
-from kdlib.study.status import status_table
+from kdlib.study.status import states
 
 CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
 VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -112,7 +112,7 @@ def test_a_stopped_study_cancels_the_queue_and_leaves_a_checkpoint(tmp_path, thr
     teacher = study.members()[0].spec
     with study.store.lock(teacher.id, timeout=60):  # the worker has let go of it
         assert begun() and study.store.load(teacher) is None
-    assert "done" not in set(status_table(study).state)
+    assert "done" not in {row["state"] for row in states(study.store.root, study.plan())}
 
 
 def test_where_workers_declare_runs_others_are_left_alone(tmp_path):

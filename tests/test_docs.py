@@ -15,7 +15,8 @@ from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec, Network
 from kdlib.probes import PROBES, series
 from kdlib.study.controls import CONTROLS
-from kdlib.study.profile import profile_names, read_profile
+from kdlib.study.profile import profile_names
+from kdlib.study.schema import read_profile
 
 FOLDERS = (".", "docs", "kdlib/*", "results", "figures")
 PAGES = sorted(path for folder in FOLDERS for path in PROJECT.glob(f"{folder}/*.md"))

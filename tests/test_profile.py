@@ -2,7 +2,8 @@
 
 import pytest
 
-from kdlib.study.profile import PROFILES, digest_of, overridden_profile, profile_names, read_profile
+from kdlib.study.profile import PROFILES, digest_of, overridden_profile, profile_names
+from kdlib.study.schema import read_profile
 from kdlib.study.study import Study
 
 

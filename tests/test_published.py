@@ -12,7 +12,7 @@ from kdlib.report.notebooks import NOTEBOOKS
 from kdlib.report.page import figures_of
 from kdlib.study import Study, known_bias, runs
 from kdlib.study.known_bias import yardstick_table
-from kdlib.study.status import status_table
+from kdlib.study.status import states
 
 RESULTS = PROJECT / "results" / "cifar10-cpu"
 COMMITTED = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
@@ -38,7 +38,7 @@ def test_every_run_of_the_profile_is_there(study, monkeypatch):
     """Whatever the procedural set looks like on this machine."""
     for module, name in ((runs, "load"), (runs, "fit"), (known_bias, "_make")):
         monkeypatch.setattr(module, name, None)
-    assert set(status_table(study).state) == {"done"}
+    assert {row["state"] for row in states(study.store.root, study.plan())} == {"done"}
     assert yardstick_table(study.store, study.yardstick_images).holds.all()
 
 

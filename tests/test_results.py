@@ -9,7 +9,7 @@ import pytest
 from kdlib.data import DataError
 from kdlib.report.notebooks import run_notebooks
 from kdlib.report.tables import measure_table, transfer_table
-from kdlib.study import Study, known_bias, runs
+from kdlib.study import Study, known_bias, runs, tables
 from kdlib.study.internals import inside_table, likeness_table
 from kdlib.study.known_bias import yardstick_table
 from kdlib.study.records import publish
@@ -55,9 +55,9 @@ def test_every_table_is_the_same(finished, known, published):
         for table in (inside_table, likeness_table):
             same(table(finished, direction), table(published, direction))
         for name in ("history_table", "cost_table", "teacher_table", "network_table"):
-            same(getattr(finished, name)(direction), getattr(published, name)(direction))
-    same(finished.data_table(), published.data_table())
-    same(finished.probe_table(), published.probe_table())
+            same(*(getattr(tables, name)(study, direction) for study in (finished, published)))
+    for table in (tables.data_table, tables.probe_table):
+        same(table(finished), table(published))
     same(known, yardstick_table(published.store, published.yardstick_images))
 
 
@@ -126,11 +126,15 @@ def test_what_was_changed_is_refused_and_not_ignored(changes, message, folder, m
         study.evidence("cnn_to_vit")
 
 
-def test_a_damaged_record_is_set_aside(folder, minimal, published, monkeypatch):
+def test_a_damaged_record_is_told_and_nothing_is_written_among_records(folder, published):
     run = published.finished()[0]
+    content = (run.path / "history.csv").read_text()
     (run.path / "history.csv").write_text("epoch\n")
-    with pytest.warns(UserWarning, match="history.csv changed"):
-        assert published.store.load(run.spec) is None
+    with pytest.raises(DataError, match="is damaged .history.csv changed.; get the records anew"):
+        published.store.load(run.spec)
+    (run.path / "history.csv").write_text(content)
+    published.evidence("cnn_to_vit")
+    assert {path.name for path in (folder / "runs").iterdir()} == {spec.id for spec in published.specs()}
 
 
 def test_study_json_names_the_images(folder, finished):

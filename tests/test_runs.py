@@ -20,8 +20,8 @@ from kdlib.methods import METHODS
 from kdlib.probes import stimuli
 from kdlib.study import runs
 from kdlib.study.interrupt import Stopped
-from kdlib.study.runs import RunsFailed, RunStore, environment
-from kdlib.study.specs import Run, RunSpec
+from kdlib.study.runs import RunsFailed, RunStore
+from kdlib.study.specs import Run, RunSpec, environment
 from kdlib.study.status import failure
 from kdlib.train import Progress
 

@@ -23,9 +23,11 @@ from kdlib.report import figures, findings
 from kdlib.report.notebooks import NOTEBOOKS, make_report, run_notebooks
 from kdlib.study import internals as inside
 from kdlib.study.internals import inside_table, likeness_table
-from kdlib.study.profile import read_profile
-from kdlib.study.status import read_plan, states, status_table, summary
-from kdlib.study.study import TEACHER_SEEDS, Study
+from kdlib.study.schema import read_profile
+from kdlib.study.specs import TEACHER_SEEDS
+from kdlib.study.status import read_plan, states, summary
+from kdlib.study.study import Study
+from kdlib.study.tables import cost_table, teacher_table
 from kdlib.train import Progress
 
 # ---------------------------------------------------------------------------------------------- study
@@ -148,20 +150,20 @@ def test_a_control_differs_from_its_method_in_the_teacher_alone(finished):
 
 
 def test_teachers_are_told_with_their_accuracy(finished):
-    table = finished.teacher_table("cnn_to_vit")
+    table = teacher_table(finished, "cnn_to_vit")
     assert list(table.teacher) == ["teacher", "same family", "matched"]
     assert list(table.network) == ["resnet18", "vit_tiny_patch16_224", "vit_tiny_patch16_224"]
     assert table.estimate.between(0, 1).all()
 
 
 def test_cost_is_relative_to_the_baseline(finished):
-    cost = finished.cost_table("cnn_to_vit")
+    cost = cost_table(finished, "cnn_to_vit")
     assert (cost[cost.role == "baseline"]["relative"] == 1).all()
     assert (cost[cost.role == "crd"]["extra_parameters"] == 128 * (16 + 16 + 2)).all()
 
 
 def test_the_parameters_that_a_method_adds_are_counted(finished):
-    cost = finished.cost_table("cnn_to_vit").drop_duplicates("role").set_index("role")["extra_parameters"]
+    cost = cost_table(finished, "cnn_to_vit").drop_duplicates("role").set_index("role")["extra_parameters"]
     # DeiT: a token, its position, and a second head for 10 classes; D is 16.
     expected = {"lm": 0, "crd": 128 * (16 + 16 + 2), "deit": 2 * 16 + 17 * 10}
     assert cost[list(expected)].to_dict() == expected
@@ -171,7 +173,7 @@ def test_the_parameters_that_a_method_adds_are_counted(finished):
 
 
 def test_everything_is_done(finished):
-    table = status_table(finished)
+    table = pd.DataFrame(states(finished.store.root, finished.plan()))
     assert set(table.state) == {"done"} and set(table.seconds) == {0} and set(table.error) == {""}
     assert set(table.answers) == {f"{len(finished.probes)}/{len(finished.probes)}", ""}
     assert (table.role == "yardstick").sum() == 8
@@ -192,7 +194,8 @@ def test_status_tells_what_each_run_is(finished, minimal, tmp_path):
     )
     study.store.beside(roles["lm"], "failed").write_text("ValueError: no\n\nwhere it came from")
     with FileLock(study.store.beside(roles["crd"], "lock")):
-        rows, table = states(root, plan), status_table(study)
+        rows = states(root, plan)
+    table = pd.DataFrame(rows)
     found = table[table.direction == "cnn_to_vit"].set_index("role")
     assert dict(found.state) == {
         "teacher": "done",
@@ -338,13 +341,6 @@ def test_two_jobs_share_the_runs(minimal, tmp_path, capsys):
     assert len(done) == 16
 
 
-@pytest.mark.parametrize("kind", ["methods", "probes", "profiles", "models"])
-def test_list_commands(kind, capsys):
-    assert main(["list", kind]) == 0
-    expected = {"methods": "crd", "probes": "cue_conflict", "profiles": "quick", "models": "resnet18"}
-    assert expected[kind] in capsys.readouterr().out
-
-
 def test_status_reads_the_plan_that_training_left(finished, minimal):
     """Without torch, pandas and pydantic; a wrong name is told as quickly."""
     plan = read_plan(finished.folder, finished.profile_digest)
@@ -363,11 +359,9 @@ def test_status_reads_the_plan_that_training_left(finished, minimal):
         assert subprocess.run([*start, *words], capture_output=True).returncode == code
 
 
-def test_status_and_probes_commands(finished, minimal, capsys):
+def test_status_command(finished, minimal, capsys):
     assert main(arguments(minimal, "status")) == 0
     assert f"{len(finished.specs())} done" in capsys.readouterr().out
-    assert main(arguments(minimal, "probes")) == 0
-    assert "cue_conflict" in capsys.readouterr().out
 
 
 def test_bench_command(minimal, tmp_path, capsys):

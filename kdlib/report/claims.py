@@ -22,6 +22,7 @@ from kdlib.probes import series
 from kdlib.report.original import CORRECTED, original_table
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.internals import inside_table
+from kdlib.study.tables import cost_table
 
 CLAIMS = Path(__file__).with_name("claims.yml")
 TEXTS = ["claim", "original", "hypothesis", "statistic", "supported", "contradicted"]
@@ -36,7 +37,7 @@ class Records:
     """What claims are judged on, by direction."""
 
     evidence: dict[str, Measures]
-    cost: dict[str, pd.DataFrame]  # Study.cost_table
+    cost: dict[str, pd.DataFrame]  # kdlib.study.tables.cost_table
     inside: dict[str, pd.DataFrame]  # kdlib.study.internals.inside_table
     accepted: set[str]  # probes
 
@@ -45,7 +46,7 @@ def records_of(study, accepted: set[str]) -> Records:
     """A study's; trains what is missing. See :class:`kdlib.study.study.Study`."""
     return Records(
         evidence={direction: study.evidence(direction) for direction in study.directions},
-        cost={direction: study.cost_table(direction) for direction in study.directions},
+        cost={direction: cost_table(study, direction) for direction in study.directions},
         inside={direction: inside_table(study, direction) for direction in study.directions},
         accepted=accepted,
     )

@@ -19,7 +19,7 @@ from kdlib.report.figures.style import label_of, words
 from kdlib.report.summaries import movements
 from kdlib.report.tables import side, transfer_table
 from kdlib.study.controls import CONTROLS, READ, REFERENCES
-from kdlib.study.profile import read_profile
+from kdlib.study.schema import read_profile
 
 TEXTS = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),

@@ -1,9 +1,8 @@
-"""What a step of every method costs, beside its floor: what the networks alone cost in the same run.
+"""What a step of every method costs, beside its floor: what the networks alone cost.
 
-The floor is the cost of the networks alone: student forward, backward and update, plus the teacher's forward
-where the method reads it, on as many images as the method makes. Each method takes turns with its floor and
-with the baseline. Ratios are formed within a round, and their median over rounds is reported, so
-that a machine that is busy for a while disturbs all of them alike.
+The floor is student forward, backward and update, plus the teacher's forward where the method reads it, on as
+many images as the method makes. Each method takes turns with its floor and with the baseline. Ratios are
+formed within a round, and their median reported, so that a machine busy for a while disturbs all alike.
 """
 
 import json
@@ -24,8 +23,7 @@ from kdlib.methods import METHODS
 from kdlib.models import ModelSpec, Network
 from kdlib.study import Study
 from kdlib.study.controls import roles, title_of
-from kdlib.study.runs import environment
-from kdlib.study.specs import RunSpec
+from kdlib.study.specs import RunSpec, environment
 from kdlib.train import Clock, batches, in_precision, make_optimiser, train_step
 
 GOAL = {"cpu": 1.10, "cuda": 1.15}  # steps of the floor
@@ -80,19 +78,14 @@ class Contender:
 
     def parameters(self) -> int:
         """Of the student and of what the method adds."""
-        parts = (*self.student.parameters(), *self.method.parameters())
-        return sum(parameter.numel() for parameter in parts)
-
-
-def stopwatch(device: torch.device) -> Callable[[], float]:
-    """A clock in seconds; that of the process alone where one thread does all, so that no other counts."""
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    return time.process_time if alone else time.perf_counter
+        return sum(part.numel() for part in (*self.student.parameters(), *self.method.parameters()))
 
 
 def seconds(function: Callable[[], object], device: torch.device, times: int = 1) -> float:
-    """Of a call, in the mean over ``times`` calls."""
-    wait, now = torch.cuda.synchronize if device.type == "cuda" else lambda: None, stopwatch(device)
+    """Of a call, in the mean over ``times`` calls; of the process alone where one thread does all."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    now = time.process_time if alone else time.perf_counter
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     wait()
     start = now()
     for _ in range(times):
@@ -117,13 +110,10 @@ def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
         and of the baseline; ``images_per_second`` of the training set; ``gflop`` of the floor, and
         the step's as a multiple of them; ``extra_parameters`` beside the baseline's.
     """
-    device, seed = study.store.device, study.seeds[0]
+    device = study.store.device
     times = 10 if device.type == "cuda" else 1  # steps a turn: a GPU is waited for only once
-    specs = {
-        member.role: member.spec
-        for member in study.members(direction)
-        if member.role != "teacher" and member.seed == seed and roles()[member.role].epochs == 1
-    }
+    _, *students = (member for member in study.members(direction) if member.seed == study.seeds[0])
+    specs = {member.role: member.spec for member in students if roles()[member.role].epochs == 1}
     baseline = Contender(study, specs["baseline"])
     plain, rows = baseline.parameters(), []
     for role, spec in tqdm(specs.items(), desc=direction, disable=study.store.quiet):

@@ -4,15 +4,13 @@
     dask worker tcp://host:8786 --nthreads 1 --memory-limit 0    # for each run at a time, on any machine
     python -m kdlib train --scheduler tcp://host:8786
 
-A task is the study's parameters and a spec. The worker makes the same study and does what one process would:
+A task is a study's parameters and a spec. The worker makes the same study and does what one process would:
 locks, checkpoints and answers are files under ``runs/``, from where the client loads the results.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -37,34 +35,31 @@ class ClusterStore(RunStore):
 
     Args:
         scheduler: the address of Dask's scheduler, like ``tcp://host:8786``.
-        parameters: those of the study whose runs these are, :attr:`kdlib.study.study.Study.parameters`.
+        make: with ``should_stop``, makes on a worker the study whose runs these are.
     """
 
-    def __init__(self, scheduler: str, parameters: dict, *options, **more):
+    def __init__(self, scheduler: str, make: Callable, *options, **more):
         super().__init__(*options, **more)
-        self.scheduler = scheduler
-        self.parameters = json.dumps(parameters | {"scheduler": ""})
+        self.scheduler, self.make = scheduler, make
 
     def get(self, spec: RunSpec) -> Run:
         return self.get_each([spec])[0]
 
     def get_all(self, specs: Iterable[RunSpec], then: Callable[[Run], None] | None = None) -> Iterator[Run]:
-        """All runs, in the order in which they are ready.
+        """All runs, in the order in which they are ready; with ``then``, finished ones are sent too.
 
-        Args:
-            then: if given, finished runs are sent too. Workers keep the answers of every run that they get.
+        Workers keep the answers of every run that they get. When the caller leaves, what is queued is
+        cancelled, and what is being trained stops at its next checkpoint.
 
         Raises:
             OSError: if no scheduler answers.
-            RunsFailed: in the end, if runs failed; the others are finished.
-            Stopped: if ``should_stop`` said so. Now, and whenever the caller leaves, what is queued is
-                cancelled, and what is being trained stops at its next checkpoint.
+            RunsFailed, Stopped: as for :meth:`kdlib.study.runs.RunStore.get_all`.
         """
         left = {spec.id: spec for member in specs for spec in member.lineage()}
-        found = [] if then else [run for spec in left.values() if (run := self.load(spec))]
-        for run in found:
-            del left[run.spec.id]
-        yield from found
+        for spec in [] if then else list(left.values()):
+            if run := self.load(spec):
+                del left[spec.id]
+                yield run
         if left:
             yield from self._trained(list(left.values()))
 
@@ -76,7 +71,7 @@ class ClusterStore(RunStore):
             _connect(self.scheduler) as client,
             tqdm(total=len(specs), desc="runs", unit="run", disable=self.quiet) as bar,
         ):
-            futures = _submit(client, specs, self.parameters, seen.name)
+            futures = _submit(client, specs, self.make, seen.name)
             waiting = as_completed(futures, loop=client.loop)
             while not waiting.is_empty():
                 if self.should_stop():
@@ -114,8 +109,7 @@ def _submit(client: Client, specs: list[RunSpec], *more) -> dict[Future, RunSpec
     tasks = {}
     for spec in specs:  # teachers first
         teacher = tasks.get(spec.teacher.id) if spec.teacher else None
-        key = f"{spec.method}-{spec.id}-{client.id}"
-        options = {"key": key, "retries": RETRIES, "resources": resources}
+        options = {"key": f"{spec.method}-{spec.id}-{client.id}", "retries": RETRIES, "resources": resources}
         tasks[spec.id] = client.submit(_work, spec, teacher, *more, **options)
     return {tasks[spec.id]: spec for spec in specs}
 
@@ -123,7 +117,7 @@ def _submit(client: Client, specs: list[RunSpec], *more) -> dict[Future, RunSpec
 # ------------------------------------------------------------------------------------- on the workers
 
 
-def _work(spec: RunSpec, teacher: None, parameters: str, seen: str) -> None:
+def _work(spec: RunSpec, teacher: None, make: Callable, seen: str) -> None:
     """Get a run and keep its answers; its teacher's task is an argument so that it comes first."""
     worker = get_worker()
     try:
@@ -131,17 +125,10 @@ def _work(spec: RunSpec, teacher: None, parameters: str, seen: str) -> None:
             raise RuntimeError("runs in threads would share a random generator; start it with --nthreads 1")
         if not Path(seen).exists():
             raise RuntimeError(f"{Path(seen).parent} isn't the client's; give an --output that both can see")
-        study = _study(parameters)
+        study = make(should_stop=_unwanted)
         study.ask_all(study.store.get(spec))
     except Exception as error:
         raise RuntimeError(f"worker {worker.address}: {error}") from error
-
-
-@lru_cache(maxsize=1)
-def _study(parameters: str):
-    from kdlib.study import Study
-
-    return Study(**json.loads(parameters), should_stop=_unwanted, quiet=True)
 
 
 def _unwanted() -> bool:

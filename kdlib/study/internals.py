@@ -19,7 +19,7 @@ STAGES = (*"1234", "out")  # four stages and the embedding
 
 def _kept(study, run: Run, what: str, compute: Callable[[Network], Arrays]) -> Arrays:
     """``compute`` of the run's network, kept under a name that covers the images."""
-    return study.store.kept(run, what, lambda: compute(run.network(study.store.device)))
+    return study.store.kept(run, f"inside/{what}", lambda: compute(run.network(study.store.device)))
 
 
 def traits(study, run: Run) -> Arrays:
@@ -29,24 +29,19 @@ def traits(study, run: Run) -> Arrays:
         "near", "far", "weighted" and "mass" as :func:`kdlib.bias.representations.interactions`, and
         "invariance <probe>" for each of the scrambling probes, all (n,).
     """
-    few = study.few
+    few = study.few.images, study.few.labels
     moved = [name for name in study.probes if PROBES[name].family == "scramble" and PROBES[name].level]
 
-    def interactions(network: Network) -> Arrays:
-        return representations.interactions(network, few.images, few.labels)
-
     def invariances(network: Network) -> Arrays:
-        @cache
-        def embed(name: str) -> np.ndarray:
-            return representations.features(network, PROBES[name](few.images, few.labels).images)[-1]
-
+        embed = cache(lambda name: representations.features(network, PROBES[name](*few).images)[-1])
         return {
             f"invariance {name}": representations.invariance(embed(PROBES[name].reference), embed(name))
             for name in moved
         }
 
     named = hashlib.sha256(" ".join(moved).encode()).hexdigest()[:8]
-    found = _kept(study, run, f"interactions-{study.few_digest}", interactions)
+    name = f"interactions-{study.few_digest}"
+    found = _kept(study, run, name, lambda network: representations.interactions(network, *few))
     return found | _kept(study, run, f"invariance-{named}-{study.few_digest}", invariances)
 
 
@@ -63,25 +58,23 @@ def fields(study, run: Run) -> Arrays:
     return _kept(study, run, f"fields-{study.few_digest}", lambda net: _fields(net, study.few.images))
 
 
-def untrained_fields(study, run: Run) -> Arrays:
-    """The :func:`fields` of the run's network before its first step; kept with the run too."""
-
-    def compute() -> Arrays:
-        data, spec = study.dataset, run.spec
-        network = Network(spec.student, len(data.classes), *data.statistics, seed=spec.seed)
-        return _fields(network.to(study.store.device), study.few.images)
-
-    return study.store.kept(run, f"untrained-{study.few_digest}", compute)
-
-
 def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
-    """Role, seed and fields of every run, and of an untrained student."""
+    """Role, seed and fields of every run, and of the first baseline before its first step."""
     found = study.runs(direction)
     for role, runs in found.items():
         for run in runs:
             yield role, run.spec.seed, fields(study, run)
-    first = found["baseline"][0]
-    yield "untrained", first.spec.seed, untrained_fields(study, first)
+    first, data = found["baseline"][0], study.dataset
+
+    def untrained() -> Arrays:
+        network = Network(first.spec.student, len(data.classes), *data.statistics, seed=first.spec.seed)
+        return _fields(network.to(study.store.device), study.few.images)
+
+    yield (
+        "untrained",
+        first.spec.seed,
+        study.store.kept(first, f"inside/untrained-{study.few_digest}", untrained),
+    )
 
 
 def inside_table(study, direction: str) -> pd.DataFrame:
@@ -109,21 +102,21 @@ def likeness_table(study, direction: str) -> pd.DataFrame:
 
     Columns: role, seed, student_stage, teacher_stage (1 to 4, "out"), cka.
     """
-    runs, rows = study.runs(direction), []
+    runs, rows, images = study.runs(direction), [], study.test.images
     for place, teacher in enumerate(runs.pop("teacher")):
 
         @cache
         def theirs(teacher: Run = teacher) -> list[np.ndarray]:
-            return representations.features(teacher.network(study.store.device), study.test.images)
+            return representations.features(teacher.network(study.store.device), images)
 
         def compare(network: Network, theirs=theirs) -> Arrays:
-            return {"cka": _ckas(representations.features(network, study.test.images), theirs())}
+            return {"cka": _ckas(representations.features(network, images), theirs())}
 
         for role, students in runs.items():
-            student = students[place]
-            kept = _kept(study, student, f"cka-{teacher.spec.id}-{study.test_digest}", compare)
+            run = students[place]
+            kept = _kept(study, run, f"cka-{teacher.spec.id}-{study.test_digest}", compare)
             rows += [
-                (role, student.spec.seed, STAGES[i], STAGES[j], value)
+                (role, run.spec.seed, STAGES[i], STAGES[j], value)
                 for (i, j), value in np.ndenumerate(kept["cka"])
             ]
     return pd.DataFrame(rows, columns=["role", "seed", "student_stage", "teacher_stage", "cka"])

@@ -19,8 +19,7 @@ class Stop:
     """Whether to stop: the time is up, a signal came, or the process that this one helps is gone.
 
     Within ``with`` it takes SIGINT and SIGTERM. The first is remembered until the next checkpoint, the second
-    is a KeyboardInterrupt at once. Helpers stop when their standard input ends, so also if their parent is
-    killed.
+    is a KeyboardInterrupt at once. Helpers stop when their standard input ends, so also if their parent dies.
 
     Args:
         minutes: until the time is up; None: it never is.

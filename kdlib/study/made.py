@@ -5,14 +5,14 @@ directions. Students see ordinary images only. For each property there is a plai
 of the same network, seed and number of steps; kdlib.bias.inheritance compares their students.
 """
 
+from dataclasses import replace
 from functools import cached_property
 
-from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
 from kdlib.data.properties import Treatment
 from kdlib.methods import METHODS
-from kdlib.study.controls import READ
-from kdlib.study.specs import TEACHER_SEEDS, Run, RunSpec
+from kdlib.study.controls import READ, roles
+from kdlib.study.specs import Run, RunSpec
 
 PLAIN = "plain"  # in place of a property: teachers that saw ordinary images only
 
@@ -56,40 +56,27 @@ class Made:
         }
 
     def _spec(self, direction: str, made: str, role: str, seed: int) -> RunSpec:
-        treated = {"treatment": self.treatments[made]}
-        source, target = direction.split("_to_")
-        teacher = RunSpec(**self.study.network("teachers", source) | treated, seed=TEACHER_SEEDS + seed)
-        student = self.study.network("students", target)
+        (source, target), treatment = direction.split("_to_"), self.treatments[made]
+        teacher = replace(self.study.spec("teachers", source, seed), treatment=treatment)
         if role == "teacher":
             return teacher
-        if role == "ceiling":
-            return RunSpec(**student | treated, seed=seed)
+        student = self.study.spec("students", target, seed)
         if role == "baseline":
-            return RunSpec(**student, seed=seed)
-        hyper = self.study.profile.get("hyper", {}).get(role, {})
-        return RunSpec(**student, method=role, hyper=hyper, teacher=teacher, seed=seed)
+            return student
+        if role == "ceiling":
+            return replace(student, treatment=treatment)
+        return self.study.spec("students", target, seed, roles()[role], teacher)
 
     def evidence(self, direction: str, made: str = PLAIN) -> Measures:
         """Every measure of every network of a direction, where ``made`` names the teachers' property."""
-        store, stimuli, runs = self.study.store, self.study.stimuli, self.runs(direction, made)
-        said = {role: [store.predictions(run, stimuli) for run in seeds] for role, seeds in runs.items()}
-        for role in filter(translates, runs):
-            said[role + READ] = [store.predictions(run, stimuli, by_teacher=True) for run in runs[role]]
-        answers = {
-            role: {probe: stack([answer[probe] for answer in seeds]) for probe in stimuli}
-            for role, seeds in said.items()
-        }
-        return Measures(Answers(direction, stimuli, answers, {}, self.study.dataset.chance))
+        runs = self.runs(direction, made)
+        runs |= {role + READ: runs[role] for role in filter(translates, runs)}
+        return Measures(self.study.answers(direction, runs, self.study.stimuli))
 
     def runs(self, direction: str, made: str) -> dict[str, list[Run]]:
         """By role, one for each seed; trains what is missing."""
-        wanted = [key for key in self.specs if key[:2] == (direction, made)]
-        found: dict[str, list[Run]] = {}
-        for key, run in zip(
-            wanted, self.study.store.get_each(self.specs[key] for key in wanted), strict=True
-        ):
-            found.setdefault(key[2], []).append(run)
-        return found
+        here = (direction, made)
+        return self.study.store.by_role((key[2], spec) for key, spec in self.specs.items() if key[:2] == here)
 
 
 def translates(role: str) -> bool:

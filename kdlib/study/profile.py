@@ -1,4 +1,4 @@
-"""Profiles: a study's whole content as YAML, with overrides. Checked by kdlib.study.schema."""
+"""Profiles: a study's whole content as YAML, with overrides. kdlib.study.schema reads and checks them."""
 
 import hashlib
 import json
@@ -33,30 +33,13 @@ def folder_of(profile: str, output: str | Path | None) -> Path:
     return (Path(output).absolute() if output else OUTPUTS) / Path(profile).stem
 
 
-def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
-    """A profile's content: one of :func:`profile_names`, or the path of a YAML file.
+def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
+    """A profile's content, not checked: one of :func:`profile_names`, or the path of a YAML file.
 
     Args:
         overrides: ``{"training.epochs": 1}`` or ``["training.epochs=1"]``; values are read as YAML. A
             direction that is null is left out, with the networks that no other one uses.
-
-    Raises:
-        UnknownName: for a profile that doesn't exist.
-        ValueError: for everything in it that is wrong, each by its key, in one line.
     """
-    from kdlib.study.schema import checked  # with torch and pydantic
-
-    profile = checked(overridden_profile(name, overrides), f"profile {name}")
-    if profile.get("longer"):
-        try:
-            read_profile(name, read_overrides(overrides) | profile["longer"] | {"longer": {}})
-        except ValueError as error:
-            raise ValueError(f"in longer, which longer={{}} leaves out: {error}") from error
-    return profile
-
-
-def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
-    """A profile with its overrides, not checked further; as :func:`read_profile`, but quick."""
     path = Path(name)
     if path.suffix not in (".yml", ".yaml"):
         path = PROFILES / f"{check('profile', name, profile_names())}.yml"
@@ -72,36 +55,29 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
         if key:
             place[last] = value
     plans = profile.get("directions")
-    return _without_null(profile, plans) if isinstance(plans, dict) and None in plans.values() else profile
-
-
-def _without_null(profile: dict, plans: dict) -> dict:
-    """Leave out the directions that are null, and the networks that only they use."""
-    plans = {name: plan for name, plan in plans.items() if plan is not None}
-    for group, keys in (("students", ("student",)), ("teachers", TEACHERS)):
-        used = [plan.get(key) for plan in plans.values() for key in keys]
-        profile[group] = {name: network for name, network in profile[group].items() if name in used}
-    return profile | {"directions": plans}
+    if isinstance(plans, dict) and None in plans.values():
+        profile["directions"] = plans = {name: plan for name, plan in plans.items() if plan is not None}
+        for group, keys in (("students", ("student",)), ("teachers", TEACHERS)):
+            used = [plan.get(key) for plan in plans.values() for key in keys]
+            profile[group] = {name: network for name, network in profile[group].items() if name in used}
+    return profile
 
 
 def digest_of(profile: dict) -> str:
-    """Equal profiles have equal digests."""
     return hashlib.sha256(json.dumps(profile, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def read_overrides(overrides: dict | Iterable[str]) -> dict:
-    """``["training.epochs=1"]`` as ``{"training.epochs": 1}``; a mapping as it is.
-
-    Raises:
-        ValueError: for a text that isn't ``key=value``.
-    """
+    """``["training.epochs=1"]`` as ``{"training.epochs": 1}``; a mapping as it is."""
     if isinstance(overrides, dict):
         return overrides
-    pairs = [text.partition("=") for text in overrides]
-    for key, equals, value in pairs:
+    found = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
         if not (key and equals):
-            raise ValueError(f"override {key + value!r} is not of the form key=value")
-    return {key: _yaml(value, f"override {key}") for key, _, value in pairs}
+            raise ValueError(f"override {text!r} is not of the form key=value")
+        found[key] = _yaml(value, f"override {key}")
+    return found
 
 
 def _yaml(text: str, where: str):

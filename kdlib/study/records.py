@@ -4,8 +4,8 @@
              labels.npz   labels of those images, and which test image each was made of
              runs/<id>/   every run's files but its weights; kept.npz: its answers, and looks inside it
 
-A study that is given such a folder takes its runs over, and makes every table and figure anew from them. All
-is found by what the records say: no image is made or hashed for it.
+A study of such a folder makes every table and figure anew from it. All is found by what the records say: no
+image is made or hashed for it, and nothing is written there.
 """
 
 import json
@@ -20,49 +20,41 @@ import torch
 from torch import Tensor
 
 from kdlib import disk
-from kdlib.data import PROJECT, DataError, Dataset, DataSpec, Split, load
-from kdlib.probes import PROBES, Stimuli, stimuli
+from kdlib.data import PROJECT, DataError, Dataset, DataSpec, Split
+from kdlib.disk import Arrays
+from kdlib.probes import PROBES, Stimuli
 from kdlib.study.internals import inside_table, likeness_table
 from kdlib.study.known_bias import asked_of_yardsticks, yardstick_table
-from kdlib.study.profile import read_overrides
 from kdlib.study.runs import RunStore
 from kdlib.study.specs import FILES, KEPT, WEIGHTS, Run, RunSpec
 
-PICTURED = DataSpec("shape_texture", train_images=200, options={"test_images": 200})
 
-
-class Records:
-    """The records in a folder.
+class RecordStore(RunStore):
+    """Published runs: loaded, and never trained.
 
     Args:
-        folder: relative to the working directory, or else to the project.
+        folder: of the records, relative to the working directory, or else to the project.
+        profile: the name of the profile that they must be of.
 
     Raises:
-        DataError: the folder holds no records.
+        DataError: the folder holds no records, or those of another profile.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, profile: str, *options, **more):
         places = (Path(folder), PROJECT / folder)
         self.folder = next((place for place in places if (place / "study.json").is_file()), None)
         if self.folder is None:
             raise DataError(f"{folder} holds no published records: expected study.json, labels.npz and runs/")
-        self.about = json.loads((self.folder / "study.json").read_text())
-        # By fingerprint: the study's data set, and those of the networks with known biases.
-        sets = [self.about, *self.about["yardsticks"]]
-        self._sets = {about["data"]["fingerprint"]: about for about in reversed(sets)}
-
-    def overrides(self, profile: str) -> dict:
-        """Those that the study was made with.
-
-        Raises:
-            DataError: the records are of another profile.
-        """
         if self.folder.name != profile:
             raise DataError(
                 f"the records in {self.folder} are of the profile {self.folder.name}, not {profile}; give "
                 "the folder of that one, or None to train"
             )
-        return self.about["overrides"]
+        super().__init__(self.folder / "runs", *options, **more)
+        self.about = json.loads((self.folder / "study.json").read_text())
+        # By fingerprint: the study's data set, and those of the networks with known biases.
+        sets = [self.about, *self.about["yardsticks"]]
+        self._sets = {about["data"]["fingerprint"]: about for about in reversed(sets)}
 
     @cached_property
     def _labels(self) -> dict[str, Tensor]:
@@ -74,82 +66,45 @@ class Records:
         return self._labels.get(name if own else f"{fingerprint}/{name}")
 
     def dataset(self, wanted: DataSpec) -> Dataset:
-        """A data set with labels and without pixels: images are (N, 3, 0, 0).
-
-        Raises:
-            DataError: no run saw these data.
-        """
+        """A data set with labels and without pixels, (N, 3, 0, 0); a DataError if no run saw these data."""
         for fingerprint, about in self._sets.items():
             spec = DataSpec(**about["data"])
             if wanted in (spec, replace(spec, fingerprint="")):
-                splits = (self._label(fingerprint, f"{split} labels") for split in ("train", "test"))
-                return Dataset(spec, about["source"], tuple(about["classes"]), *map(_without_images, splits))
+                splits = [_blank(self._label(fingerprint, f"{split} labels")) for split in ("train", "test")]
+                return Dataset(spec, about["source"], tuple(about["classes"]), *splits)
         raise DataError(
             f"the records in {self.folder} are of other data than {asdict(wanted)}; set results to None to "
             "train, or undo what was changed"
         )
 
-    def stimuli(self, data: Dataset, name: str) -> Stimuli:
-        """What is known of a probe's images.
-
-        Raises:
-            DataError: the probe was not asked.
-        """
-        fingerprint = data.spec.fingerprint
-        about = self._sets[fingerprint]["stimuli"].get(name)
-        if about is None:
-            raise DataError(f"the records in {self.folder} have no answers to {name}; leave the probe out")
-        labels, ids, textures = (
-            self._label(fingerprint, f"{name} {what}") for what in ("labels", "ids", "textures")
-        )
-        return Stimuli(_without_images(labels).images, labels, ids, textures, about["meta"], about["sha256"])
-
-    def digest(self, count: int) -> str:
-        """That of the first ``count`` test images.
-
-        Raises:
-            DataError: networks were asked about another number of images.
-        """
-        known = self.about["digests"]
-        if str(count) not in known:
-            raise DataError(f"the records in {self.folder} are of {' and '.join(known)} images, not {count}")
-        return known[str(count)]
-
-    def pictures(self, probes: list[str], cache: Path) -> tuple[Dataset, dict[str, Stimuli]]:
-        """The procedural set and probes made of it, to show what no record holds a picture of."""
-        data = load(PICTURED)
-        images, labels = data.test.images, data.test.labels
-        return data, {name: stimuli(name, images, labels, cache=cache) for name in probes}
-
-
-class RecordStore(RunStore):
-    """Published runs: copied under the root, loaded, and never trained."""
-
-    def __init__(self, records: Records, *options, **more):
-        super().__init__(*options, **more)
-        self.records = records
-        for source in sorted((records.folder / "runs").iterdir()):
-            with self.lock(source.name):
-                target = self.root / source.name
-                if not target.is_dir():
-                    with disk.written(target) as partial:
-                        shutil.copytree(source, partial)
-
-    def dataset(self, spec: DataSpec) -> Dataset:
-        return self.records.dataset(spec)
-
     def stimuli(self, data: Dataset, probe: str, make: Callable[[], Stimuli]) -> Stimuli:
-        return self.records.stimuli(data, probe)
+        """What is known of a probe's images; a DataError if it was not asked."""
+        fingerprint = data.spec.fingerprint
+        about = self._sets[fingerprint]["stimuli"].get(probe)
+        if about is None:
+            raise DataError(f"the records in {self.folder} have no answers to {probe}; leave the probe out")
+        told = [self._label(fingerprint, f"{probe} {what}") for what in ("labels", "ids", "textures")]
+        return Stimuli(_blank(told[0]).images, *told, about["meta"], about["sha256"])
 
     def digest(self, images: Split) -> str:
-        return self.records.digest(len(images))
+        """That of as many test images; a DataError if networks were asked about another number."""
+        known, count = self.about["digests"], str(len(images))
+        if count not in known:
+            raise DataError(f"the records in {self.folder} are of {' and '.join(known)} images, not {count}")
+        return known[count]
+
+    def load(self, spec: RunSpec) -> Run | None:
+        """The published run, or None; a DataError if it is damaged."""
+        run = Run(spec, self.path(spec))
+        if run.path.is_dir() and (problem := run.damage()):
+            raise DataError(f"the record {run.path} is damaged ({problem}); get the records anew")
+        return run if run.path.is_dir() else None
+
+    def get(self, spec: RunSpec) -> Run:
+        return self.get_each([spec])[0]
 
     def get_all(self, specs: Iterable[RunSpec], then: Callable[[Run], None] | None = None) -> Iterator[Run]:
-        """All runs, teachers first.
-
-        Raises:
-            DataError: some weren't published.
-        """
+        """All runs, teachers first; a DataError if some weren't published."""
         wanted = {spec.id: spec for member in specs for spec in member.lineage()}
         found = {key: self.load(spec) for key, spec in wanted.items()}
         missing = [spec.label for key, spec in wanted.items() if not found[key]]
@@ -160,11 +115,11 @@ class RecordStore(RunStore):
             )
         yield from found.values()
 
-    def get(self, spec: RunSpec) -> Run:
-        return self.get_each([spec])[0]
+    def kept(self, run: Run, place: str, compute: Callable[[], Arrays], *_) -> Arrays:
+        return run.packed[place] if place in run.packed else compute()  # which tells: there are no weights
 
 
-def _without_images(labels: Tensor) -> Split:
+def _blank(labels: Tensor) -> Split:
     return Split(torch.empty(len(labels), 3, 0, 0, dtype=torch.uint8), labels)
 
 
@@ -176,16 +131,17 @@ def publish(study, folder: str | Path) -> Path:
             part.evidence(direction)
             inside_table(part, direction)
             likeness_table(part, direction)
+    yardsticks = []
     if study.directions:
         yardstick_table(study.store, study.yardstick_images)
+        yardsticks = asked_of_yardsticks(study.store, study.yardstick_images)
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "runs").mkdir(parents=True)
     asked = {name: made for name, made in study.stimuli.items() if name in PROBES}
     own, labels = _about(study.dataset, asked)
-    yardsticks = asked_of_yardsticks(study.store, study.yardstick_images) if study.directions else []
     others = [_about(*one) for one in yardsticks]
     about = {
-        "overrides": read_overrides(study.parameters["overrides"]),
+        "overrides": study.parameters["overrides"],
         **own,
         "digests": {len(part): study.store.digest(part) for part in (study.few, study.test)},
         "yardsticks": [other for other, _ in others],
@@ -199,7 +155,7 @@ def publish(study, folder: str | Path) -> Path:
     return folder
 
 
-def _about(data: Dataset, asked: dict[str, Stimuli]) -> tuple[dict, dict[str, np.ndarray]]:
+def _about(data: Dataset, asked: dict[str, Stimuli]) -> tuple[dict, Arrays]:
     """What study.json says of a data set and the probes that were made of it, and the labels of all."""
     about = {
         "data": asdict(data.spec),
@@ -212,12 +168,10 @@ def _about(data: Dataset, asked: dict[str, Stimuli]) -> tuple[dict, dict[str, np
         labels |= {f"{name} labels": made.labels, f"{name} ids": made.ids}
         if made.texture_labels is not None:
             labels[f"{name} textures"] = made.texture_labels
-    return about, {name: _narrow(part) for name, part in labels.items()}
-
-
-def _narrow(labels: Tensor) -> np.ndarray:
-    """The smallest integers that hold the labels."""
-    return labels.numpy().astype(np.min_scalar_type(int(labels.max())))
+    # The smallest integers that hold them.
+    return about, {
+        name: part.numpy().astype(np.min_scalar_type(int(part.max()))) for name, part in labels.items()
+    }
 
 
 def _pack(run: Run, target: Path, asked: dict[str, Stimuli]) -> None:
@@ -225,14 +179,13 @@ def _pack(run: Run, target: Path, asked: dict[str, Stimuli]) -> None:
     target.mkdir()
     for name in set(FILES) - {WEIGHTS}:
         shutil.copy(run.path / name, target / name)
-    current = {f"predictions/{name}-{made.sha256[:12]}": made for name, made in asked.items()}
+    bare = {f"predictions/{name}-{made.sha256[:12]}" for name, made in asked.items()
+            if made.texture_labels is None and name != "clean"}  # fmt: skip
     arrays = {}
-    for place, kept in run.everything_kept().items():
-        made = current.get(place)
-        sure = made is None or made.texture_labels is not None or place.startswith("predictions/clean-")
-        sure = sure and not place.startswith("read/")
-        for name, values in kept.items():
-            if sure or name == "predicted":
+    for path in sorted(run.path.glob("*/*.npz")):  # answers, and looks inside
+        place = f"{path.parent.name}/{path.stem}"
+        for name, values in (disk.read_arrays(path) or {}).items():
+            if name == "predicted" or not (place in bare or place.startswith("read/")):
                 arrays[f"{place}/{name}"] = _compact(values)
     disk.write_arrays(target / KEPT, arrays)
     disk.seal(target, left_out=[WEIGHTS])

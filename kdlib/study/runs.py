@@ -8,25 +8,20 @@ its lock, a checkpoint while it is unfinished, and the error, if its last attemp
 copy the folders: one that was damaged on the way is found when it is loaded, and trained again.
 """
 
-import json
-import platform
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from kdlib import __version__, disk
+from kdlib import disk
 from kdlib.data import Dataset, DataSpec, Split, load
 from kdlib.data.properties import maker
 from kdlib.disk import Arrays
@@ -36,7 +31,7 @@ from kdlib.models import Network
 from kdlib.probes import Stimuli
 from kdlib.probes.base import digest
 from kdlib.study.interrupt import Stopped
-from kdlib.study.specs import MAP, WEIGHTS, Run, RunSpec
+from kdlib.study.specs import MAP, Run, RunSpec, write_run
 from kdlib.study.status import beside, failure
 from kdlib.train import Progress, fit, predict_logits
 
@@ -49,7 +44,7 @@ class RunStore:
     """The runs under one directory.
 
     Args:
-        root: the directory; made if it isn't there.
+        root: the directory.
         data_root: where data sets lie, as for :func:`kdlib.data.load`.
         device: where to train; CUDA if there is a GPU.
         should_stop: asked after every epoch, and between runs and answers; if true, work stops with Stopped.
@@ -70,14 +65,14 @@ class RunStore:
         self._datasets: dict[str, Dataset] = {}
 
     def dataset(self, spec: DataSpec) -> Dataset:
-        """Load a data set once."""
+        """A data set, loaded once."""
         if str(spec) not in self._datasets:
             data = load(spec, self.data_root)
             self._datasets[str(spec)] = self._datasets[str(data.spec)] = data  # the latter has a fingerprint
         return self._datasets[str(spec)]
 
     def stimuli(self, data: Dataset, probe: str, make: Callable[[], Stimuli]) -> Stimuli:
-        """What networks are asked: made here; a store of published runs knows it from its records."""
+        """What networks are asked; a store of published runs knows it from its records."""
         self.stop_if_asked(f"before making {probe}")
         return make()
 
@@ -99,7 +94,7 @@ class RunStore:
     def lock(self, run_id: str, timeout: float = -1):
         """Held, nobody else writes in the run's directory or beside it; its holder may take it again."""
         self.root.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.root / f"{run_id}.lock", is_singleton=True).acquire(timeout=timeout)
+        return FileLock(beside(self.root, run_id, "lock"), is_singleton=True).acquire(timeout=timeout)
 
     # ------------------------------------------------------------------------------------------ runs
 
@@ -122,14 +117,21 @@ class RunStore:
             Stopped: if ``should_stop`` said so; what is done is kept in a checkpoint.
             DiskFull: if the disk is full; finished runs and the last checkpoint stay as they were.
         """
-        with self.lock(spec.id), self._failure_kept(spec):
-            return self.load(spec) or self._train(spec)
+        with self.lock(spec.id):
+            return self._attempt(spec)
 
     def get_each(self, specs: Iterable[RunSpec]) -> list[Run]:
         """The runs of these specs, in their order."""
         specs = list(specs)
         ready = {run.spec.id: run for run in self.get_all(specs)}
         return [ready[spec.id] for spec in specs]
+
+    def by_role(self, wanted: Iterable[tuple[str, RunSpec]]) -> dict[str, list[Run]]:
+        """The runs of each role, in their order."""
+        wanted, found = list(wanted), {}
+        for (role, _), run in zip(wanted, self.get_each(spec for _, spec in wanted), strict=True):
+            found.setdefault(role, []).append(run)
+        return found
 
     def get_all(
         self, specs: Iterable[RunSpec], then: Callable[[Run], None] = lambda run: None
@@ -149,7 +151,7 @@ class RunStore:
         waiting = {spec.id: spec for member in specs for spec in member.lineage()}
         count, start, lost = len(waiting), time.time(), {}
         while waiting:
-            busy = True
+            before = len(waiting)
             for key, spec in list(waiting.items()):
                 teacher = spec.teacher.id if spec.teacher else None
                 if teacher in waiting:
@@ -158,88 +160,80 @@ class RunStore:
                     run = None if teacher in lost else self._get_now(spec, then, start)
                 except Timeout:
                     continue
-                busy = False
                 del waiting[key]
                 if run:
                     yield run
                 else:
                     lost[key] = spec
-            if busy:
+            if len(waiting) == before:
                 self.stop_if_asked("while other processes train")
                 time.sleep(1)
         if lost:
             raise RunsFailed(self._told(lost, count))
 
     def _get_now(self, spec: RunSpec, then: Callable[[Run], None], start: float) -> Run | None:
-        """The run, or None if it fails, or another process has failed at it since the start.
-
-        Raises:
-            Timeout: if another process has it.
-        """
+        """The run, or None if it fails, here or elsewhere since the start; a Timeout if another has it."""
         with self.lock(spec.id, timeout=0):
             failed = self.beside(spec, "failed")
             if failed.exists() and failed.stat().st_mtime > start:
                 return None
+            if not self.path(spec).is_dir():
+                self.stop_if_asked(f"before {spec.label}")
             try:
-                with self._failure_kept(spec):
-                    run = self.load(spec)
-                    if not run:
-                        self.stop_if_asked(f"before {spec.label}")
-                        run = self._train(spec)
-                    then(run)
-                    return run
+                return self._attempt(spec, then)
             except (Stopped, disk.DiskFull):
                 raise
             except Exception:  # kept beside the run
                 return None
 
-    @contextmanager
-    def _failure_kept(self, spec: RunSpec) -> Iterator[None]:
-        """Keep beside the run the error that an attempt ends in: its line, and where it came from."""
-        path = self.beside(spec, "failed")
+    def _attempt(self, spec: RunSpec, then: Callable[[Run], None] = lambda run: None) -> Run:
+        """Load or train; the error that this ends in is kept beside the run: its line, and its traceback."""
+        failed = self.beside(spec, "failed")
         try:
             with disk.room_for(self.path(spec)):
-                yield
+                run = self.load(spec) or self._train(spec)
+                then(run)
         except (Stopped, disk.DiskFull):
             raise
         except Exception as error:
             line = " ".join(traceback.format_exception_only(error)[-1].split())
-            with disk.written(path) as partial:
+            with disk.written(failed) as partial:
                 partial.write_text(f"{line}\n\n{traceback.format_exc()}")
             raise
-        path.unlink(missing_ok=True)
+        failed.unlink(missing_ok=True)
+        return run
 
     def _told(self, lost: dict[str, RunSpec], count: int) -> str:
         """Which of ``count`` runs failed: each error once, with the first of its runs."""
         failed = [spec for spec in lost.values() if not spec.teacher or spec.teacher.id not in lost]
-        labels: dict[str | None, list[str]] = {}
+        errors: dict[str | None, list[str]] = {}
         for spec in failed:
-            labels.setdefault(failure(self.root, spec.id), []).append(spec.label)
-        more = {error: f" and {len(found) - 1} more" if found[1:] else "" for error, found in labels.items()}
-        told = [f"{found[0]}{more[error]}: {error}" for error, found in labels.items()]
+            errors.setdefault(failure(self.root, spec.id), []).append(spec.label)
+        told = [
+            f"{first}{f' and {len(more)} more' * bool(more)}: {error}"
+            for error, (first, *more) in errors.items()
+        ]
         if len(lost) > len(failed):
             told.append(f"{len(lost) - len(failed)} left out, as their teacher failed")
         return f"{len(failed)} of {count} runs failed: {'; '.join(told)}"
 
     def _train(self, spec: RunSpec) -> Run:
-        teacher_run = self.get(spec.teacher) if spec.teacher else None
-        data = self.dataset(spec.data)
+        data, source = self.dataset(spec.data), self.get(spec.teacher) if spec.teacher else None
+        checkpoint = self.beside(spec, "checkpoint")
+
+        def after_epoch(progress: Progress) -> None:
+            if len(progress.history) < spec.training.epochs and not progress.diverged:
+                progress.write(checkpoint)
+                self.stop_if_asked(f"{spec.label} after epoch {len(progress.history)}")
+
         # The global generator is seeded, and restored, for what the method draws when it is built.
         with torch.random.fork_rng():
             method = METHODS[spec.method](**spec.hyper)
-            student = Network(
-                spec.student, len(data.classes), *data.statistics, seed=spec.seed, heads=method.heads
-            )
-            teacher = teacher_run.network(self.device).requires_grad_(False) if teacher_run else None
+            told = (spec.student, len(data.classes), *data.statistics)
+            student = Network(*told, seed=spec.seed, heads=method.heads)
+            teacher = source.network(self.device).requires_grad_(False) if source else None
             torch.manual_seed(spec.seed)
             method.build(student, teacher, data.train)
-            checkpoint = self.beside(spec, "checkpoint")
-
-            def after_epoch(progress: Progress) -> None:
-                if len(progress.history) < spec.training.epochs and not progress.diverged:
-                    progress.write(checkpoint)
-                    self.stop_if_asked(f"{spec.label} after epoch {len(progress.history)}")
-
             progress = fit(
                 student.to(self.device),
                 teacher,
@@ -253,26 +247,9 @@ class RunStore:
                 quiet=self.quiet,
                 make=maker(data, spec.treatment, spec.seed) if spec.treatment else None,
             )
-        record = {
-            "status": "diverged" if progress.diverged else "finished",
-            "classes": list(data.classes),
-            "source": data.source,
-            "student_parameters": sum(p.numel() for p in student.parameters()),
-            "method_parameters": sum(p.numel() for p in method.parameters()),
-            "environment": environment(self.device),
-        }
-        with disk.written(self.path(spec)) as folder:
-            folder.mkdir()
-            (folder / "spec.json").write_text(spec.as_text())
-            (folder / "record.json").write_text(json.dumps(record, indent=1))
-            pd.DataFrame(progress.history).to_csv(folder / "history.csv", index=False)
-            pd.DataFrame(progress.timing).to_csv(folder / "timing.csv", index=False)
-            save_file(disk.on_host(student.state_dict()), folder / WEIGHTS)
-            if hasattr(method, "translate"):
-                save_file(disk.on_host(method.state_dict()), folder / MAP)
-            disk.seal(folder)
+        run = write_run(self.path(spec), spec, data, student, method, progress)
         checkpoint.unlink(missing_ok=True)
-        return Run(spec, self.path(spec))
+        return run
 
     # --------------------------------------------------------------------------------------- answers
 
@@ -289,19 +266,11 @@ class RunStore:
             ``confidence_label`` in the right one, ``confidence_texture`` in the second cue's where there are
             two, and ``squares``, the sum of the squares of all.
         """
+        folder = "read" if by_teacher else "predictions"
         answers, reader = {}, cache(lambda: self._reader(run, by_teacher))  # built once, only if needed
         for probe, made in stimuli.items():
-            names = ["predicted", "confidence", "confidence_label", "squares"]
-            names += ["confidence_texture"] if made.texture_labels is not None else []
-            found = self.kept(
-                run,
-                f"{probe}-{made.sha256[:12]}",
-                lambda made=made: _ask(reader(), made),
-                "read" if by_teacher else "predictions",
-                lambda found, made=made, names=names: all(
-                    name in found and found[name].shape == made.labels.shape for name in names
-                ),
-            )
+            ask = partial(lambda made: _ask(reader(), made), made)
+            found = self.kept(run, f"{folder}/{probe}-{made.sha256[:12]}", ask, partial(_fits, made))
             answers[probe] = {
                 name: array.astype(np.int64 if name == "predicted" else np.float32)
                 for name, array in found.items()
@@ -322,40 +291,24 @@ class RunStore:
     def kept(
         self,
         run: Run,
-        name: str,
+        place: str,
         compute: Callable[[], Arrays],
-        folder: str = "inside",
         fits: Callable[[Arrays], bool] = lambda found: True,
     ) -> Arrays:
-        """Arrays that belong to a run, from ``<run>/<folder>/<name>.npz``, or computed and kept there.
+        """Arrays that belong to a run, from ``<run>/<place>.npz``, or computed and kept there.
 
         Args:
+            place: "predictions/...", "read/..." or "inside/..."
             fits: whether what a file holds can be what ``compute`` makes.
         """
-        path = run.path / folder / f"{name}.npz"
+        path = run.path / f"{place}.npz"
         with self.lock(run.spec.id):
-            found = disk.read_arrays(path, fits) or run.packed.get(f"{folder}/{name}")
+            found = disk.read_arrays(path, fits)
             if found is None:
-                self.stop_if_asked(f"before {name} of {run.spec.label}")
+                self.stop_if_asked(f"before {path.stem} of {run.spec.label}")
                 found = compute()
                 disk.write_arrays(path, found)
         return found
-
-
-def environment(device: torch.device) -> dict[str, str | int]:
-    """What a number depends on beside its spec: versions, the device that trains, and its threads."""
-    name = platform.processor() or platform.machine()
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return {
-        "kdlib": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "timm": version("timm"),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else name,
-        "threads": torch.get_num_threads(),
-    }
 
 
 def _ask(reader: Callable[[Tensor], Tensor], stimuli: Stimuli) -> Arrays:
@@ -368,3 +321,9 @@ def _ask(reader: Callable[[Tensor], Tensor], stimuli: Stimuli) -> Arrays:
     found |= {"confidence": confidence, "squares": share.square().sum(1)}
     found = {name: array.half().numpy() for name, array in found.items()}
     return {"predicted": predicted.to(torch.int16).numpy(), **found}
+
+
+def _fits(stimuli: Stimuli, found: Arrays) -> bool:
+    names = ["predicted", "confidence", "confidence_label", "squares"]
+    names += ["confidence_texture"] if stimuli.texture_labels is not None else []
+    return all(name in found and found[name].shape == stimuli.labels.shape for name in names)

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from kdlib.names import check, closest
 from kdlib.probes import PROBES, series
 from kdlib.probes.external import EXTERNAL
 from kdlib.study.controls import CONTROLS
-from kdlib.study.profile import TEACHERS
+from kdlib.study.profile import TEACHERS, overridden_profile, read_overrides
 from kdlib.train import PRECISIONS, Training
 
 
@@ -43,10 +44,6 @@ def _unlike(values: list) -> list:
     return values
 
 
-def _taught(name: str) -> str:
-    return check("method", name, [key for key, method in METHODS.items() if method.uses_teacher])
-
-
 def _some(kind, least: int = 1):
     return Annotated[list[kind], Field(min_length=least), AfterValidator(_unlike)]
 
@@ -57,6 +54,7 @@ def _hyper(values: dict) -> dict:
     return values
 
 
+Taught = _one_of("method", [key for key, method in METHODS.items() if method.uses_teacher])
 Share = Annotated[float, Field(ge=0, lt=1)]
 Data = _like(DataSpec, train_images=PositiveInt | None, image_size=PositiveInt)
 Model = _like(ModelSpec, image_size=PositiveInt)
@@ -89,17 +87,16 @@ class Direction(Strict):
     same_family: str = None  # likewise, for controls
     matched: str = None
     student: str  # one of the profile's students
-    methods: _some(Annotated[str, AfterValidator(_taught)])
+    methods: _some(Taught)
     controls: _some(_one_of("control", CONTROLS), least=0) = None
 
 
 class Made(Strict):
     properties: Annotated[dict[_one_of("property", PROPERTIES), PositiveFloat], Field(min_length=1)]
-    methods: _some(Annotated[str, AfterValidator(_taught)])
+    methods: _some(Taught)
     # <teacher>_to_<student>, with the methods that are taught in this direction only.
     directions: Annotated[
-        dict[Annotated[str, Field(pattern=r"^\w+_to_\w+$")], list[Annotated[str, AfterValidator(_taught)]]],
-        Field(min_length=1),
+        dict[Annotated[str, Field(pattern=r"^\w+_to_\w+$")], list[Taught]], Field(min_length=1)
     ]
 
 
@@ -124,28 +121,25 @@ class Profile(Strict):
 
     @pydantic.model_validator(mode="after")
     def _fit(self) -> "Profile":
-        problems, used = [], set()
+        problems, named = [], []  # what is wrong; of every network's name where it is, its group, and itself
         if not self.directions and not isinstance(self.made, Made):
             problems.append("directions: none is left, and there is no experiment with made properties")
         for direction, plan in (self.directions or {}).items():
-            for key in filter(lambda key: getattr(plan, key), (*TEACHERS, "student")):
-                group = "students" if key == "student" else "teachers"
-                name = getattr(plan, key)
-                used.add((group, name))
-                if name not in getattr(self, group):
-                    hint = closest(name, getattr(self, group))
-                    problems.append(f"directions.{direction}.{key}: no {name!r} in {group}.{hint}")
+            place = f"directions.{direction}"
+            named += [(f"{place}.{key}", "teachers", getattr(plan, key)) for key in TEACHERS]
+            named.append((f"{place}.student", "students", plan.student))
             for control in plan.controls or []:
-                needed = CONTROLS[control].teacher
-                if needed and not getattr(plan, needed):
-                    place = f"directions.{direction}.{needed}"
-                    problems.append(f"control {control} needs {place}: one of the profile's teachers")
+                key = CONTROLS[control].teacher
+                if key and not getattr(plan, key):
+                    problems.append(f"control {control} needs {place}.{key}: one of the profile's teachers")
         for direction in self.made.directions if isinstance(self.made, Made) else ():
-            for group, name in zip(("teachers", "students"), direction.split("_to_"), strict=True):
-                used.add((group, name))
-                if name not in getattr(self, group):
-                    hint = closest(name, getattr(self, group))
-                    problems.append(f"made.directions.{direction}: no {name!r} in {group}.{hint}")
+            pair = zip(("teachers", "students"), direction.split("_to_"), strict=True)
+            named += [(f"made.directions.{direction}", group, name) for group, name in pair]
+        for place, group, name in named:
+            if name and name not in getattr(self, group):
+                hint = closest(name, getattr(self, group))
+                problems.append(f"{place}: no {name!r} in {group}.{hint}")
+        used = {(group, name) for _, group, name in named}
         for group in ("students", "teachers"):
             for name in getattr(self, group):
                 if (group, name) not in used:
@@ -160,16 +154,23 @@ KEYS = {
 }
 
 
-def checked(profile: dict, where: str) -> dict:
-    """The profile, with floats where floats are wanted.
+def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
+    """As :func:`overridden_profile`, with floats where floats are wanted.
 
     Raises:
-        ValueError: all that is wrong, each with its key, in one line.
+        ValueError: for everything in it that is wrong, each by its key, in one line.
     """
+    profile = overridden_profile(name, overrides)
     try:
-        return Profile.model_validate_json(json.dumps(profile)).model_dump(exclude_unset=True)
+        found = Profile.model_validate_json(json.dumps(profile)).model_dump(exclude_unset=True)
     except pydantic.ValidationError as error:
-        raise ValueError(f"{where}: {'; '.join(map(_told, error.errors()))}") from error
+        raise ValueError(f"profile {name}: {'; '.join(map(_told, error.errors()))}") from error
+    if found.get("longer"):
+        try:
+            read_profile(name, read_overrides(overrides) | found["longer"] | {"longer": {}})
+        except ValueError as error:
+            raise ValueError(f"in longer, which longer={{}} leaves out: {error}") from error
+    return found
 
 
 def _told(error: dict) -> str:

@@ -10,40 +10,35 @@ Published runs have no weights, and kept.npz in place of the three folders.
 
 import hashlib
 import json
+import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from kdlib import disk
-from kdlib.data import DataSpec
+from kdlib import __version__, disk
+from kdlib.data import Dataset, DataSpec
 from kdlib.data.properties import Treatment
 from kdlib.disk import Arrays
-from kdlib.methods import METHODS, hyperparameters
+from kdlib.methods import METHODS, Method, hyperparameters
 from kdlib.models import ModelSpec, Network
 from kdlib.names import one_line
-from kdlib.train import Training
+from kdlib.train import Progress, Training
 
 WEIGHTS, MAP, KEPT = "weights.safetensors", "map.safetensors", "kept.npz"
-FOLDERS = ("predictions", "read", "inside")
-TEACHER_SEEDS = (
-    500  # added to a study's: teachers start from other weights, also where they are the same network
-)
+TEACHER_SEEDS = 500  # added to a study's, so that teachers start from other weights than students
 FILES = ("spec.json", "record.json", "history.csv", "timing.csv", WEIGHTS)  # those in every manifest
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What a run is. Two equal specs are the same run, wherever and whenever it is asked for.
-
-    Raises:
-        UnknownName: for a method or a hyper-parameter that doesn't exist.
-        ValueError: if a method that reads a teacher has none, or the reverse.
-    """
+    """What a run is. Two equal specs are the same run, wherever and whenever it is asked for."""
 
     data: DataSpec
     student: ModelSpec
@@ -52,14 +47,12 @@ class RunSpec:
     teacher: "RunSpec | None" = None
     training: Training = field(default_factory=Training)
     seed: int = 0
-    treatment: Treatment | None = (
-        None  # of the training images, to make a property; None: ordinary ones alone
-    )
+    treatment: Treatment | None = None  # of the training images, to make a property
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hyper", hyperparameters(self.method, self.hyper))
         uses_teacher = METHODS[self.method].uses_teacher
-        if uses_teacher and self.teacher is None:
+        if uses_teacher and not self.teacher:
             raise ValueError(f"method {self.method} learns from a teacher; give it one")
         if self.teacher and not uses_teacher:
             raise ValueError(f"method {self.method} has no use for a teacher; leave it out")
@@ -69,17 +62,13 @@ class RunSpec:
         told = asdict(self) | {"teacher": self.teacher.as_dict() if self.teacher else None}
         return told if self.treatment else {key: told[key] for key in told if key != "treatment"}
 
-    def as_json(self) -> str:
+    def as_json(self, **layout) -> str:
         """Canonical: equal specs give equal texts."""
-        return json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
-
-    def as_text(self) -> str:
-        """The same for people: spec.json."""
-        return json.dumps(self.as_dict(), indent=1, sort_keys=True)
+        return json.dumps(self.as_dict(), sort_keys=True, **layout)
 
     @cached_property
     def id(self) -> str:
-        return hashlib.sha256(self.as_json().encode()).hexdigest()[:12]
+        return hashlib.sha256(self.as_json(separators=(",", ":")).encode()).hexdigest()[:12]
 
     @property
     def label(self) -> str:
@@ -123,11 +112,9 @@ class Run:
     def damage(self) -> str | None:
         """What is wrong with the run's files, in one line, or None; only the weights may be left out."""
         problem = disk.damage(self.path, needed=FILES)
-        if problem:
-            return problem
-        if (self.path / "spec.json").read_text() != self.spec.as_text():
+        if not problem and (self.path / "spec.json").read_text() != self.spec.as_json(indent=1):
             return "spec.json is of another run"
-        return None
+        return problem
 
     @cached_property
     def packed(self) -> dict[str, Arrays]:
@@ -138,23 +125,11 @@ class Run:
             found.setdefault(place, {})[name] = array
         return found
 
-    def everything_kept(self) -> dict[str, Arrays]:
-        """Answers and looks inside, by "<folder>/<name>"."""
-        files = [path for folder in FOLDERS for path in (self.path / folder).glob("*.npz")]
-        loose = {f"{path.parent.name}/{path.stem}": disk.read_arrays(path) for path in sorted(files)}
-        return self.packed | {place: arrays for place, arrays in loose.items() if arrays}
-
     def network(self, device: torch.device | str = "cpu") -> Network:
-        """The trained student in evaluation mode.
-
-        Raises:
-            RuntimeError: if the run came without its weights, or they don't fit the network.
-        """
+        """The trained student in evaluation mode; a RuntimeError without weights that fit it."""
         if not (self.path / WEIGHTS).exists():
-            raise RuntimeError(
-                f"run {self.spec.id} came without weights, so nothing new can be asked of it; copy its "
-                f"folder with weights, or delete {self.path} to train it here"
-            )
+            told = f"run {self.spec.id} came without weights, so nothing new can be asked of it"
+            raise RuntimeError(f"{told}; set results to None to train it here")
         # The weights hold the normalisation too.
         spec = replace(self.spec.student, pretrained=False)
         heads = METHODS[self.spec.method].heads
@@ -162,8 +137,47 @@ class Run:
         try:
             network.load_state_dict(load_file(self.path / WEIGHTS))
         except (SafetensorError, RuntimeError) as error:
-            raise RuntimeError(
-                f"the weights of run {self.spec.id} don't fit its network ({one_line(error)}); delete "
-                f"{self.path} to train it again"
-            ) from error
+            told = f"the weights of run {self.spec.id} don't fit its network ({one_line(error)})"
+            raise RuntimeError(f"{told}; delete {self.path} to train it again") from error
         return network.to(device).eval()
+
+
+def write_run(
+    path: Path, spec: RunSpec, data: Dataset, student: Network, method: Method, progress: Progress
+) -> Run:
+    """Keep what training made of a run."""
+    record = {
+        "status": "diverged" if progress.diverged else "finished",
+        "classes": list(data.classes),
+        "source": data.source,
+        "student_parameters": sum(p.numel() for p in student.parameters()),
+        "method_parameters": sum(p.numel() for p in method.parameters()),
+        "environment": environment(next(student.parameters()).device),
+    }
+    with disk.written(path) as folder:
+        folder.mkdir()
+        (folder / "spec.json").write_text(spec.as_json(indent=1))
+        (folder / "record.json").write_text(json.dumps(record, indent=1))
+        pd.DataFrame(progress.history).to_csv(folder / "history.csv", index=False)
+        pd.DataFrame(progress.timing).to_csv(folder / "timing.csv", index=False)
+        save_file(disk.on_host(student.state_dict()), folder / WEIGHTS)
+        if hasattr(method, "translate"):
+            save_file(disk.on_host(method.state_dict()), folder / MAP)
+        disk.seal(folder)
+    return Run(spec, path)
+
+
+def environment(device: torch.device) -> dict[str, str | int]:
+    """What a number depends on beside its spec: versions, the device that trains, and its threads."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return {
+        "kdlib": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": version("timm"),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else name,
+        "threads": torch.get_num_threads(),
+    }

@@ -37,12 +37,12 @@ def read_plan(folder: Path, digest: str) -> dict | None:
 
 
 def states(root: Path, plan: dict) -> list[dict]:
-    """A row for every part that a run plays in a study.
+    """A row for every run of a study.
 
-    Keys: run, direction, role, seed; state, which is one of "running" (another process has it), "failed" (its
-    last attempt ended in an error), "done", "diverged", "damaged", "stopped" (after some of its epochs) and
-    "left"; epochs ("2/5"); answers (to how many of the study's probes they are kept, "30/31"); seconds that
-    the missing epochs may take, by what finished runs took, NaN before there is one; error.
+    Keys: run, direction, role, seed; state: "running" (another process has it), "failed" (its last attempt),
+    "done", "diverged", "damaged", "stopped" (after some epochs) or "left"; epochs ("2/5"); answers (to how
+    many of the study's probes, "30/31"); seconds that the missing epochs may take, by what finished runs
+    took, NaN before there is one; error.
     """
     rows, took = [], {}
     for part in plan["runs"]:
@@ -68,19 +68,11 @@ def states(root: Path, plan: dict) -> list[dict]:
     return rows
 
 
-def status_table(study):
-    """The :func:`states` of a study as a table."""
-    import pandas as pd
-
-    return pd.DataFrame(states(study.store.root, study.plan()))
-
-
 def summary(rows: list[dict]) -> str:
     """How many runs are what, and the time that is left if as many processes go on as are running now."""
-    runs = {row["run"]: row for row in rows}.values()
-    counts = Counter(row["state"] for row in runs)
+    counts = Counter(row["state"] for row in rows)
     told = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    seconds = sum(row["seconds"] for row in runs)
+    seconds = sum(row["seconds"] for row in rows)
     if seconds == 0:
         return told
     if math.isnan(seconds):
@@ -96,8 +88,7 @@ def as_text(rows: list[dict]) -> str:
     cells = [SHOWN, *([str(row[key]) for key in SHOWN] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
-    errors = {f"{row['run']} failed: {row['error']}": None for row in rows if row["error"]}
-    return "\n".join([*lines, *errors])
+    return "\n".join([*lines, *(f"{row['run']} failed: {row['error']}" for row in rows if row["error"])])
 
 
 def _state(root: Path, run: str) -> tuple[str, list[float]]:
@@ -105,25 +96,19 @@ def _state(root: Path, run: str) -> tuple[str, list[float]]:
     path, checkpoint = root / run, beside(root, run, "checkpoint")
     try:
         if path.is_dir():
-            with (path / "timing.csv").open(newline="") as file:
-                timing = [_seconds(row) for row in csv.DictReader(file)]
-            timing[0]  # there is one
+            timing = [*csv.DictReader((path / "timing.csv").read_text().splitlines())]
             diverged = json.loads((path / "record.json").read_text())["status"] == "diverged"
+            state = "diverged" if diverged else "done"
+            timing[0]  # there is one
         else:
-            timing = [_seconds(row) for row in _timing(checkpoint)] if checkpoint.exists() else []
+            timing = _timing(checkpoint) if checkpoint.exists() else []
+            state = "stopped" if timing else "left"
+        seconds = [sum(float(row[part]) for part in row if part != "epoch" and row[part]) for row in timing]
     except (OSError, ValueError, LookupError, TypeError):
         return "damaged", []
     if _held(beside(root, run, "lock")):
-        return "running", timing
-    if failure(root, run):
-        return "failed", timing
-    if path.is_dir():
-        return ("diverged" if diverged else "done"), timing
-    return ("stopped" if timing else "left"), timing
-
-
-def _seconds(row: dict) -> float:
-    return sum(float(seconds) for part, seconds in row.items() if part != "epoch" and seconds)
+        return "running", seconds
+    return "failed" if failure(root, run) else state, seconds
 
 
 def _timing(checkpoint: Path) -> list[dict]:

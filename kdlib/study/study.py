@@ -5,12 +5,11 @@ study.train()                                   # what is missing
 evidence = study.evidence("cnn_to_vit")         # every model's answers to every probe
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 from torch import Tensor
@@ -18,29 +17,24 @@ from torch import Tensor
 from kdlib import disk, probes
 from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
-from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan
+from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan, load
 from kdlib.data.properties import Treatment
 from kdlib.models import ModelSpec
 from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
 from kdlib.probes.external import EXTERNAL
-from kdlib.study.controls import roles
+from kdlib.study.controls import READ, Role, roles
 from kdlib.study.internals import fields, traits
 from kdlib.study.known_bias import yardstick_specs
 from kdlib.study.made import Made, translates
-from kdlib.study.profile import (
-    TEACHERS,
-    digest_of,
-    folder_of,
-    overridden_profile,
-    read_overrides,
-    read_profile,
-)
-from kdlib.study.records import Records, RecordStore
+from kdlib.study.profile import TEACHERS, digest_of, folder_of, overridden_profile, read_overrides
+from kdlib.study.records import RecordStore
 from kdlib.study.runs import RunStore
+from kdlib.study.schema import read_profile
 from kdlib.study.specs import TEACHER_SEEDS, Run, RunSpec
-from kdlib.study.tables import StudyTables
 from kdlib.train import Training
+
+PICTURED = DataSpec("shape_texture", train_images=200, options={"test_images": 200})
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class Member:
     spec: RunSpec
 
 
-class Study(StudyTables):
+class Study:
     """The runs, stimuli and answers of a profile.
 
     Args:
@@ -61,10 +55,10 @@ class Study(StudyTables):
         output: where everything goes, ``outputs`` beside the package if not given; profiles share
             ``<output>/runs``.
         data: the data root, as for :func:`kdlib.data.load`.
-        overrides: as for :func:`kdlib.study.profile.read_profile`.
+        overrides: as for :func:`kdlib.study.profile.overridden_profile`.
         should_stop, quiet: as for :class:`kdlib.study.runs.RunStore`.
-        results: a folder of published records, as :func:`kdlib.study.records.publish` writes it: its runs are
-            taken over, and no images are needed.
+        results: a folder of published records, as :func:`kdlib.study.records.publish` writes it: all is read
+            from there, and no images are needed.
         scheduler: the address of a Dask scheduler whose workers train the runs, the variable
             DASK_SCHEDULER_ADDRESS if not given; without one, or where it is empty, this process does.
     """
@@ -80,11 +74,6 @@ class Study(StudyTables):
         results: str | Path | None = None,
         scheduler: str | None = None,
     ):
-        self.records = Records(results) if results else None
-        published = self.records.overrides(Path(profile).stem) if self.records else {}
-        given = published | read_overrides(overrides)
-        self.profile = read_profile(profile, given)
-        self.profile_digest = digest_of(overridden_profile(profile, given))
         self.folder = folder_of(profile, output)
         scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS") if scheduler is None else scheduler
         # What another process, a worker or a notebook needs to make the same study, wherever it runs.
@@ -92,18 +81,24 @@ class Study(StudyTables):
             "profile": str(Path(profile).absolute() if Path(profile).suffix else profile),
             "output": str(self.folder.parent),
             "data": str(data_root(data).absolute()) if data else None,
-            "overrides": overrides if isinstance(overrides, dict) else list(overrides),
+            "overrides": read_overrides(overrides),
             "results": str(results) if results else None,
             "scheduler": scheduler,
         }
-        make_store = partial(RecordStore, self.records) if self.records else RunStore
-        if scheduler and not self.records:
+        given, options = self.parameters["overrides"], {"should_stop": should_stop, "quiet": quiet}
+        root = self.folder.parent / "runs"
+        if results:
+            self.store = RecordStore(results, Path(profile).stem, data, **options)
+            given = self.store.about["overrides"] | given
+        elif scheduler:
             from kdlib.study.cluster import ClusterStore
 
-            make_store = partial(ClusterStore, scheduler, self.parameters)
-        # Records may hold one run as different machines have trained it: each of their stores is apart.
-        root = self.folder if self.records else self.folder.parent
-        self.store = make_store(root / "runs", data, should_stop=should_stop, quiet=quiet)
+            same = partial(_same_study, json.dumps(self.parameters | {"scheduler": ""}))
+            self.store = ClusterStore(scheduler, same, root, data, **options)
+        else:
+            self.store = RunStore(root, data, **options)
+        self.profile = read_profile(profile, given)
+        self.profile_digest = digest_of(overridden_profile(profile, given))
         self.seeds: list[int] = self.profile["seeds"]
         self.directions: dict[str, dict] = self.profile.get("directions", {})
 
@@ -111,10 +106,10 @@ class Study(StudyTables):
     def command(self) -> str:
         """What makes the study on the command line."""
         given = {"profile": self.parameters["profile"], "from-results": self.parameters["results"]}
-        sets = self.parameters["overrides"]
-        sets = [f"{key}={value}" for key, value in sets.items()] if isinstance(sets, dict) else sets
         words = [f"--{key} {value}" for key, value in given.items() if value]
-        return " ".join(["python -m kdlib study", *words, *(f"--set '{text}'" for text in sets)])
+        sets = self.parameters["overrides"].items()
+        words += [f"--set '{key}={json.dumps(value)}'" for key, value in sets]
+        return " ".join(["python -m kdlib study", *words])
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -140,49 +135,41 @@ class Study(StudyTables):
 
     # ------------------------------------------------------------------------------------------ runs
 
+    def spec(
+        self, group: str, network: str, seed: int, role: Role | None = None, teacher: RunSpec | None = None
+    ) -> RunSpec:
+        """A run of one of the profile's ``teachers`` or ``students``; the baseline, if no role is given."""
+        told, role = self.profile[group][network], role or roles()["baseline"]
+        training = Training(**self.profile["training"] | told.get("training", {}))
+        hyper = self.profile.get("hyper", {}).get(role.method, {}) if group == "students" else {}
+        return RunSpec(
+            data=self.dataset.spec,
+            student=ModelSpec(**told["model"]),
+            method=role.method,
+            hyper=hyper | role.hyper,
+            teacher=teacher,
+            training=replace(training, epochs=max(1, round(role.epochs * training.epochs))),
+            seed=seed if group == "students" else TEACHER_SEEDS + seed,
+            treatment=Treatment(**told["treatment"]) if "treatment" in told else None,
+        )
+
+    def teachers(self, direction: str, seed: int) -> dict[str, RunSpec]:
+        """Those of a direction: its own, and its controls'."""
+        plan = self.directions[direction]
+        return {key: self.spec("teachers", plan[key], seed) for key in TEACHERS if key in plan}
+
     def members(self, direction: str | None = None) -> list[Member]:
         """Every run of the study, or of one direction, teachers first within a seed."""
-        names = [check("direction", direction, self.directions)] if direction else list(self.directions)
-        return [
-            member for seed in self.seeds for name in names for member in self._direction_members(name, seed)
-        ]
+        names = [check("direction", direction, self.directions)] if direction else self.directions
+        return [member for seed in self.seeds for name in names for member in self._members(name, seed)]
 
-    def _direction_members(self, direction: str, seed: int) -> list[Member]:
-        plan = self.directions[direction]
-        teachers = self._teachers(direction, seed)
-        members = [Member(direction, "teacher", seed, teachers["teacher"])]
+    def _members(self, direction: str, seed: int) -> Iterator[Member]:
+        plan, teachers = self.directions[direction], self.teachers(direction, seed)
+        yield Member(direction, "teacher", seed, teachers["teacher"])
         for name in ("baseline", *plan["methods"], *plan.get("controls", [])):
             role = roles()[name]
-            network = self.network("students", plan["student"])
-            epochs = max(1, round(role.epochs * network["training"].epochs))
-            network["training"] = replace(network["training"], epochs=epochs)
-            spec = RunSpec(
-                **network,
-                method=role.method,
-                hyper=self.profile.get("hyper", {}).get(role.method, {}) | role.hyper,
-                teacher=teachers[role.teacher] if role.teacher else None,
-                seed=seed,
-            )
-            members.append(Member(direction, name, seed, spec))
-        return members
-
-    def _teachers(self, direction: str, seed: int) -> dict[str, RunSpec]:
-        plan = self.directions[direction]
-        return {
-            key: RunSpec(**self.network("teachers", plan[key]), seed=TEACHER_SEEDS + seed)
-            for key in TEACHERS
-            if key in plan
-        }
-
-    def network(self, group: str, name: str) -> dict:
-        """What a run with one of the profile's networks is, but for its method, teacher and seed."""
-        network = self.profile[group][name]
-        return {
-            "data": self.dataset.spec,
-            "student": ModelSpec(**network["model"]),
-            "training": Training(**self.profile["training"] | network.get("training", {})),
-            "treatment": Treatment(**network["treatment"]) if "treatment" in network else None,
-        }
+            spec = self.spec("students", plan["student"], seed, role, teachers.get(role.teacher))
+            yield Member(direction, name, seed, spec)
 
     @cached_property
     def longer(self) -> "Study | None":
@@ -190,9 +177,8 @@ class Study(StudyTables):
         changes = self.profile.get("longer")
         if not changes:
             return None
-        given = read_overrides(self.parameters["overrides"])
-        same = {name: self.parameters[name] for name in ("profile", "output", "data", "results", "scheduler")}
-        longer = Study(**same, overrides=given | changes | {"longer": {}})
+        overrides = self.parameters["overrides"] | changes | {"longer": {}}
+        longer = Study(**self.parameters | {"overrides": overrides})
         longer.store = self.store  # one progress display, one way to stop
         return longer
 
@@ -200,59 +186,49 @@ class Study(StudyTables):
     def made(self) -> Made | None:
         """The experiment with made properties: the profile's own, or the published one that it names."""
         named, results = self.profile.get("made"), self.parameters["results"]
-        if isinstance(named, str):
-            output = self.folder.parent
-            return Study(named, output, results=Path(results).parent / named).made if results else None
-        return Made(self) if named else None
-
-    @property
-    def _own_made(self) -> Made | None:
-        return self.made if isinstance(self.profile.get("made"), dict) else None
-
-    @property
-    def yardsticks(self) -> list[RunSpec]:
-        """The networks with known biases; a study of made properties alone has none."""
-        known = yardstick_specs(self.store, self.yardstick_images) if self.directions else {}
-        return [spec for seeds in known.values() for spec in seeds]
+        if isinstance(named, dict):
+            return Made(self)
+        if named and results:
+            return Study(named, self.folder.parent, results=Path(results).parent / named).made
+        return None
 
     @property
     def yardstick_images(self) -> int:
         """How many training images the networks have whose biases are known."""
         return self.profile.get("yardstick_images", 4000)
 
-    def specs(self) -> list[RunSpec]:
+    def parts(self) -> list[Member]:
         """Every run that the study needs, once, teachers before their students and the yardsticks last."""
-        members = self.members() + (self.longer.members() if self.longer else [])
-        made = list(self._own_made.specs.values()) if self._own_made else []
-        wanted = [*(member.spec for member in members), *made, *self.yardsticks]
-        return list({one.id: one for spec in wanted for one in spec.lineage()}.values())
+        members = self.members()
+        if self.longer:
+            members += [replace(one, role=f"{one.role}, longer") for one in self.longer.members()]
+        if isinstance(self.profile.get("made"), dict):
+            for (direction, name, role, seed), spec in self.made.specs.items():
+                members.append(Member(direction, f"{role}, {name}", seed, spec))
+        if self.directions:  # a study of made properties alone has no yardsticks
+            known = yardstick_specs(self.store, self.yardstick_images)
+            members += [Member("", "yardstick", spec.seed, spec) for spec in known]
+        found = {member.spec.id: member for member in reversed(members)}  # of several parts the first
+        others = ((member, spec) for member in members for spec in member.spec.lineage())
+        every = {spec.id: replace(member, role="other teacher", spec=spec) for member, spec in others}
+        return list((every | found).values())
+
+    def specs(self) -> list[RunSpec]:
+        return [part.spec for part in self.parts()]
 
     def plan(self) -> dict:
-        """What :func:`kdlib.study.status.states` needs to know: each part that a run plays, once."""
-        members = self.members()
-        parts = {(member.direction, member.role, member.spec.id): member.spec for member in members}
-        seen = {member.spec.id for member in members}
-        later = self.longer.members() if self.longer else []
-        more = [(member.direction, f"{member.role}, longer", member.spec) for member in later]
-        more += [(member.direction, "other teacher", member.spec.teacher) for member in members]
-        made = self._own_made.specs if self._own_made else {}
-        more += [(direction, f"{role}, {name}", spec) for (direction, name, role, _), spec in made.items()]
-        for direction, role, spec in [*more, *(("", "yardstick", spec) for spec in self.yardsticks)]:
-            if spec and spec.id not in seen:
-                seen.add(spec.id)
-                parts[direction, role, spec.id] = spec
+        """What :func:`kdlib.study.status.states` needs to know: every run and a part of it."""
         runs = [
             {
-                "run": run,
-                "label": spec.label,
-                "direction": direction,
-                "role": role,
-                "seed": spec.seed,
-                "epochs": spec.training.epochs,
+                "run": part.spec.id,
+                "direction": part.direction,
+                "role": part.role,
+                "seed": part.spec.seed,
+                "epochs": part.spec.training.epochs,
                 # An epoch takes equally long in runs of one kind.
-                "kind": hashlib.sha256(f"{spec.method} {spec.student} {spec.data}".encode()).hexdigest()[:8],
+                "kind": f"{part.spec.method} {part.spec.student} {part.spec.data}",
             }
-            for (direction, role, run), spec in parts.items()
+            for part in self.parts()
         ]
         return {"profile": self.profile_digest, "probes": self.probes, "runs": runs}
 
@@ -267,7 +243,7 @@ class Study(StudyTables):
         if run.spec.data != self.dataset.spec:  # a yardstick, which is asked other things
             return
         self.store.predictions(run, self.stimuli)
-        if self._own_made and translates(run.spec.method):
+        if translates(run.spec.method):
             self.store.predictions(run, self.stimuli, by_teacher=True)
         if self.profile.get("inside_images"):
             traits(self, run)
@@ -279,11 +255,8 @@ class Study(StudyTables):
 
     def runs(self, direction: str, names: Iterable[str] = ()) -> dict[str, list[Run]]:
         """The finished runs by role, all or some only, one for each seed; trains what is missing."""
-        found: dict[str, list[Run]] = {}
         wanted = [member for member in self.members(direction) if not names or member.role in names]
-        for member, run in zip(wanted, self.store.get_each(member.spec for member in wanted), strict=True):
-            found.setdefault(member.role, []).append(run)
-        return found
+        return self.store.by_role((member.role, member.spec) for member in wanted)
 
     # ---------------------------------------------------------------------------------------- answers
 
@@ -300,7 +273,10 @@ class Study(StudyTables):
     @cached_property
     def stimuli(self) -> dict[str, Stimuli]:
         """The images of every probe, from the cache where it has them, and those published by others."""
-        return {name: self.make_stimuli(name) for name in self.probes} | self._external[0]
+        self.test_digest  # refuses another number of images than published  # noqa: B018
+        draw = {name: partial(self._draw, name, self.test) for name in self.probes}
+        own = {name: self.store.stimuli(self.dataset, name, make) for name, make in draw.items()}
+        return own | self._external[0]
 
     @property
     def missing(self) -> list[str]:
@@ -310,7 +286,7 @@ class Study(StudyTables):
     @cached_property
     def _external(self) -> tuple[dict[str, Stimuli], list[str]]:
         found, missing, root = {}, [], data_root(self.store.data_root)
-        for name in [] if self.records else self.profile.get("external", []):
+        for name in [] if self.parameters["results"] else self.profile.get("external", []):
             source = EXTERNAL[name]
             try:
                 found |= source.load(root / source.folder, self.dataset.classes)
@@ -318,47 +294,48 @@ class Study(StudyTables):
                 missing.append(str(error))
         return found, missing
 
-    def make_stimuli(self, probe: str) -> Stimuli:
-        """The images of one probe, from the cache where it has them; of published records only the labels."""
-        self.test_digest  # refuses another number of images than published  # noqa: B018
-        test, cache = self.test, self._probe_cache
-        make = partial(probes.stimuli, probe, test.images, test.labels, cache=cache)
-        return self.store.stimuli(self.dataset, probe, make)
-
-    @property
-    def _probe_cache(self) -> Path:
-        return cache_folder(self.store.data_root) / "probes"
+    def _draw(self, probe: str, test: Split) -> Stimuli:
+        cache = cache_folder(self.store.data_root) / "probes"
+        return probes.stimuli(probe, test.images, test.labels, cache=cache)
 
     @cached_property
     def pictures(self) -> tuple[Dataset, dict[str, Stimuli]]:
-        """The images that notebooks show: the study's own, or the procedural set's where it has none."""
-        if self.records:
-            return self.records.pictures(self.probes, self._probe_cache)
-        return self.dataset, self.stimuli
+        """The images that notebooks show: the study's own; of published records, which have none, others."""
+        if not self.parameters["results"]:
+            return self.dataset, self.stimuli
+        data = load(PICTURED)
+        return data, {name: self._draw(name, data.test) for name in self.probes}
 
-    def augmented(self, epoch: int, count: int = 8) -> Tensor:
-        """The first training images as the first seed's runs see them in an epoch: (count, 3, H, W)."""
+    def augmented(self, epoch: int) -> Tensor:
+        """The first 8 training images as the first seed's runs see them in an epoch: (8, 3, H, W)."""
         train = self.pictures[0].train
         plan = epoch_plan(len(train), self.seeds[0], epoch)
-        return augment(train.images[:count], plan.crop[:count], plan.flip[:count])
+        return augment(train.images[:8], plan.crop[:8], plan.flip[:8])
 
     def evidence(self, direction: str) -> Measures:
         """Every measure of every network of a direction, from its answers and from what is seen inside it."""
         inside = bool(self.profile.get("inside_images"))
-        return Measures(self._ask(direction, self.runs(direction), self.stimuli, inside))
+        return Measures(self.answers(direction, self.runs(direction), self.stimuli, inside))
 
     def references(self) -> dict[str, Answers]:
         """What the baselines alone answer, by direction: probes are accepted on them."""
         alone = ("baseline",)
-        return {name: self._ask(name, self.runs(name, alone), self.stimuli) for name in self.directions}
+        return {name: self.answers(name, self.runs(name, alone), self.stimuli) for name in self.directions}
 
-    def _ask(
+    def answers(
         self, direction: str, runs: dict[str, list[Run]], stimuli: dict[str, Stimuli], inside: bool = False
     ) -> Answers:
+        """What the runs of each role say; of one that ends in READ what its teacher's head does."""
         answers, looks = {}, {}
         for role, seeds in runs.items():
-            said = [self.store.predictions(run, stimuli) for run in seeds]
+            said = [self.store.predictions(run, stimuli, role.endswith(READ)) for run in seeds]
             answers[role] = {probe: stack([answer[probe] for answer in said]) for probe in stimuli}
             if inside:
                 looks[role] = stack([traits(self, run) for run in seeds])
         return Answers(direction, stimuli, answers, looks, self.dataset.chance)
+
+
+@lru_cache(maxsize=1)
+def _same_study(parameters: str, should_stop: Callable[[], bool]) -> Study:
+    """On a worker of a cluster, which does many runs of one study."""
+    return Study(**json.loads(parameters), should_stop=should_stop, quiet=True)
