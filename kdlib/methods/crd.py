@@ -28,16 +28,13 @@ from torch.nn import functional as F
 from kdlib.data import Split
 from kdlib.methods.base import Batch, Method
 from kdlib.models import Network, Output
-from kdlib.names import check
 
 
 def contrastive_loss(positive: Tensor, negatives: Tensor, normaliser: Tensor, noise: float) -> Tensor:
-    """Noise-contrastive estimation of one side.
+    """Noise-contrastive estimation of one side, with ``normaliser`` Z and ``noise`` c = K / n.
 
     Args:
         positive, negatives: (B,) and (B, K), similarities <v, M> / T.
-        normaliser: Z, a scalar.
-        noise: c = K / n, the noise distribution's density times the number of negatives.
     """
     # log(1 + c / q) and log(1 + q / c) of logarithms: one pass over B K numbers, and one backward.
     shift = (normaliser * noise).log()
@@ -45,10 +42,9 @@ def contrastive_loss(positive: Tensor, negatives: Tensor, normaliser: Tensor, no
 
 
 def draw_negatives(labels: Tensor, by_class: Tensor, starts: Tensor, sizes: Tensor, count: int) -> Tensor:
-    """``count`` images of other classes for each label, uniformly with replacement: (B, count) int64.
+    """``count`` images of other classes for each label (B,), uniformly with replacement: (B, count) int64.
 
     Args:
-        labels: (B,).
         by_class: (n,) the training images' indices, sorted by class.
         starts, sizes: (C,) where each class lies in ``by_class``.
     """
@@ -83,7 +79,6 @@ class CRD(Method):
     positive: Literal["live", "memory"] = "live"
 
     def build(self, student: Network, teacher: Network, train: Split) -> None:
-        check("positive of CRD", self.positive, ("live", "memory"))
         if len(train.labels.unique()) < 2:
             raise ValueError("CRD draws negatives from other classes; the training images have only one")
         self.project_student = nn.Linear(student.embedding_dim, self.dimension)
@@ -109,10 +104,7 @@ class CRD(Method):
         contrast += self._side("teacher", v_teacher, v_student, self.memory_student, batch.indices, negatives)
         self.started = True
         self._seen = batch.indices, v_student.detach(), v_teacher.detach()
-        return {
-            "label": F.cross_entropy(student.logits, batch.labels),
-            "contrast": self.weight * contrast,
-        }
+        return {"label": F.cross_entropy(student.logits, batch.labels), "contrast": self.weight * contrast}
 
     def _side(
         self, side: str, own: Tensor, other: Tensor, memory: Tensor, indices: Tensor, negatives: Tensor

@@ -25,15 +25,9 @@ from torch.nn import functional as F
 from kdlib.data import Split
 from kdlib.data.properties import PROPERTIES
 from kdlib.methods.base import Batch
-from kdlib.methods.lm import LogitMatching
+from kdlib.methods.lm import LogitMatching, divergences
 from kdlib.models import Network, Output
-from kdlib.names import check, lookup
-
-
-def divergences(student_logits: Tensor, log_target: Tensor, temperature: float) -> Tensor:
-    """T² KL of each image (B,), from the log probabilities (B, C) of a softened target."""
-    student = F.log_softmax(student_logits / temperature, dim=1)
-    return temperature**2 * F.kl_div(student, log_target, reduction="none", log_target=True).sum(1)
+from kdlib.names import lookup
 
 
 def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
@@ -65,6 +59,12 @@ class _Versions(LogitMatching):
     def asked(self, images: Tensor) -> Tensor:
         return self._teacher[0](images).logits
 
+    def terms(self, logits: Tensor, labels: Tensor, found: Tensor) -> dict[str, Tensor]:
+        return {
+            "label": self.label_weight * F.cross_entropy(logits, labels),
+            "logits": self.logits_weight * found.mean(),
+        }
+
 
 @dataclass(eq=False)
 class Marginalise(_Versions):
@@ -79,10 +79,8 @@ class Marginalise(_Versions):
     def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
         logits = torch.stack([self.asked(self.changed(batch.images)) for _ in range(self.versions)])
         target = (logits / self.temperature).log_softmax(2).logsumexp(0) - math.log(self.versions)
-        return {
-            "label": self.label_weight * F.cross_entropy(student.logits, batch.labels),
-            "logits": self.logits_weight * divergences(student.logits, target, self.temperature).mean(),
-        }
+        found = divergences(student.logits, target, self.temperature)
+        return self.terms(student.logits, batch.labels, found)
 
 
 @dataclass(eq=False)
@@ -94,10 +92,6 @@ class Gate(_Versions):
 
     by: Literal["cue", "confidence"] = "cue"
 
-    def build(self, student: Network, teacher: Network, train: Split) -> None:
-        super().build(student, teacher, train)
-        check("by of Gate", self.by, ("cue", "confidence"))
-
     def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
         if self.by == "confidence":
             gate = teacher.logits.softmax(1).amax(1)
@@ -107,10 +101,7 @@ class Gate(_Versions):
         gate = gate / gate.mean()
         target = (teacher.logits / self.temperature).log_softmax(1)
         found = gate * divergences(student.logits, target, self.temperature)
-        return {
-            "label": self.label_weight * F.cross_entropy(student.logits, batch.labels),
-            "logits": self.logits_weight * found.mean(),
-        }
+        return self.terms(student.logits, batch.labels, found)
 
 
 @dataclass(eq=False)
@@ -126,10 +117,7 @@ class CounterAugment(_Versions):
         return torch.stack([batch.images, self.changed(batch.images)], dim=1).flatten(0, 1)
 
     def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
+        ordinary, changed = student.logits[::2], student.logits[1::2]
         target = (teacher.logits[::2] / self.temperature).log_softmax(1)
-        found = divergences(student.logits[::2], target, self.temperature).mean()
-        return {
-            "label": self.label_weight * F.cross_entropy(student.logits[::2], batch.labels),
-            "logits": self.logits_weight * found,
-            "counter": self.counter_weight * F.cross_entropy(student.logits[1::2], batch.labels),
-        }
+        terms = self.terms(ordinary, batch.labels, divergences(ordinary, target, self.temperature))
+        return terms | {"counter": self.counter_weight * F.cross_entropy(changed, batch.labels)}

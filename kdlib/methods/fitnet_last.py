@@ -20,18 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib.data import Split
-from kdlib.methods.base import Batch, Method
+from kdlib.methods.base import Batch, Method, outputs
 from kdlib.models import Network, Output
 
 IMAGES = 2000  # of the training set, at most, that the embeddings' variance is measured on
 
 
-@torch.no_grad()
-def embeddings(network: Network, images: Tensor, batch_size: int = 500) -> Tensor:
+def embeddings(network: Network, images: Tensor) -> Tensor:
     """(N, D) of images (N, 3, H, W), in evaluation mode."""
-    device = next(network.parameters()).device
-    network.eval()
-    return torch.cat([network(part.to(device)).embedding for part in images.split(batch_size)])
+    return torch.cat([output.embedding for output in outputs(network, images)])
 
 
 @torch.no_grad()
