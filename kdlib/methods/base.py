@@ -85,7 +85,7 @@ class Method(nn.Module):
 def ramp(progress: float, end: float, start: float = 0.0) -> float:
     """The factor of a weight that rises linearly from 0 to 1 between two shares of the run's steps.
 
-    Multiply by it even where it is 0: a part left out of the loss has no gradient, which training refuses.
+    Multiply by it even where it is 0: training refuses a part without a gradient.
     """
     return 1.0 if progress >= end else max(0.0, (progress - start) / (end - start))
 

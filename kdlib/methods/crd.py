@@ -83,8 +83,7 @@ class CRD(Method):
             raise ValueError("CRD draws negatives from other classes; the training images have only one")
         self.project_student = nn.Linear(student.embedding_dim, self.dimension)
         self.project_teacher = nn.Linear(teacher.embedding_dim, self.dimension)
-        # Rows of expected norm 1, as the projections have.
-        bound = math.sqrt(3 / self.dimension)
+        bound = math.sqrt(3 / self.dimension)  # for rows of expected norm 1, as the projections have
         for side in ("student", "teacher"):
             memory = torch.empty(len(train), self.dimension).uniform_(-bound, bound)
             self.register_buffer(f"memory_{side}", memory)
@@ -110,8 +109,7 @@ class CRD(Method):
         self, side: str, own: Tensor, other: Tensor, memory: Tensor, indices: Tensor, negatives: Tensor
     ) -> Tensor:
         own = own / self.temperature
-        pair = other.detach() if self.positive == "live" else memory[indices]
-        positive = (own * pair).sum(1)
+        positive = (own * (other.detach() if self.positive == "live" else memory[indices])).sum(1)
         # One product with the whole memory, then a gather: (B, K, d) is never formed.
         negative = (own @ memory.T).gather(1, negatives)
         normaliser = getattr(self, f"normaliser_{side}")

@@ -68,13 +68,11 @@ class _Versions(LogitMatching):
 
 @dataclass(eq=False)
 class Marginalise(_Versions):
-    """The teacher is asked about ``versions`` images for each of the student's."""
-
     title = "Marginalise"
     matches = "probabilities averaged over changes of a cue"
     reads = ()
 
-    versions: int = 4
+    versions: int = 4  # images that the teacher is asked about for each of the student's
 
     def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
         logits = torch.stack([self.asked(self.changed(batch.images)) for _ in range(self.versions)])
@@ -85,12 +83,10 @@ class Marginalise(_Versions):
 
 @dataclass(eq=False)
 class Gate(_Versions):
-    """``by`` names what opens the gate: answers that withstand the change of the cue, or confident ones."""
-
     title = "Gate"
     matches = "probabilities that withstand a change of a cue"
 
-    by: Literal["cue", "confidence"] = "cue"
+    by: Literal["cue", "confidence"] = "cue"  # what opens the gate: withstanding the change, or confidence
 
     def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
         if self.by == "confidence":
@@ -106,8 +102,6 @@ class Gate(_Versions):
 
 @dataclass(eq=False)
 class CounterAugment(_Versions):
-    """The weight is ours."""
-
     title = "Counter-augmentation"
     matches = "softened class probabilities; labels where a cue is changed"
 

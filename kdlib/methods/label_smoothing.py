@@ -47,10 +47,7 @@ def mean_entropy(network: Network, images: Tensor, temperature: float) -> float:
 
 @dataclass(eq=False)
 class LabelSmoothing(Method):
-    """Temperature 1: the uncertainty that the teacher itself states.
-
-    Methods that soften their targets use more uncertainty: temperature 4 gives labels as soft as LM's.
-    """
+    """Temperature 1: the uncertainty that the teacher itself states. 4 gives labels as soft as LM's."""
 
     title = "Label smoothing"
     paper = "Müller et al. 2019"
