@@ -1,13 +1,15 @@
 """The interface between a distillation method and the training loop."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
 
 from kdlib.data import Split
 from kdlib.models import Network, Output
+from kdlib.names import check
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Method(nn.Module):
 
     def __post_init__(self) -> None:
         super().__init__()
+        for field in fields(self):
+            if get_origin(field.type) is Literal:
+                kind = f"{field.name} of {type(self).__name__}"
+                check(kind, getattr(self, field.name), get_args(field.type))
         # Set in build, if the method has them:
         self.teacher_part: nn.Module | None = None  # trained on the teacher alone beforehand, then frozen
         self.own_optimiser: torch.optim.Optimizer | None = None  # of parts that train against the student
@@ -79,7 +85,7 @@ class Method(nn.Module):
 def ramp(progress: float, end: float, start: float = 0.0) -> float:
     """The factor of a weight that rises linearly from 0 to 1 between two shares of the run's steps.
 
-    Multiply by it even where it is 0: a part left out of the loss has no gradient, which training refuses.
+    Multiply by it even where it is 0: training refuses a part without a gradient.
     """
     return 1.0 if progress >= end else max(0.0, (progress - start) / (end - start))
 
@@ -94,3 +100,22 @@ def example_output(network: Network, train: Split) -> Output:
     output = network.eval()(train.images[:2].to(device), ("stages",))
     network.train(training)
     return output
+
+
+@torch.no_grad()
+def outputs(network: Network, images: Tensor, batch_size: int = 500) -> Iterator[Output]:
+    """The network's outputs for images (N, 3, H, W), batch by batch, in evaluation mode on its own device."""
+    network.eval()
+    device = next(network.parameters()).device
+    for part in images.split(batch_size):
+        yield network(part.to(device))
+
+
+def check_cells(title: str, network: Network, grid: tuple[int, int]) -> None:
+    """Raise ValueError below 2 x 2 cells: in a single one the local and the global are the same."""
+    rows, columns = grid
+    if min(rows, columns) < 2:
+        raise ValueError(
+            f"{title} needs at least 2 x 2 cells; {network.spec.name} has {rows} x {columns}: "
+            "take larger images, smaller patches for a ViT, or set small_stem for a CNN"
+        )

@@ -6,11 +6,9 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.data import Split
 from kdlib.methods.base import Batch, Method
 from kdlib.methods.views import rotations, transformed
-from kdlib.models import Network, Output
-from kdlib.names import check
+from kdlib.models import Output
 
 
 @dataclass(eq=False)
@@ -25,9 +23,6 @@ class Baseline(Method):
     steady = True
 
     augmentation: Literal["plain", "rotations", "transformed"] = "plain"  # as SSKD, or CAPD by default
-
-    def build(self, student: Network, teacher: Network | None, train: Split) -> None:
-        check("augmentation of Baseline", self.augmentation, ("plain", "rotations", "transformed"))
 
     def views(self, batch: Batch) -> Tensor:
         if self.augmentation == "rotations":

@@ -129,9 +129,8 @@ class CAPD(Method):
             *(nn.Linear(self.hidden, self.hidden), nn.LeakyReLU(0.2)),
             nn.Linear(self.hidden, 1),
         )
-        self.own_optimiser = torch.optim.Adam(
-            self.discriminator.parameters(), self.learning_rate, betas=(0.5, 0.999)
-        )
+        parameters = self.discriminator.parameters()
+        self.own_optimiser = torch.optim.Adam(parameters, self.learning_rate, betas=(0.5, 0.999))
         for term in ("attention", "values"):
             self.register_buffer(f"first_{term}", torch.zeros(()))
 

@@ -23,20 +23,16 @@ import torch
 from torch import Tensor
 
 from kdlib.data import Split
-from kdlib.methods.base import Batch
+from kdlib.methods.base import Batch, outputs
 from kdlib.methods.lm import LogitMatching
 from kdlib.models import Network, Output
 
 
-@torch.no_grad()
-def class_means(
-    network: Network, train: Split, classes: int, temperature: float, batch_size: int = 500
-) -> Tensor:
+def class_means(network: Network, train: Split, classes: int, temperature: float, size: int = 500) -> Tensor:
     """Mean softened answer to each class's images, (C, C), on the images' device; rows sum to 1."""
-    device = next(network.parameters()).device
     total = torch.zeros(classes, classes, dtype=torch.float64)
-    for images, labels in zip(train.images.split(batch_size), train.labels.split(batch_size), strict=True):
-        answers = (network(images.to(device)).logits / temperature).softmax(1)
+    for output, labels in zip(outputs(network, train.images, size), train.labels.split(size), strict=True):
+        answers = (output.logits / temperature).softmax(1)
         total.index_add_(0, labels.cpu(), answers.cpu().double())
     count = torch.bincount(train.labels.cpu(), minlength=classes)[:, None]
     # A class without images is never asked for; uniform keeps its logarithm finite.

@@ -28,16 +28,13 @@ from torch.nn import functional as F
 from kdlib.data import Split
 from kdlib.methods.base import Batch, Method
 from kdlib.models import Network, Output
-from kdlib.names import check
 
 
 def contrastive_loss(positive: Tensor, negatives: Tensor, normaliser: Tensor, noise: float) -> Tensor:
-    """Noise-contrastive estimation of one side.
+    """Noise-contrastive estimation of one side, with ``normaliser`` Z and ``noise`` c = K / n.
 
     Args:
         positive, negatives: (B,) and (B, K), similarities <v, M> / T.
-        normaliser: Z, a scalar.
-        noise: c = K / n, the noise distribution's density times the number of negatives.
     """
     # log(1 + c / q) and log(1 + q / c) of logarithms: one pass over B K numbers, and one backward.
     shift = (normaliser * noise).log()
@@ -45,10 +42,9 @@ def contrastive_loss(positive: Tensor, negatives: Tensor, normaliser: Tensor, no
 
 
 def draw_negatives(labels: Tensor, by_class: Tensor, starts: Tensor, sizes: Tensor, count: int) -> Tensor:
-    """``count`` images of other classes for each label, uniformly with replacement: (B, count) int64.
+    """``count`` images of other classes for each label (B,), uniformly with replacement: (B, count) int64.
 
     Args:
-        labels: (B,).
         by_class: (n,) the training images' indices, sorted by class.
         starts, sizes: (C,) where each class lies in ``by_class``.
     """
@@ -83,13 +79,11 @@ class CRD(Method):
     positive: Literal["live", "memory"] = "live"
 
     def build(self, student: Network, teacher: Network, train: Split) -> None:
-        check("positive of CRD", self.positive, ("live", "memory"))
         if len(train.labels.unique()) < 2:
             raise ValueError("CRD draws negatives from other classes; the training images have only one")
         self.project_student = nn.Linear(student.embedding_dim, self.dimension)
         self.project_teacher = nn.Linear(teacher.embedding_dim, self.dimension)
-        # Rows of expected norm 1, as the projections have.
-        bound = math.sqrt(3 / self.dimension)
+        bound = math.sqrt(3 / self.dimension)  # for rows of expected norm 1, as the projections have
         for side in ("student", "teacher"):
             memory = torch.empty(len(train), self.dimension).uniform_(-bound, bound)
             self.register_buffer(f"memory_{side}", memory)
@@ -109,17 +103,13 @@ class CRD(Method):
         contrast += self._side("teacher", v_teacher, v_student, self.memory_student, batch.indices, negatives)
         self.started = True
         self._seen = batch.indices, v_student.detach(), v_teacher.detach()
-        return {
-            "label": F.cross_entropy(student.logits, batch.labels),
-            "contrast": self.weight * contrast,
-        }
+        return {"label": F.cross_entropy(student.logits, batch.labels), "contrast": self.weight * contrast}
 
     def _side(
         self, side: str, own: Tensor, other: Tensor, memory: Tensor, indices: Tensor, negatives: Tensor
     ) -> Tensor:
         own = own / self.temperature
-        pair = other.detach() if self.positive == "live" else memory[indices]
-        positive = (own * pair).sum(1)
+        positive = (own * (other.detach() if self.positive == "live" else memory[indices])).sum(1)
         # One product with the whole memory, then a gather: (B, K, d) is never formed.
         negative = (own @ memory.T).gather(1, negatives)
         normaliser = getattr(self, f"normaliser_{side}")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib.data import Split
-from kdlib.methods.base import Batch, Method, example_output
+from kdlib.methods.base import Batch, Method, check_cells, example_output
 from kdlib.methods.deit import decision_loss
 from kdlib.methods.lm import soft_divergence
 from kdlib.models import Network, Output
@@ -48,11 +48,9 @@ def blend(dense: Tensor, share: float) -> Tensor:
 
 
 def dense_loss(student: Tensor, teacher: Tensor, soft: bool = False) -> Tensor:
-    """Loss between the student's cells and the teacher's decisions, or distributions, averaged over cells.
+    """Loss with the teacher's decisions, or if ``soft`` its distributions, averaged over cells.
 
-    Args:
-        student: (B, C, g, g) logits.
-        teacher: (B, C, h, w) logits.
+    Logits: the student's (B, C, g, g), the teacher's (B, C, h, w).
     """
     grid = tuple(map(min, student.shape[2:], teacher.shape[2:]))
     student, teacher = (F.adaptive_avg_pool2d(logits, grid) for logits in (student, teacher))
@@ -89,14 +87,8 @@ class CSKD(Method):
                 "CSKD needs a teacher that ends in average pooling and one linear layer (ResNet, RegNet, "
                 f"EfficientNet): the mean of {teacher.spec.name}'s logits over cells isn't its logits"
             )
-        grid = student.backbone.patch_embed.grid_size
-        # In a single cell the local prediction is the global one; they can differ from 2 x 2 cells on.
-        for network, (rows, columns) in ((teacher, output.grid), (student, grid)):
-            if min(rows, columns) < 2:
-                raise ValueError(
-                    f"CSKD needs at least 2 x 2 cells; {network.spec.name} has {rows} x {columns}: "
-                    "take larger images, smaller patches for a ViT, or set small_stem for a CNN"
-                )
+        check_cells("CSKD", teacher, output.grid)
+        check_cells("CSKD", student, student.backbone.patch_embed.grid_size)
         # Copies, neither trained nor in checkpoints: the teacher is not part of the method.
         self.register_buffer("weight", classifier.weight.detach().clone(), persistent=False)
         self.register_buffer("bias", classifier.bias.detach().clone(), persistent=False)

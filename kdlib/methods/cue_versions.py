@@ -25,15 +25,9 @@ from torch.nn import functional as F
 from kdlib.data import Split
 from kdlib.data.properties import PROPERTIES
 from kdlib.methods.base import Batch
-from kdlib.methods.lm import LogitMatching
+from kdlib.methods.lm import LogitMatching, divergences
 from kdlib.models import Network, Output
-from kdlib.names import check, lookup
-
-
-def divergences(student_logits: Tensor, log_target: Tensor, temperature: float) -> Tensor:
-    """T² KL of each image (B,), from the log probabilities (B, C) of a softened target."""
-    student = F.log_softmax(student_logits / temperature, dim=1)
-    return temperature**2 * F.kl_div(student, log_target, reduction="none", log_target=True).sum(1)
+from kdlib.names import lookup
 
 
 def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
@@ -65,38 +59,34 @@ class _Versions(LogitMatching):
     def asked(self, images: Tensor) -> Tensor:
         return self._teacher[0](images).logits
 
-
-@dataclass(eq=False)
-class Marginalise(_Versions):
-    """The teacher is asked about ``versions`` images for each of the student's."""
-
-    title = "Marginalise"
-    matches = "probabilities averaged over changes of a cue"
-    reads = ()
-
-    versions: int = 4
-
-    def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
-        logits = torch.stack([self.asked(self.changed(batch.images)) for _ in range(self.versions)])
-        target = (logits / self.temperature).log_softmax(2).logsumexp(0) - math.log(self.versions)
+    def terms(self, logits: Tensor, labels: Tensor, found: Tensor) -> dict[str, Tensor]:
         return {
-            "label": self.label_weight * F.cross_entropy(student.logits, batch.labels),
-            "logits": self.logits_weight * divergences(student.logits, target, self.temperature).mean(),
+            "label": self.label_weight * F.cross_entropy(logits, labels),
+            "logits": self.logits_weight * found.mean(),
         }
 
 
 @dataclass(eq=False)
-class Gate(_Versions):
-    """``by`` names what opens the gate: answers that withstand the change of the cue, or confident ones."""
+class Marginalise(_Versions):
+    title = "Marginalise"
+    matches = "probabilities averaged over changes of a cue"
+    reads = ()
 
+    versions: int = 4  # images that the teacher is asked about for each of the student's
+
+    def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
+        logits = torch.stack([self.asked(self.changed(batch.images)) for _ in range(self.versions)])
+        target = (logits / self.temperature).log_softmax(2).logsumexp(0) - math.log(self.versions)
+        found = divergences(student.logits, target, self.temperature)
+        return self.terms(student.logits, batch.labels, found)
+
+
+@dataclass(eq=False)
+class Gate(_Versions):
     title = "Gate"
     matches = "probabilities that withstand a change of a cue"
 
-    by: Literal["cue", "confidence"] = "cue"
-
-    def build(self, student: Network, teacher: Network, train: Split) -> None:
-        super().build(student, teacher, train)
-        check("by of Gate", self.by, ("cue", "confidence"))
+    by: Literal["cue", "confidence"] = "cue"  # what opens the gate: withstanding the change, or confidence
 
     def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
         if self.by == "confidence":
@@ -107,16 +97,11 @@ class Gate(_Versions):
         gate = gate / gate.mean()
         target = (teacher.logits / self.temperature).log_softmax(1)
         found = gate * divergences(student.logits, target, self.temperature)
-        return {
-            "label": self.label_weight * F.cross_entropy(student.logits, batch.labels),
-            "logits": self.logits_weight * found.mean(),
-        }
+        return self.terms(student.logits, batch.labels, found)
 
 
 @dataclass(eq=False)
 class CounterAugment(_Versions):
-    """The weight is ours."""
-
     title = "Counter-augmentation"
     matches = "softened class probabilities; labels where a cue is changed"
 
@@ -126,10 +111,7 @@ class CounterAugment(_Versions):
         return torch.stack([batch.images, self.changed(batch.images)], dim=1).flatten(0, 1)
 
     def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
+        ordinary, changed = student.logits[::2], student.logits[1::2]
         target = (teacher.logits[::2] / self.temperature).log_softmax(1)
-        found = divergences(student.logits[::2], target, self.temperature).mean()
-        return {
-            "label": self.label_weight * F.cross_entropy(student.logits[::2], batch.labels),
-            "logits": self.logits_weight * found,
-            "counter": self.counter_weight * F.cross_entropy(student.logits[1::2], batch.labels),
-        }
+        terms = self.terms(ordinary, batch.labels, divergences(ordinary, target, self.temperature))
+        return terms | {"counter": self.counter_weight * F.cross_entropy(changed, batch.labels)}

@@ -23,11 +23,7 @@ from kdlib.models import Output
 
 
 def decision_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Cross-entropy with the teacher's predicted class, averaged over images and cells.
-
-    Args:
-        student_logits, teacher_logits: (B, C), or (B, C, h, w) with a prediction for every cell.
-    """
+    """Cross-entropy with the teacher's predicted class, averaged over images and cells: (B, C, ...) each."""
     return F.cross_entropy(student_logits, teacher_logits.argmax(1))
 
 

@@ -21,11 +21,7 @@ from kdlib.models import Output
 
 
 def correlation_distance(student: Tensor, teacher: Tensor, eps: float = 1e-8) -> Tensor:
-    """1 - Pearson's correlation of corresponding rows, averaged over the rows; a constant row correlates 0.
-
-    Args:
-        student, teacher: (rows, columns).
-    """
+    """1 - Pearson's correlation of corresponding rows, averaged over them; a constant row correlates 0."""
     student = student - student.mean(1, keepdim=True)
     teacher = teacher - teacher.mean(1, keepdim=True)
     scale = student.norm(dim=1) * teacher.norm(dim=1) + eps
@@ -36,9 +32,8 @@ def correlation_distance(student: Tensor, teacher: Tensor, eps: float = 1e-8) ->
 class DIST(Method):
     """Authors' code: β 1, γ 1, T 1. The weight 2 and its rise are ours.
 
-    If a student gives the same answer for all images, its probabilities have no variance and the
-    correlation's gradient is huge. So the weight rises from zero while the labels separate the images.
-    Correlations over a batch need 64 images or more.
+    While a student gives the same answer for all images, the correlation's gradient is huge. So the weight
+    rises from zero while the labels separate the images. Correlations over a batch need 64 images or more.
     """
 
     title = "DIST"

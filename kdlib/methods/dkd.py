@@ -23,9 +23,7 @@ from kdlib.models import Output
 def split_log_probabilities(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """log b, (B, 2): the true class and all others together; log q, (B, C-1): the others among themselves.
 
-    Args:
-        logits: (B, C), already divided by the temperature.
-        labels: (B,).
+    Of logits (B, C) that are already divided by the temperature, and labels (B,).
     """
     classes = logits.shape[1]
     steps = torch.arange(1, classes, device=labels.device)
@@ -42,10 +40,8 @@ def decoupled_divergences(
     """TCKD and NCKD of every sample, (B,) each, without the factor T²."""
     student = split_log_probabilities(student_logits / temperature, labels)
     teacher = split_log_probabilities(teacher_logits / temperature, labels)
-    return tuple(
-        F.kl_div(of_student, of_teacher, reduction="none", log_target=True).sum(1)
-        for of_student, of_teacher in zip(student, teacher, strict=True)
-    )
+    pairs = zip(student, teacher, strict=True)
+    return tuple(F.kl_div(*pair, reduction="none", log_target=True).sum(1) for pair in pairs)
 
 
 @dataclass(eq=False)

@@ -39,23 +39,18 @@ def resample(feature_map: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def hint_loss(guided: Tensor, hint: Tensor) -> Tensor:
-    """Mean squared error to the teacher's map, resampled and normalised over the channels of each cell.
+    """Mean squared error of the student's map, after the regressor, to the teacher's: (B, D, h, w) each.
 
-    Args:
-        guided: (B, D, h, w), the student's map after the regressor.
-        hint: (B, D, h_t, w_t), the teacher's.
+    The teacher's is resampled to the student's grid and normalised over the channels of each cell.
     """
     hint = resample(hint, tuple(guided.shape[-2:])).movedim(1, -1)
-    # A smaller eps than usual: where few channels of a CNN are active, their variance is so small that 1e-5
-    # matters. A cell where none is active stays zero.
+    # Where few channels of a CNN are active, their variance is so small that the usual eps matters.
     target = F.layer_norm(hint, hint.shape[-1:], eps=1e-8)
     return F.mse_loss(guided.movedim(1, -1), target)
 
 
 @dataclass(eq=False)
 class FitNet(Method):
-    """The weight is ours, because the target's scale is."""
-
     title = "FitNet"
     paper = "Romero et al. 2015"
     matches = "feature map of the third stage"

@@ -9,8 +9,8 @@ e_t: (B, D_t), r a linear map, and V the mean squared distance of the teacher's 
 
     L = CE + w |r(e_s) - e_t|² / V,    read by the teacher's head: z = head_t(r(e_s))
 
-The squared distance is averaged over the batch. Predicting the mean embedding costs about 1, so w is 1. A
-method of its own, and no option of FitNet: an option would change the identity of FitNet's runs.
+averaged over the batch. Predicting the mean embedding costs about 1, so w, which is ours, is 1. It is no
+option of FitNet: that would change the identity of FitNet's runs.
 """
 
 from dataclasses import dataclass
@@ -20,29 +20,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib.data import Split
-from kdlib.methods.base import Batch, Method
+from kdlib.methods.base import Batch, Method, outputs
 from kdlib.models import Network, Output
 
 IMAGES = 2000  # of the training set, at most, that the embeddings' variance is measured on
 
 
-@torch.no_grad()
-def embeddings(network: Network, images: Tensor, batch_size: int = 500) -> Tensor:
+def embeddings(network: Network, images: Tensor) -> Tensor:
     """(N, D) of images (N, 3, H, W), in evaluation mode."""
-    device = next(network.parameters()).device
-    network.eval()
-    return torch.cat([network(part.to(device)).embedding for part in images.split(batch_size)])
+    return torch.cat([output.embedding for output in outputs(network, images)])
 
 
 @torch.no_grad()
 def read_by_teacher(method: Method, student: Network, teacher: Network, images: Tensor) -> Tensor:
-    """Logits (N, C) of the teacher's frozen head on a student's translated embeddings; nothing is trained.
+    """Logits (N, C) of the teacher's frozen head on a student's embeddings, translated by a trained method.
 
-    Args:
-        method: a trained one with ``translate``, on the student's device.
-
-    Raises:
-        TypeError: the method maps to no teacher's embedding.
+    Raises TypeError if the method maps to no teacher's embedding.
     """
     if not hasattr(method, "translate"):
         raise TypeError(f"{method.title} has no map to a teacher's embedding; take rsd or fitnet_last")
@@ -52,8 +45,6 @@ def read_by_teacher(method: Method, student: Network, teacher: Network, images: 
 
 @dataclass(eq=False)
 class FitNetLast(Method):
-    """The weight is ours, as the target's scale is."""
-
     title = "FitNet, last layer"
     paper = "Romero et al. 2015"
     matches = "embedding"

@@ -12,11 +12,13 @@ H the entropy, p_t: (n, C) the teacher's distributions on training images, and �
 from dataclasses import dataclass
 
 import torch
+from scipy.optimize import brentq
+from scipy.special import xlogy
 from torch import Tensor
 from torch.nn import functional as F
 
 from kdlib.data import Split
-from kdlib.methods.base import Batch, Method
+from kdlib.methods.base import Batch, Method, outputs
 from kdlib.models import Network, Output
 
 IMAGES = 2000  # of the training set, at most, that the teacher's entropy is measured on
@@ -24,8 +26,6 @@ IMAGES = 2000  # of the training set, at most, that the teacher's entropy is mea
 
 def smoothed_entropy(epsilon: float, classes: int) -> float:
     """Entropy in nats of (1 - ε) onehot + ε / C."""
-    from scipy.special import xlogy
-
     rest = epsilon / classes
     true = 1 - (classes - 1) * rest
     return -xlogy(true, true) - (classes - 1) * xlogy(rest, rest)
@@ -33,28 +33,21 @@ def smoothed_entropy(epsilon: float, classes: int) -> float:
 
 def epsilon_of(entropy: float, classes: int) -> float:
     """The ε whose smoothed labels have this entropy; at most 1, which is the uniform distribution."""
-    from scipy.optimize import brentq
-
     if entropy >= smoothed_entropy(1.0, classes):
         return 1.0
     return brentq(lambda epsilon: smoothed_entropy(epsilon, classes) - entropy, 0.0, 1.0)
 
 
-@torch.no_grad()
-def mean_entropy(network: Network, images: Tensor, temperature: float, batch_size: int = 500) -> float:
+def mean_entropy(network: Network, images: Tensor, temperature: float) -> float:
     """Mean entropy of the network's softened distributions on images (N, 3, H, W), in nats."""
-    device = next(network.parameters()).device
-    parts = [network(part.to(device)).logits for part in images.split(batch_size)]
-    log_p = (torch.cat(parts) / temperature).log_softmax(1)
+    logits = torch.cat([output.logits for output in outputs(network, images)])
+    log_p = (logits / temperature).log_softmax(1)
     return -(log_p.exp() * log_p).sum(1).mean().item()
 
 
 @dataclass(eq=False)
 class LabelSmoothing(Method):
-    """Temperature 1: the uncertainty that the teacher itself states.
-
-    Methods that soften their targets use more uncertainty: temperature 4 gives labels as soft as LM's.
-    """
+    """Temperature 1: the uncertainty that the teacher itself states. 4 gives labels as soft as LM's."""
 
     title = "Label smoothing"
     paper = "Müller et al. 2019"

@@ -19,15 +19,19 @@ from kdlib.models import Output
 
 
 def soft_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """T² KL(teacher || student) of the softened distributions, averaged over the batch.
+    """T² KL(teacher || student) of the softened distributions of logits (B, C), averaged over the batch.
 
-    Args:
-        student_logits, teacher_logits: (B, C).
-        temperature: T; the factor T² keeps the gradient's size independent of it (section 2.1).
+    The factor keeps the gradient's size independent of the temperature T (section 2.1).
     """
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)
     return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def divergences(student_logits: Tensor, log_target: Tensor, temperature: float) -> Tensor:
+    """T² KL of each row (B,), from logits and a softened target's log probabilities, (B, C) each."""
+    student = F.log_softmax(student_logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(student, log_target, reduction="none", log_target=True).sum(1)
 
 
 @dataclass(eq=False)
@@ -51,23 +55,16 @@ class LogitMatching(Method):
 
 
 def shuffle_wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """Each wrong class gets the logit of the next wrong one, the right class keeps its own.
-
-    Args:
-        logits: (B, C).
-        labels: (B,).
-    """
+    """Each wrong class gets the logit of the next wrong one, the right class its own: (B, C), labels (B,)."""
     wrong = (labels[:, None] + torch.arange(1, logits.shape[1], device=logits.device)) % logits.shape[1]
     return logits.scatter(1, wrong, logits.gather(1, wrong.roll(-1, dims=1)))
 
 
 @dataclass(eq=False)
 class ShuffledLogitMatching(LogitMatching):
-    """The control for the information in the teacher's wrong classes.
+    """The control for the information in the teacher's wrong classes, whose probabilities are exchanged.
 
-    Every image keeps the teacher's confidence and the probability of the right class, but the probabilities
-    of the wrong classes are exchanged. If this has the same effect as LM, class similarity is not the
-    reason.
+    If this has the same effect as LM, class similarity is not the reason.
     """
 
     title = "LM, shuffled classes"

@@ -5,15 +5,13 @@ teacher's does, and as none of the others: what two architectures have in common
 them alone has nothing to pair up with. A projector keeps this apart from the student's own embedding.
 
 Zhang, Liu, Ran, Ma: Cross-Architecture Distillation Made Simple with Redundancy Suppression, ICCV 2025
-(arXiv:2507.21844). With S, T: (B, D) the student's projected and the teacher's
-embedding, each column standardised over the batch,
+(arXiv:2507.21844). With S, T: (B, D) the student's projected and the teacher's embedding, each column
+standardised over the batch,
 
     C = Tᵀ S / B,   L = CE + w [ Σ_i (C_ii - 1)² + κ Σ_{i≠j} C_ij² ]
 
-The loss grows with D, the teacher's width, so w is a weight for networks of about one size.
-
-Loss and projector follow the authors' code. Its initial weights are not taken over, and the running moments
-behind `translate` are ours.
+The loss grows with D, the teacher's width, so w is a weight for networks of about one size. Loss and
+projector follow the authors' code, but for its initial weights; the running moments of `translate` are ours.
 """
 
 from dataclasses import dataclass
@@ -43,8 +41,7 @@ def _standard(values: Tensor) -> Tensor:
 def redundancy_loss(student: Tensor, teacher: Tensor, kappa: float) -> Tensor:
     """Squared distance of the cross-correlation of (B, D) and (B, D) from the identity.
 
-    Args:
-        kappa: weight of the D (D - 1) entries off the diagonal.
+    ``kappa`` is the weight of the entries off the diagonal.
     """
     correlation = _standard(teacher).T @ _standard(student) / len(student)
     diagonal = correlation.diagonal()

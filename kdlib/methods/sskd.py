@@ -25,15 +25,21 @@ from torch.nn import functional as F
 
 from kdlib.data import Split
 from kdlib.methods.base import Batch, Method
-from kdlib.methods.lm import soft_divergence
+from kdlib.methods.lm import divergences, soft_divergence
 from kdlib.methods.views import rotations
 from kdlib.models import Network, Output
 
 
+def apart(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(4 B, C) to the upright views' (B, C) and the rotated ones' (3 B, C)."""
+    views = rows.unflatten(0, (-1, 4))
+    return views[:, 0], views[:, 1:].flatten(0, 1)
+
+
 def similarity(projected: Tensor) -> Tensor:
     """Cosine of every rotated view with every upright one: (3 B, B), from the views' (4 B, d)."""
-    views = F.normalize(projected, dim=1).unflatten(0, (-1, 4))
-    return views[:, 1:].flatten(0, 1) @ views[:, 0].T
+    upright, rotated = apart(F.normalize(projected, dim=1))
+    return rotated @ upright.T
 
 
 def kept_rows(scores: Tensor, correct: Tensor, ratio: float) -> Tensor:
@@ -54,11 +60,9 @@ def kept_rows(scores: Tensor, correct: Tensor, ratio: float) -> Tensor:
 
 def divergence_of_kept(student: Tensor, teacher: Tensor, temperature: float, kept: Tensor) -> Tensor:
     """T² KL(teacher || student) of the softened rows (R, K), averaged over those that are kept; 0 if none."""
-    student = F.log_softmax(student / temperature, dim=1)
-    teacher = F.log_softmax(teacher / temperature, dim=1)
-    rows = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+    rows = divergences(student, (teacher / temperature).log_softmax(1), temperature)
     # Weights, not a selection: the host need not wait for the number of rows.
-    return temperature**2 * (rows * kept).sum() / kept.sum().clamp(min=1)
+    return (rows * kept).sum() / kept.sum().clamp(min=1)
 
 
 def perceptron(width: int) -> nn.Sequential:
@@ -68,12 +72,6 @@ def perceptron(width: int) -> nn.Sequential:
 def own_image(batch: Batch) -> Tensor:
     """Which image of the batch each rotated view shows: (3 B,)."""
     return torch.arange(len(batch.labels), device=batch.labels.device).repeat_interleave(3)
-
-
-def apart(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(4 B, C) to the upright views' (B, C) and the rotated ones' (3 B, C)."""
-    views = rows.unflatten(0, (-1, 4))
-    return views[:, 0], views[:, 1:].flatten(0, 1)
 
 
 @dataclass(eq=False)

@@ -63,15 +63,12 @@ def _warped(images: Tensor) -> Tensor:
 
 def _jittered(images: Tensor) -> Tensor:
     """Random brightness, contrast and saturation."""
-    images = images * _factor(images)
+    brightness, contrast, saturation = (_uniform(1 - COLOUR, 1 + COLOUR, images) for _ in range(3))
+    images = images * brightness
     mean = images.mean((1, 2, 3), keepdim=True)
-    images = mean + (images - mean) * _factor(images)
+    images = mean + (images - mean) * contrast
     grey = images.mean(1, keepdim=True)
-    return grey + (images - grey) * _factor(images)
-
-
-def _factor(images: Tensor) -> Tensor:
-    return _uniform(1 - COLOUR, 1 + COLOUR, images)
+    return grey + (images - grey) * saturation
 
 
 def _square(images: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdlib.data import Split
-from kdlib.methods.base import Batch, Method, example_output
+from kdlib.methods.base import Batch, Method, check_cells, example_output
 from kdlib.methods.dkd import split_log_probabilities
 from kdlib.methods.lm import soft_divergence
 from kdlib.models import Network, Output
@@ -106,12 +106,8 @@ class VLFKD(Method):
 
     def build(self, student: Network, teacher: Network, train: Split) -> None:
         taught, learned = example_output(teacher, train), example_output(student, train)
-        for network, (rows, columns) in ((teacher, taught.grid), (student, learned.grid)):
-            if min(rows, columns) < 2:
-                raise ValueError(
-                    f"VLFKD needs at least 2 x 2 cells; {network.spec.name} has {rows} x {columns}: "
-                    "take larger images, smaller patches for a ViT, or set small_stem for a CNN"
-                )
+        check_cells("VLFKD", teacher, taught.grid)
+        check_cells("VLFKD", student, learned.grid)
         channels, width = taught.feature_map.shape[1], learned.feature_map.shape[1]
         pool = AttentionPool(channels, taught.feature_map[0, 0].numel(), self.embedding)
         self.teacher_part = nn.Sequential(pool, nn.Linear(self.embedding, taught.logits.shape[1]))

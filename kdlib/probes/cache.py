@@ -24,11 +24,7 @@ def stimuli(
     """The stimuli of a probe by its name, from the cache directory where it holds them.
 
     The file's name covers probe, parameters, seed, images and labels. ``meta["seconds"]`` is the time that
-    making them took.
-
-    Raises:
-        UnknownName: no such probe.
-        ValueError: the probe doesn't accept these images and labels.
+    making them took. Raises UnknownName for another probe, ValueError for images or labels that it refuses.
     """
     probe = lookup("probe", name, PROBES)
     if cache is None:

@@ -29,8 +29,7 @@ def pair_ids(labels: Tensor, per_pair: int, generator: torch.Generator) -> tuple
     of the K classes once, so the first blocks are a balanced subset.
 
     Returns:
-        content and texture ids, int64 (P * K * (K - 1),), where P is ``per_pair`` or what the smallest class
-        allows.
+        content and texture ids, int64 (P * K * (K - 1),); P is at most ``per_pair``, as the classes allow.
 
     Raises:
         ValueError: fewer than two classes, or a class with fewer than ``2 * (K - 1)`` images.
@@ -63,10 +62,7 @@ def match_classes(labels: Tensor, content: Tensor, texture: Tensor) -> Tensor:
 
 
 def random_filters() -> Tensor:
-    """16 filters of 3x3 px, in the middle of 7x7, and 16 of 7x7 px: float64 (32, 3, 7, 7).
-
-    Each has zero mean and unit norm.
-    """
+    """16 filters of 3x3 px and 16 of 7x7 px, zero mean and unit norm each: float64 (32, 3, 7, 7)."""
     generator, filters = torch.Generator().manual_seed(FILTER_SEED), []
     for side in (3, 7):
         drawn = normal((16, 3, side, side), generator).double()
@@ -96,13 +92,10 @@ def contours(images: Tensor) -> Tensor:
 
 
 def main_colour_axis(colours: Tensor) -> Tensor:
-    """The leading principal axis of colours, as long as their standard deviation along it.
+    """The leading principal axis of colours, (N, 3), as long as their standard deviation along it.
 
-    Args:
-        colours: (N, 3, P), whole numbers in float64, so that all sums over P are exact.
-
-    Returns:
-        (N, 3), pointing to where the luma rises; 0 for a single colour.
+    It points to where the luma rises, and is 0 for a single colour. The colours, (N, 3, P), are whole numbers
+    in float64, so that all sums over P are exact.
     """
     count, total = colours.shape[2], colours.sum(2)
     covariance = colours @ colours.mT / count - total[:, :, None] * total[:, None] / count**2
@@ -127,14 +120,8 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 def recolour(content: Tensor, texture: Tensor) -> Tensor:
     """The luma of ``content`` along the main colour axis of ``texture``: none of its own hue survives.
 
-    Every operation is rounded as IEEE 754 asks, in a fixed order: the same bits on every processor.
-
-    Args:
-        content: uint8 (N, 3, H, W).
-        texture: uint8 (N, 3, h, w).
-
-    Returns:
-        float64 (N, 3, H, W) in [0, 1].
+    uint8 (N, 3, H, W) and (N, 3, h, w) to float64 (N, 3, H, W) in [0, 1]. Every operation is rounded as IEEE
+    754 asks, in a fixed order: the same bits on every processor.
     """
     colours, light = texture.double().flatten(2), luma(content).flatten(2)
     mean = colours.sum(2, keepdim=True) / colours.shape[2]
@@ -148,14 +135,10 @@ def recolour(content: Tensor, texture: Tensor) -> Tensor:
 def transfer(start: Tensor, recoloured: Tensor | None, texture: Tensor, steps: int) -> Tensor:
     """Descend from ``start`` to images with the Gram matrices of a texture and the contours of a content.
 
-    Each image has a loss and Adam moments of its own, so its neighbours in the batch don't matter to it.
-    Matrix products may add in another order on another processor. Of 540 images no pixel differed between
-    three settings of the maths library, nor with 1e-15 added to the start.
-
-    Args:
-        start: float64 (N, 3, H, W) in [0, 1].
-        recoloured: float64 (N, 3, H, W) in [0, 1], whose contours are kept; None for a texture alone.
-        texture: float64 (N, 3, h, w) in [0, 1].
+    All are float64 (N, 3, H, W) in [0, 1], the texture of any size; the contours are those of ``recoloured``,
+    None for a texture alone. Each image has a loss and Adam moments of its own, so its neighbours in the
+    batch don't matter to it. Matrix products may add in another order on another processor. Of 540 images no
+    pixel differed between three settings of the maths library, nor with 1e-15 added to the start.
     """
     filters = random_filters()
     target_gram = gram(texture, filters)

@@ -16,8 +16,8 @@ from kdlib.probes.base import Stimuli
 SIDE = 32  # px
 SEVERITIES = (1, 3, 5)  # of the five of CIFAR-10-C
 GEIRHOS_FILE = re.compile(r"([a-z]+)(\d+)-([a-z]+)(\d+)\.png")  # shape, number, texture, number
-SAME_NAME = ("airplane", "bird", "cat", "dog", "truck")
-GEIRHOS_CLASSES = {name: name for name in SAME_NAME} | {"boat": "ship", "car": "automobile"}
+GEIRHOS_CLASSES = {name: name for name in ("airplane", "bird", "cat", "dog", "truck")}
+GEIRHOS_CLASSES |= {"boat": "ship", "car": "automobile"}
 
 
 def geirhos(folder: Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
@@ -125,10 +125,9 @@ class External:
     read: Callable[[Path, tuple[str, ...]], dict[str, Stimuli]]
 
     def load(self, folder: str | Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
-        """The stimuli in ``folder`` by name, labelled with indices into ``classes``; raises as ``read`` does.
+        """The stimuli in ``folder`` by name, labelled with indices into ``classes``.
 
-        Raises:
-            DataError: the folder is missing or holds none of them; how to get them.
+        Raises as ``read`` does, and DataError, which says how to get them, if the folder holds none.
         """
         found = self.read(Path(folder), tuple(classes))
         if not found:

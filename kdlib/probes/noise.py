@@ -69,14 +69,12 @@ def patch_drop(
     """Paint randomly drawn patches of every image in the mean colour of the images (Naseer et al. 2021).
 
     Args:
-        images: uint8 (N, C, H, W).
         share: of the patches, rounded to a whole number of them; 0 changes no bit. With the same draws a
             larger share drops the same patches and more.
         size: px, the side of a patch.
         offset: px, as in :func:`kdlib.probes.scramble.scramble`: no ViT token is dropped whole.
 
-    Raises:
-        ValueError: H or W is not divisible by ``size``.
+    Raises ValueError if H or W is not divisible by ``size``.
     """
     must_divide("size", size, images)
     patches = cut(images.roll((offset, offset), dims=(2, 3)), size, size)

@@ -7,13 +7,10 @@ from kdlib.probes.base import Stimuli, cut, in_place_of, join, mean_colour, must
 
 
 def cycle_sources(images: int, patches: int, generator: torch.Generator) -> Tensor:
-    """For every image, where each position takes its patch from: a uniformly random n-cycle.
+    """For every image, where each position takes its patch from, int64 (images, patches): a random n-cycle.
 
     A uniform permutation of 4 patches is the identity once in 24 draws; in a cycle no patch ever stays,
     so severity doesn't depend on luck. With one patch the cycle is the identity.
-
-    Returns:
-        int64 (images, patches).
     """
     tour = torch.rand(images, patches, generator=generator).argsort(dim=1, stable=True)
     # The patch at tour[k] goes to tour[k + 1], the last one to the first place.
@@ -64,12 +61,8 @@ def scramble(
 def pixel_shuffle(images: Tensor, labels: Tensor, generator: torch.Generator, size: int) -> Stimuli:
     """Move every pixel to another place of its ``size`` x ``size`` px patch; the patches stay where they are.
 
-    Args:
-        images: uint8 (N, C, H, W). Each patch of each image gets a cycle of its own.
-        size: px, a divisor of H and W; 1 leaves the images as they are.
-
-    Raises:
-        ValueError: H or W is not divisible by ``size``.
+    Each patch of each image, uint8 (N, C, H, W), gets a cycle of its own; size 1 leaves them as they are.
+    Raises ValueError if H or W is not divisible by ``size``.
     """
     must_divide("size", size, images)
     pixels = cut(images, size, size).flatten(3)

@@ -1,4 +1,7 @@
-"""Suppression: the texture inside regions goes, or colour, or fine detail, or all but the outlines."""
+"""Suppression: the texture inside regions goes, or colour, or fine detail, or all but the outlines.
+
+Images are uint8 (N, 3, H, W).
+"""
 
 from math import ceil, exp
 
@@ -13,12 +16,9 @@ from kdlib.probes.base import Stimuli, cut, in_place_of, join, luma, must_divide
 def superpixels(images: Tensor, labels: Tensor, generator: torch.Generator, n: int) -> Stimuli:
     """Paint every SLIC region (Achanta et al. 2012) in its mean colour: contours stay.
 
-    The regions are scikit-image's, in float64: another version of it may find others.
-
-    Args:
-        images: uint8 (N, 3, H, W).
-        n: number of regions asked for. SLIC snaps it to a lattice (at 32 px, 100 and 144 are the same), so
-            ``meta["regions"]`` holds the mean number that came out.
+    The regions are scikit-image's, in float64: another version of it may find others. SLIC snaps ``n``, the
+    number asked for, to a lattice (at 32 px, 100 and 144 are the same); ``meta["regions"]`` is the mean that
+    came out.
     """
     from skimage.segmentation import slic  # takes a second to import, and few need it
 
@@ -39,12 +39,7 @@ def superpixels(images: Tensor, labels: Tensor, generator: torch.Generator, n: i
 def grid_mean(images: Tensor, labels: Tensor, generator: torch.Generator, grid: int) -> Stimuli:
     """Paint ``grid`` x ``grid`` equal rectangles in their mean colours: superpixels that know no contour.
 
-    Args:
-        images: uint8 (N, C, H, W).
-        grid: rectangles a side; H = W leaves the images as they are.
-
-    Raises:
-        ValueError: H or W is not divisible by ``grid``.
+    Raises ValueError if H or W is not divisible by ``grid``.
     """
     must_divide("grid", grid, images)
     height, width = images.shape[2:]
@@ -54,18 +49,14 @@ def grid_mean(images: Tensor, labels: Tensor, generator: torch.Generator, grid: 
 
 
 def grey(images: Tensor, labels: Tensor, generator: torch.Generator) -> Stimuli:
-    """The Rec. 601 luma of uint8 (N, 3, H, W) in all three channels."""
+    """The Rec. 601 luma in all three channels."""
     return in_place_of((luma(images) / 1000).round().to(torch.uint8).repeat(1, 3, 1, 1), labels)
 
 
 def blur(images: Tensor, labels: Tensor, generator: torch.Generator, sigma: float) -> Stimuli:
-    """Gaussian blur of uint8 (N, C, H, W), reflected at the frame.
+    """Gaussian blur of standard deviation ``sigma`` (px) to 3 of them or just beyond, reflected at the frame.
 
-    Args:
-        sigma: px, standard deviation; the kernel ends at 3 of them or just beyond.
-
-    Raises:
-        ValueError: sigma isn't positive.
+    Raises ValueError if sigma isn't positive.
     """
     if sigma <= 0:
         raise ValueError(f"sigma is {sigma} px; a blur needs a width above 0.")
@@ -79,11 +70,7 @@ def blur(images: Tensor, labels: Tensor, generator: torch.Generator, sigma: floa
 
 
 def edges(images: Tensor, labels: Tensor, generator: torch.Generator) -> Stimuli:
-    """Sobel magnitude of the luma over its maximum in the image, dark on white, in all three channels.
-
-    Args:
-        images: uint8 (N, 3, H, W). An image without any edge comes out all white.
-    """
+    """Sobel magnitude of the luma over its maximum in the image, dark on white; all white without an edge."""
     padded = F.pad(luma(images), (1, 1, 1, 1), mode="replicate")
     across, down = padded[..., 2:] - padded[..., :-2], padded[..., 2:, :] - padded[..., :-2, :]
     across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]

@@ -26,7 +26,7 @@ def test_class_means_average_the_softened_answers_of_each_class():
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 40, (60, 3, 2, 10), generator=generator, dtype=torch.uint8)
     labels = torch.arange(60) % 9  # class 9 has none
-    means = class_means(Knows(), Split(images, labels), 10, 4.0, batch_size=7)
+    means = class_means(Knows(), Split(images, labels), 10, 4.0, size=7)
     answers = (images[:, 0, 0].float() / 40).softmax(1)
     torch.testing.assert_close(means[3], answers[labels == 3].mean(0))
     torch.testing.assert_close(means.sum(1), torch.ones(10))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kdlib.methods.cue_versions import CounterAugment, Gate, Marginalise, divergences, jensen_shannon
-from kdlib.methods.lm import LogitMatching, soft_divergence
+from kdlib.methods.cue_versions import CounterAugment, Gate, Marginalise, jensen_shannon
+from kdlib.methods.lm import LogitMatching, divergences, soft_divergence
 
 from .common import make_batch, terms_of
 
