@@ -20,6 +20,7 @@ from kdlib.bias.statistics import Interval, holm, interval_of, with_interval
 from kdlib.bias.transfer import Transfer, profile_slopes, transfer
 from kdlib.probes import series
 from kdlib.report.original import CORRECTED, original_table
+from kdlib.report.tables import span, tested
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.internals import inside_table
 from kdlib.study.tables import cost_table
@@ -124,11 +125,15 @@ def _tell(claim: dict, table: pd.DataFrame) -> str:
 
 def _mildest(claim: dict, records: Records, reason: str) -> Verdict | None:
     """Where not every level of a series can be used, a hint: what the mildest level alone would say."""
-    name = claim.pop("mildest", None)
-    if name is None:
+    if not (name := claim.get("mildest")):
         return None
     mildest = series()[name][0]
-    found = _judge(yaml.safe_load(yaml.safe_dump(claim).replace(name, mildest)), records)
+    families = {
+        group: family | {"measures": [[mildest if part == name else part for part in measured]
+                                      for measured in family["measures"]]}
+        for group, family in claim["comparisons"].items()
+    }  # fmt: skip
+    found = _judge(claim | {"mildest": None, "comparisons": families}, records)
     if found.comparisons is None:
         return None
     told = f"{reason}. With {_plain(mildest)} alone it would be {found.word}: {found.because}"
@@ -221,8 +226,8 @@ class Comparison:
     def share(self) -> dict:
         """Share of the teacher's gap; "within" reads the movement's own 90% interval."""
         found, gap = self._transfer()
-        span = {"estimate": found.ratio, "low": found.ratio_low, "high": found.ratio_high, "p": np.nan}
-        return _row(found.movement) | span | gap | {"local": self._more_local()}
+        ratio = {"estimate": found.ratio, "low": found.ratio_low, "high": found.ratio_high, "p": np.nan}
+        return _row(found.movement) | ratio | gap | {"local": self._more_local()}
 
     def _more_local(self) -> bool:
         """Whether attention reaches less far, or the first stage sees less, than in the baseline."""
@@ -269,9 +274,7 @@ def _matrix(measures: Measures, role: str, measure: str, probe: str | None) -> n
 
 
 def _row(interval: Interval) -> dict[str, float]:
-    low, high = interval.ends(0.90)
-    row = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-    return row | {"narrow_low": low, "narrow_high": high, "p": interval.p}
+    return span(interval) | tested(interval)
 
 
 def _compare(claim: dict, records: Records) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from kdlib.report import made
 from kdlib.report.claims import Verdict, claims_table, judge, read_claims, records_of
 from kdlib.report.figures.style import label_of, words
 from kdlib.report.summaries import movements
-from kdlib.report.tables import side, transfer_table
+from kdlib.report.tables import sides, transfer_table
 from kdlib.study.controls import CONTROLS, READ, REFERENCES
 from kdlib.study.schema import read_profile
 
@@ -226,32 +226,26 @@ def off_the_line(schedules: dict[str, pd.DataFrame]) -> str:
 def moved(transfer: pd.DataFrame, measure: str, probe: str) -> str:
     """For one measure and each direction: how far the teacher is from the baseline, and who moved."""
     asked = transfer[(transfer.measure == measure) & (transfer.probe == probe)]
-    parts = [_moves(*found) for found in _sided(asked).groupby("direction", sort=False)]
+    parts = [_moves(*found) for found in asked.assign(side=sides(asked)).groupby("direction", sort=False)]
     return _tell("moved", parts=parts, measure=measure, probe=probe)
-
-
-def _sided(transfer: pd.DataFrame) -> pd.DataFrame:
-    return transfer.assign(side=[side(row) for _, row in transfer.iterrows()])
 
 
 def _moves(direction: str, rows: pd.DataFrame) -> dict:
     defined = rows.dropna(subset=["gap"])
     gap = next((defined if len(defined) else rows).itertuples())  # the same in every row that has one
     part = {"direction": direction, "gap": gap, "defined": len(defined) > 0}
-    for kind, chosen in (
-        ("control", rows.method.isin(list(CONTROLS))),
-        ("method", ~rows.method.isin(list(CONTROLS))),
-    ):
-        for way in ("toward", "away"):
-            part[f"{kind}s_{way}"] = _rows(rows[chosen & (rows.side == way)])
-    return part | {"methods": int((~rows.method.isin(list(CONTROLS))).sum())}
+    controls = rows.method.isin(list(CONTROLS))
+    for way in ("toward", "away"):
+        part[f"controls_{way}"] = _rows(rows[controls & (rows.side == way)])
+        part[f"methods_{way}"] = _rows(rows[~controls & (rows.side == way)])
+    return part | {"methods": int((~controls).sum())}
 
 
 def transferred(transfer: pd.DataFrame) -> str:
     """How often a method's student moved toward its teacher where there was anywhere to move."""
-    methods = _sided(transfer[~transfer.method.isin(list(CONTROLS))])
-    sides = methods.side.value_counts()
-    ways = {way: int(sides.get(way, 0)) for way in ("toward", "away", "neither")}
+    methods = transfer[~transfer.method.isin(list(CONTROLS))]
+    counts = sides(methods).value_counts()
+    ways = {way: int(counts.get(way, 0)) for way in ("toward", "away", "neither")}
     reasons = sorted({reason for reason in methods.reason if reason})
     defined = len(methods) > 0 and bool(methods.movement.notna().any())
     return _tell("transferred", count=len(methods), defined=defined, reasons=reasons, **ways)
@@ -336,7 +330,7 @@ def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
         accepted: probes.
     """
     if not longer:
-        return _tell("no_longer"), movements(pd.DataFrame())
+        return _tell("no_longer"), pd.DataFrame()
     records = records_of(longer, accepted)
     table = movements(pd.concat(transfer_table(part) for part in records.evidence.values()))
     judged = {name: found for name, found in judge(records).items() if found.word != "not testable"}

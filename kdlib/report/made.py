@@ -18,6 +18,7 @@ from kdlib.bias.statistics import Interval, holm, interval_or_nan, with_interval
 from kdlib.data.properties import PROPERTIES
 from kdlib.probes import series
 from kdlib.report.figures.style import label_of, words
+from kdlib.report.tables import span
 from kdlib.study.controls import READ
 from kdlib.study.made import Made
 
@@ -154,8 +155,7 @@ def _tau_row(change: Change) -> dict:
     found = change.found
     row = {name: getattr(found, name) for name in ("tau", "low", "high", "p_none", "p_all")}
     for who in ("student", "teacher"):
-        span = getattr(change, who)
-        row |= {who: span.estimate, f"{who}_low": span.low, f"{who}_high": span.high}
+        row |= span(getattr(change, who), who, f"{who}_")
     return row | change.facts | {"testable": found.testable, "reason": found.reason}
 
 
@@ -178,9 +178,9 @@ def specificity_matrix(made: Made, direction: str, method: str) -> pd.DataFrame:
     rows = []
     for (where, name, role, measure), change in changes(made).items():
         if (where, role) == (direction, method):
-            for who, span in (("teacher", change.teacher), (method, change.student)):
+            for who, found in (("teacher", change.teacher), (method, change.student)):
                 row = {"direction": direction, "role": who, "made": name, "measure": measure}
-                rows.append(row | {"estimate": span.estimate, "low": span.low, "high": span.high})
+                rows.append(row | span(found))
     columns = ["direction", "role", "made", "measure", "estimate", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -9,7 +9,7 @@ from kdlib.bias.influence import INSIDE
 from kdlib.bias.statistics import effect_word, with_interval
 from kdlib.probes import PROBES
 from kdlib.report.figures.style import label_of, words
-from kdlib.report.tables import side
+from kdlib.report.tables import sides
 from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, title_of
 
 PROPERTIES = {  # what the study is about -> (measure, probe)
@@ -27,16 +27,13 @@ BIASES = ("retention", "shape_bias", "invariance", "embedding_invariance", "far_
 
 def movements(transfer: pd.DataFrame) -> pd.DataFrame:
     """The rows of a transfer table that the study is about, with ``property`` and ``side``."""
-    if transfer.empty:
-        columns = ["direction", "method", "movement", "beyond", "reason", "established", "property", "side"]
-        return pd.DataFrame(columns=columns).astype({"established": bool, "beyond": float})
     found = pd.concat(
         transfer[(transfer.measure == measure) & (transfer.probe == probe)].assign(property=name)
         for name, (measure, probe) in PROPERTIES.items()
     )
     order = list(transfer.direction.unique())
-    found = found.assign(side=[side(row) for _, row in found.iterrows()])
-    return found.sort_values("direction", key=lambda names: names.map(order.index), kind="stable")
+    found = found.sort_values("direction", key=lambda names: names.map(order.index), kind="stable")
+    return found.assign(side=sides(found))
 
 
 # ---- tables ----
@@ -52,20 +49,20 @@ def movement_word(row: pd.Series) -> str:
 
 def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
     """Every movement in words: direction, method, measure, probe, result, and which way it went."""
-    rows = []
-    for _, row in transfer.iterrows():
+    results = []
+    for row in transfer.itertuples():
         span = with_interval(row.movement, row.movement_low, row.movement_high)
-        rows.append(
-            {
-                "direction": direction_title(row.direction),
-                "method": title_of(row.method),
-                "measure": row.measure.replace("_", " "),
-                "probe": row.probe,
-                "result": movement_word(row) + ("" if pd.isna(row.movement) else f", {span}"),
-                "teacher": side(row),
-            }
-        )
-    return pd.DataFrame(rows, columns=["direction", "method", "measure", "probe", "result", "teacher"])
+        results.append(movement_word(row) + ("" if pd.isna(row.movement) else f", {span}"))
+    return pd.DataFrame(
+        {
+            "direction": transfer.direction.map(direction_title),
+            "method": transfer.method.map(title_of),
+            "measure": transfer.measure.str.replace("_", " "),
+            "probe": transfer.probe,
+            "result": results,
+            "teacher": sides(transfer),
+        }
+    )
 
 
 def largest(transfer: pd.DataFrame, count: int = 10) -> pd.DataFrame:
@@ -83,8 +80,8 @@ def transfer_summary(transfer: pd.DataFrame) -> pd.DataFrame:
 
     Only comparisons in which the teacher differs significantly from the baseline student are counted.
     """
-    sides = transfer.assign(side=[side(row) for _, row in transfer.iterrows()])
-    counts = sides.groupby(["direction", "method"], sort=False)["side"].value_counts().unstack(fill_value=0)
+    told = transfer.assign(side=sides(transfer)).groupby(["direction", "method"], sort=False)
+    counts = told.side.value_counts().unstack(fill_value=0)
     counts = counts.reindex(columns=["toward", "away", "neither"], fill_value=0).reset_index()
     kinds = counts.method.map(lambda role: "control" if role in CONTROLS else "method")
     return counts.assign(
@@ -172,7 +169,7 @@ def effect_cells(transfer: pd.DataFrame) -> pd.DataFrame:
     On accepted probes; what probes are compared with is left out.
     """
     unit = transfer.measure.map(SMALLEST_EFFECTS)
-    marks = [{"toward": "▸", "away": "◂"}.get(side(row), "") for _, row in transfer.iterrows()]
+    marks = sides(transfer).map({"toward": "▸", "away": "◂"}).fillna("")
     found = transfer.assign(value=transfer.movement / unit, mark=marks, column=transfer.method.map(label_of))
     left_out = found.measure.eq("invariance") | found.probe.isin(COMPARISONS) | ~found.accepted
     found, unit = found[~left_out], unit[~left_out]

@@ -9,7 +9,7 @@ from kdlib.bias import measures as m
 from kdlib.bias.answers import Answers
 from kdlib.bias.influence import INSIDE, MEASURES, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS
-from kdlib.bias.statistics import interval_or_nan
+from kdlib.bias.statistics import Interval, interval_or_nan
 from kdlib.bias.transfer import profile_cosine, profile_slopes, transfer
 from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, roles, title_of
 
@@ -19,10 +19,15 @@ NUMBERS = [*SPANS, "narrow_low", "narrow_high", "p", "ratio", "seeds_up"]
 MOVED = ["direction", "method", "measure", "probe", *NUMBERS, "seeds", "established", "reason", "beyond"]
 
 
-def _span(influence: np.ndarray, name: str = "estimate") -> dict[str, float]:
-    """Estimate, low and high of D (seeds, images); the ends are NaN where there is no interval."""
-    found = interval_or_nan(influence)
-    return {name: influence.mean(axis=1).mean(), "low": found.low, "high": found.high}
+def span(found: Interval, name: str = "estimate", ends: str = "") -> dict[str, float]:
+    """An interval as three columns of a table."""
+    return {name: found.estimate, f"{ends}low": found.low, f"{ends}high": found.high}
+
+
+def tested(found: Interval) -> dict[str, float]:
+    """The 90% interval, for equivalence, and p, as columns of a table."""
+    low, high = found.ends(0.90)
+    return {"narrow_low": low, "narrow_high": high, "p": found.p}
 
 
 def _by_role(table: pd.DataFrame, column: str, order: Sequence[str]) -> pd.DataFrame:
@@ -45,18 +50,18 @@ def measure_table(measures: Measures) -> pd.DataFrame:
 
 def _row(measures: Measures, role: str, measure: str, probe: str) -> dict:
     influence, kind = measures[role, measure, probe], MEASURES[measure]
-    span = _span(influence)
+    row = span(interval_or_nan(influence))
     if not kind.interval:
-        span |= {"low": np.nan, "high": np.nan}
+        row |= {"low": np.nan, "high": np.nan}
     if kind.share:  # what lies outside [0, 1] is impossible: no coverage is lost
-        span |= {"low": np.maximum(span["low"], 0.0), "high": np.minimum(span["high"], 1.0)}
+        row |= {"low": np.maximum(row["low"], 0.0), "high": np.minimum(row["high"], 1.0)}
     return {
         "direction": measures.direction,
         "role": role,
         "measure": measure,
         "probe": probe,
         "heading": probe in (*measures.headings, INSIDE),
-        **span,
+        **row,
         "seeds": influence.shape[0],
         "images": influence.shape[1],
         "per_seed": " ".join(f"{value:.4f}" for value in influence.mean(axis=1)),
@@ -80,7 +85,8 @@ def transfer_table(measures: Measures) -> pd.DataFrame:
                 row = {"direction": measures.direction, "method": method, "measure": measure, "probe": probe}
                 row |= _movement(*(found[role] for role in (method, "baseline", "teacher")), measure)
                 rows.append(row | {"beyond": _beyond(found, method, np.sign(row["gap"]))})
-    return _by_role(pd.DataFrame(rows, columns=MOVED), "method", measures.students)
+    table = pd.DataFrame(rows, columns=MOVED).astype({"established": bool, "beyond": float})
+    return _by_role(table, "method", measures.students)
 
 
 def _beyond(found: dict[str, np.ndarray], method: str, way: float) -> float:
@@ -90,17 +96,19 @@ def _beyond(found: dict[str, np.ndarray], method: str, way: float) -> float:
     return min((end for end in ends if np.isfinite(end)), default=np.nan)
 
 
-def side(row: pd.Series) -> str:
-    """Which way a row of :func:`transfer_table` tells that the student moved.
+def sides(table: pd.DataFrame) -> pd.Series:
+    """Which way each row of a :func:`transfer_table` tells that the student moved.
 
     "toward" the teacher or "away" from it: the gap is established and the movement's interval lies on that
     side; "neither": it lies on both. "teacher not different" where the gap is not established.
     """
-    if pd.isna(row.movement):
-        return "not testable"
-    if not row.established:
-        return "teacher not different"
-    return "toward" if row.toward_low > 0 else "away" if row.toward_high < 0 else "neither"
+    said = {
+        "not testable": table.movement.isna(),
+        "teacher not different": ~table.established,
+        "toward": table.toward_low > 0,
+        "away": table.toward_high < 0,
+    }
+    return pd.Series(np.select(list(said.values()), list(said), "neither"), table.index, dtype=object)
 
 
 def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, measure: str) -> dict:
@@ -112,15 +120,10 @@ def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, me
     except ValueError as error:
         return row | {"reason": str(error).partition(";")[0].partition(", an interval")[0]}
     for name in ("movement", "gap", "toward"):
-        interval = getattr(found, name)
-        row |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    row["narrow_low"], row["narrow_high"] = found.movement.ends(0.90)
-    return row | {
-        "p": found.movement.p,
-        "ratio": found.ratio,
-        "seeds_up": int(((student - baseline).mean(axis=1) > 0).sum()),
-        "established": found.established,
-    }
+        row |= span(getattr(found, name), name, f"{name}_")
+    up = ((student - baseline).mean(axis=1) > 0).sum()
+    told = {"ratio": found.ratio, "seeds_up": up, "established": found.established}
+    return row | tested(found.movement) | told
 
 
 def schedule_table(measures: Measures) -> pd.DataFrame:
@@ -138,7 +141,9 @@ def schedule_table(measures: Measures) -> pd.DataFrame:
         for role in measures.roles:
             row = {"role": role, "probe": probe, "clean": clean[role].mean(), "retention": kept[role].mean()}
             residual = kept[role] - _line(clean, kept, schedules, clean[role])
-            rows.append(row | {"schedule": role in schedules} | _span(residual[:, None], "residual"))
+            rows.append(
+                row | {"schedule": role in schedules} | span(interval_or_nan(residual[:, None]), "residual")
+            )
     return pd.DataFrame(rows)
 
 
@@ -163,7 +168,7 @@ def gain_table(measures: Measures, cost: pd.DataFrame) -> pd.DataFrame:
         for measure, gain in GAINS.items():
             difference = measures[role, measure, "clean"] - measures["baseline", measure, "clean"]
             row = {"role": role, "cost": seconds[role] / seconds["baseline"], "gain": gain}
-            rows.append(row | _span(difference))
+            rows.append(row | span(interval_or_nan(difference)))
     return pd.DataFrame(rows, columns=["role", "cost", "gain", "estimate", "low", "high"])
 
 
@@ -175,11 +180,10 @@ def slope_table(measures: Measures) -> pd.DataFrame:
     rows = []
     for role in measures.students:
         profiles = measures.profiles(role, "baseline", "teacher")
-        slopes, cosine = np.array([np.nan]), np.nan
-        if profiles[0]:
-            slopes, cosine = profile_slopes(*profiles), profile_cosine(*profiles)
-        row = {"direction": measures.direction, "role": role}
-        rows.append(row | _span(slopes[:, None], "slope") | {"cosine": cosine})
+        defined = bool(profiles[0])
+        slopes = profile_slopes(*profiles)[:, None] if defined else np.array([[np.nan]])
+        row = {"direction": measures.direction, "role": role} | span(interval_or_nan(slopes), "slope")
+        rows.append(row | {"cosine": profile_cosine(*profiles) if defined else np.nan})
     return pd.DataFrame(rows, columns=["direction", "role", "slope", "low", "high", "cosine"])
 
 
