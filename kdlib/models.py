@@ -7,8 +7,8 @@ embedding or the feature map, never for the architecture.
 
 import inspect
 import math
-from collections.abc import Collection
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -203,7 +203,9 @@ def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
             raise UnknownName(f"{hint} `python -m kdlib list models` lists all.") from None
     options = dict(spec.options)
     if spec.name.startswith(("vit_", "deit")):
-        options = {"img_size": spec.image_size, "patch_size": _patch_size(spec)} | options
+        # Small images get patches that make an 8 x 8 grid.
+        patch = 16 if spec.image_size >= 128 else max(2, spec.image_size // 8)
+        options = {"img_size": spec.image_size, "patch_size": patch} | options
     try:
         # create_model's own arguments load files and change where weights come from.
         reserved = options.keys() & inspect.signature(timm.create_model).parameters
@@ -217,11 +219,6 @@ def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
     if spec.small_stem:
         _shrink_stem(model, spec.name)
     return model
-
-
-def _patch_size(spec: ModelSpec) -> int:
-    """Small images get patches that make an 8 x 8 grid; from 128 pixels on, 16 x 16 patches."""
-    return 16 if spec.image_size >= 128 else max(2, spec.image_size // 8)
 
 
 def _shrink_stem(model: nn.Module, name: str) -> None:
@@ -260,30 +257,26 @@ def _noisy(values: Tensor) -> Tensor:
     return values + 0.02 * torch.randn_like(values)
 
 
-class _recorded_qkv:
+@contextmanager
+def _recorded_qkv(network: Network) -> Iterator[list[Tensor]]:
     """While open, keeps every block's queries, keys and values in a list.
 
     timm offers no way to them, and fused attention never forms the maps that they make: each block's linear
     layer that computes them is given a hook.
     """
-
-    def __init__(self, network: Network):
-        if not is_vit(network.backbone):
-            raise ValueError(f"{network.spec.name} has no queries, keys and values; ask a ViT")
-        self.blocks = network.backbone.blocks
-
-    def __enter__(self) -> list[Tensor]:
-        found: list[Tensor] = []
-        self.hooks = [
-            block.attn.qkv.register_forward_hook(
-                lambda module, inputs, output, attention=block.attn: found.append(_split(attention, output))
-            )
-            for block in self.blocks
-        ]
-        return found
-
-    def __exit__(self, *_) -> None:
-        for hook in self.hooks:
+    if not is_vit(network.backbone):
+        raise ValueError(f"{network.spec.name} has no queries, keys and values; ask a ViT")
+    found: list[Tensor] = []
+    hooks = [
+        block.attn.qkv.register_forward_hook(
+            lambda module, inputs, output, attention=block.attn: found.append(_split(attention, output))
+        )
+        for block in network.backbone.blocks
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
             hook.remove()
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -44,12 +45,9 @@ class Split:
         if count is None or count >= len(self):
             return self
         shuffled = np.random.default_rng(0).permutation(len(self))
-        labels = self.labels.numpy()[shuffled]
-        by_class = np.argsort(labels, kind="stable")
-        first = np.searchsorted(labels[by_class], labels[by_class])
-        turn = np.empty(len(self), dtype=np.int64)
-        turn[by_class] = np.arange(len(self)) - first
-        chosen = np.sort(shuffled[np.argsort(turn, kind="stable")[:count]])
+        labels = pd.Series(self.labels.numpy()[shuffled])
+        turn = labels.groupby(labels).cumcount()
+        chosen = np.sort(shuffled[np.argsort(turn.to_numpy(), kind="stable")[:count]])
         return Split(self.images[chosen], self.labels[chosen])
 
 

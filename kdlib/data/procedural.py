@@ -15,9 +15,9 @@ cosines and torch's own square root come from a maths library, whose last bit de
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import torch
@@ -155,17 +155,6 @@ CLASSES = 10
 # Drawing
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Drawing is thousands of small operations: waiting for other threads can take longer than the work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     return low + (high - low) * torch.rand(n, 1, 1, generator=generator)
 
@@ -242,8 +231,7 @@ def draw_with_masks(
     """Draw one image for each pair of a shape and a texture, and say where its figure is.
 
     Args:
-        shape: (N,) int64, indices into SHAPES.
-        texture: (N,) int64, indices into TEXTURES.
+        shape, texture: (N,) int64, indices into SHAPES and TEXTURES.
         generator: CPU generator; the only source of randomness, advanced by the call.
         size: side of the images in pixels, at least 16.
 
@@ -265,10 +253,14 @@ def draw_with_masks(
         raise ValueError(f"size={size} is too small to show a texture; give at least 16")
     images = torch.empty(len(shape), 3, size, size, dtype=torch.uint8)
     masks = torch.empty(len(shape), size, size)
-    with _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the operations are small: waiting for other threads can take longer
+    try:
         for start in range(0, len(shape), CHUNK):
             part = slice(start, start + CHUNK)
             images[part], masks[part] = _draw_chunk(shape[part], texture[part], generator, size)
+    finally:
+        torch.set_num_threads(threads)
     return images, masks
 
 
@@ -301,12 +293,9 @@ def factors(
     """
     if n < CLASSES:
         raise ValueError(f"n={n} is too few; give at least {CLASSES}, one for each class")
-    for name, value in (
-        ("shape_correlation", shape_correlation),
-        ("texture_correlation", texture_correlation),
-    ):
+    for name, value in (("shape", shape_correlation), ("texture", texture_correlation)):
         if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value} is not a probability; give a number from 0 to 1")
+            raise ValueError(f"{name}_correlation={value} is not a probability; give a number from 0 to 1")
 
     def correlated(correlation: float) -> Tensor:
         follows = torch.rand(n, generator=generator) < correlation
@@ -333,8 +322,7 @@ def conflict(per_pair: int, seed: int, size: int = 32) -> ShapeTexture:
     """
     if per_pair < 1:
         raise ValueError(f"per_pair={per_pair} leaves no images; give at least 1")
-    pairs = torch.cartesian_prod(torch.arange(CLASSES), torch.arange(CLASSES))
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]].repeat_interleave(per_pair, dim=0)
-    shape, texture = pairs[:, 0].contiguous(), pairs[:, 1].contiguous()
+    pairs = torch.tensor(list(permutations(range(CLASSES), 2))).repeat_interleave(per_pair, dim=0)
+    shape, texture = pairs.T.contiguous()
     images = draw(shape, texture, torch.Generator().manual_seed(seed), size)
     return ShapeTexture(images, shape.clone(), shape, texture)

@@ -80,9 +80,8 @@ def restore(tensors: dict[str, Tensor], student: Network, method: Method, optimi
 
 def _parts(student: Network, method: Method, optimiser: torch.optim.Optimizer | None) -> dict:
     """Everything that changes in training."""
-    parts = {"student": student, "method": method, "own_optimiser": method.own_optimiser}
-    parts["optimiser"] = optimiser
-    return {name: part for name, part in parts.items() if part is not None}
+    optimisers = {"own_optimiser": method.own_optimiser, "optimiser": optimiser}
+    return {"student": student, "method": method} | {name: one for name, one in optimisers.items() if one}
 
 
 class Means:
@@ -127,9 +126,8 @@ class Clock:
 
     def read(self) -> dict[str, float]:
         """Seconds of every part since the last reading."""
-        if self.cuda:
-            torch.cuda.synchronize()
         marks, self.marks = self.marks, defaultdict(list)
-        if self.cuda:
-            return {part: sum(a.elapsed_time(b) for a, b in pairs) / 1000 for part, pairs in marks.items()}
-        return {part: sum(b - a for a, b in pairs) for part, pairs in marks.items()}
+        if not self.cuda:
+            return {part: sum(b - a for a, b in pairs) for part, pairs in marks.items()}
+        torch.cuda.synchronize()
+        return {part: sum(a.elapsed_time(b) for a, b in pairs) / 1000 for part, pairs in marks.items()}
