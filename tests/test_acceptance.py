@@ -86,3 +86,10 @@ def test_severities_are_told_for_each_network():
         table.accuracy.is_monotonic_decreasing
         or (table.groupby("network").accuracy.diff().dropna() < 0).all()
     )
+
+
+def test_a_study_without_directions_accepts_nothing():
+    table = acceptance_table({})
+    assert table.empty and findings.accepted(table).endswith(
+        "**0 of 0 probes are accepted on these images.**"
+    )

@@ -101,7 +101,7 @@ def test_title_and_subtitle_are_text(page):
 
 
 def test_contents_lead_to_unique_headings(page):
-    ids = [tag["id"] for tag in page.select("a[id], section[id]")]
+    ids = [tag["id"] for tag in page.select("[id]:is(h1, h2, h3, section)")]
     assert len(ids) == len(set(ids))
     links = page.select(".contents a")
     assert [link.get_text() for link in links] == [

@@ -16,6 +16,7 @@ CEILING_LOSS = 0.02  # that the hardest level costs some network at least
 DISORDER = 0.01  # by which a harder level may be easier, for the CNN
 CLIPPED = 0.20  # largest share of values outside [0, 1]
 SURE = 2.58  # standard errors of a paired difference, 99%
+COLUMNS = ["probe", "clipped", "readable", "loss", "disorder", "beyond_control", "accepted", "reason"]
 
 
 def acceptance_table(references: dict[str, Answers]) -> pd.DataFrame:
@@ -28,6 +29,8 @@ def acceptance_table(references: dict[str, Answers]) -> pd.DataFrame:
     Args:
         references: the baselines' answers, by direction.
     """
+    if not references:
+        return pd.DataFrame(columns=COLUMNS).astype({"accepted": bool})
     shared = next(iter(references.values()))
     asked = [[probe for probe in names if probe in shared.stimuli] for names in series().values()]
     rows = []
@@ -43,7 +46,7 @@ def acceptance_table(references: dict[str, Answers]) -> pd.DataFrame:
         }
         reason = _reason(found, shared.chance)
         rows.append(found | {"accepted": not reason, "reason": reason})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def mark(table: pd.DataFrame, acceptance: pd.DataFrame) -> pd.DataFrame:

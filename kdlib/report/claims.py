@@ -25,7 +25,7 @@ from kdlib.study.controls import direction_title, title_of
 from kdlib.study.internals import inside_table
 from kdlib.study.tables import cost_table
 
-CLAIMS = Path(__file__).with_name("claims.yml")
+CLAIMS: dict[str, dict] = yaml.safe_load(Path(__file__).with_name("claims.yml").read_text(encoding="utf-8"))
 TEXTS = ["claim", "original", "hypothesis", "statistic", "supported", "contradicted"]
 WORDS = ["supported", "contradicted", "learns slowly"]  # that a claim may have a rule for, in this order
 LEARNED = 0.9  # of the baseline's accuracy on clean images; no verdict rests on a student with less
@@ -66,22 +66,22 @@ class NotTestable(Exception):
 
 def judge(records: Records) -> dict[str, Verdict]:
     """The verdict on every claim, by its name."""
-    return {name: _judge(claim, records) for name, claim in _claims().items()}
+    return {name: _judge(claim, records) for name, claim in CLAIMS.items()}
 
 
 def read_claims() -> pd.DataFrame:
     """The claims, fixed before the runs, in words: the columns TEXTS."""
-    return pd.DataFrame([{"claim": name, **claim} for name, claim in _claims().items()])[TEXTS]
+    return pd.DataFrame([{"claim": name, **claim} for name, claim in CLAIMS.items()])[TEXTS]
 
 
 def claims_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """Each claim: the original's sentence and its own numbers beside this study's verdict and reason."""
-    claims, original = read_claims(), original_table()
+    claims = read_claims()
     return pd.DataFrame(
         {
             "claim": claims.claim,
             "the original": claims.original,
-            "its own numbers": [CORRECTED[name](original) for name in claims.claim],
+            "its own numbers": claims.claim.map(originals_numbers()),
             "tested here": claims.hypothesis,
             "verdict": [verdicts[name].word for name in claims.claim],
             "because": [verdicts[name].because for name in claims.claim],
@@ -89,8 +89,10 @@ def claims_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     )
 
 
-def _claims() -> dict[str, dict]:
-    return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+def originals_numbers() -> dict[str, str]:
+    """What the original's accuracies say of each claim."""
+    table = original_table()
+    return {name: tell(table) for name, tell in CORRECTED.items()}
 
 
 def _judge(claim: dict, records: Records) -> Verdict:

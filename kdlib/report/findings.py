@@ -1,11 +1,13 @@
 """Takeaways computed from tables; their words are in ``templates/``.
 
-A function picks the numbers of one takeaway, and a template of the same name says them. What is missing is
-told there too: a study of one seed, of one direction, without controls, or of networks that learned nothing.
+A function picks the numbers of one takeaway, and a macro of the same name says them; where a table says all,
+the macro reads it alone. What is missing is told there too: a study of one seed, of one direction, without
+controls, or of networks that learned nothing.
 """
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from kdlib.bias import SMALLEST_EFFECTS, acceptance
 from kdlib.bias.statistics import with_interval
 from kdlib.report import made
-from kdlib.report.claims import Verdict, claims_table, judge, read_claims, records_of
+from kdlib.report.claims import CLAIMS, Verdict, judge, originals_numbers, records_of
 from kdlib.report.figures.style import label_of, words
 from kdlib.report.summaries import movements
 from kdlib.report.tables import sides, transfer_table
@@ -40,43 +42,38 @@ def interval(row, form: str = "+.2f", of: str = "estimate", ends: str = "") -> s
     return with_interval(getattr(row, of), getattr(row, f"{ends}low"), getattr(row, f"{ends}high"), form)
 
 
-TEXTS.filters |= {"label": label_of, "words": words, "listed": listed, "interval": interval}
+def _rows(table: pd.DataFrame) -> list:
+    return list(table.itertuples())
+
+
+TEXTS.filters |= {"label": label_of, "words": words, "listed": listed, "interval": interval, "rows": _rows}
 TEXTS.filters |= {"property": made.title_of_property}
 TEXTS.filters |= {"percent": "{:.1%}".format, "comma": "{:,}".format}
 TEXTS.filters |= {"fixed": lambda value: "not defined" if pd.isna(value) else f"{value:.2f}"}
+TEXTS.filters |= {"first_number": lambda because: re.split("; |, and ", because)[0]}
+TEXTS.globals |= {"limits": acceptance, "claims": CLAIMS}
+MACROS = {}
+for name in ("takeaways", "made"):
+    MACROS |= vars(TEXTS.get_template(f"{name}.md.j2").module)
 
 
-def _tell(macro: str, **context) -> str:
-    say = getattr(TEXTS.get_template("takeaways.md.j2").module, macro)
-    one_line = re.sub(r"(?<=[^\n|]) *\n(?=[^\n*|])", " ", say(**context))  # a paragraph, a line
+def _tell(macro: str, *arguments, **numbers) -> str:
+    said = MACROS[macro](*arguments, **numbers)
+    one_line = re.sub(r"(?<=[^\n|]) *\n(?=[^\n*|])", " ", said)  # a paragraph, a line
     return re.sub(r"\n\s*\n", "\n\n", one_line).strip()
 
 
-# ---- 01: the data and the probes ----
-
-
-def pictures(study) -> str:
-    return _tell("pictures", own=study.dataset, pictured=study.pictures[0])
-
-
-def external(study) -> str:
-    return _tell("external", missing=study.missing, found=sorted(set(study.stimuli) - set(study.probes)))
-
-
-def accepted(table: pd.DataFrame) -> str:
-    """Which probes are accepted, by which thresholds."""
-    return _tell("accepted", count=len(table), refused=_rows(table[~table.accepted]), limits=acceptance)
-
-
-def yardsticks(table: pd.DataFrame) -> str:
-    return _tell("yardsticks", count=len(table), failed=_rows(table[~table.holds]))
+# Takeaways that a template makes of a study or a table alone.
+pictures = partial(_tell, "pictures")
+external = partial(_tell, "external")
+accepted = partial(_tell, "accepted")
+yardsticks = partial(_tell, "yardsticks")
+absent = partial(_tell, "absent")
+training = partial(_tell, "training")
+no_made = partial(_tell, "no_made")
 
 
 # ---- made properties ----
-
-
-def no_made() -> str:
-    return _tell("no_made")
 
 
 def arrives(taus: pd.DataFrame) -> str:
@@ -85,9 +82,10 @@ def arrives(taus: pd.DataFrame) -> str:
     for direction, rows in made.methods(taus).groupby("direction", sort=False):
         tested = rows[rows.testable]
         best = tested.loc[tested.groupby("property", sort=False).tau.idxmax()]
-        sure, reasons = int(made.significant(tested).sum()), made.reasons(rows)
-        part = {"direction": direction, "count": len(rows), "tested": len(tested), "best": _rows(best)}
-        parts.append(part | {"sure": sure, "reasons": reasons})
+        sure, counts = int(made.significant(tested).sum()), {"count": len(rows), "tested": len(tested)}
+        parts.append(
+            counts | {"direction": direction, "best": best, "sure": sure, "reasons": made.reasons(rows)}
+        )
     return _tell("arrives", parts=parts)
 
 
@@ -111,7 +109,7 @@ def specificity(matrix: pd.DataFrame) -> str:
     parts = []
     for role, rows in others.groupby("role", sort=False):
         part = moved[moved.role == role]
-        largest = _rows(part.loc[[part.estimate.abs().idxmax()]]) if len(part) else []
+        largest = part.loc[[part.estimate.abs().idxmax()]] if len(part) else part
         parts.append({"role": role, "count": len(rows), "moved": len(part), "largest": largest})
     return _tell("specificity", parts=parts)
 
@@ -135,27 +133,13 @@ def readings(taus: pd.DataFrame) -> str:
 
 def expected(verdicts: dict[str, Verdict]) -> str:
     """Which hypotheses got which verdict."""
-    words = dict.fromkeys(verdict.word for verdict in verdicts.values())
-    return _tell(
-        "expected",
-        verdicts={
-            word: [name for name, verdict in verdicts.items() if verdict.word == word] for word in words
-        },
-    )
+    named = {}
+    for name, verdict in verdicts.items():
+        named.setdefault(verdict.word, []).append(name)
+    return _tell("expected", named)
 
 
 # ---- 02, 03: a direction ----
-
-
-def absent(direction: str, study) -> str:
-    return _tell("absent", direction=direction, others=list(study.directions))
-
-
-def training(history: pd.DataFrame) -> str:
-    runs = history.groupby(["role", "seed"], sort=False).agg(
-        diverged=("diverged", "any"), epochs=("epoch", "max")
-    )
-    return _tell("training", count=len(runs), lost=_rows(runs[runs.diverged].reset_index()))
 
 
 def convergence(history: pd.DataFrame, role: str) -> str:
@@ -175,9 +159,9 @@ def accuracy(measures: pd.DataFrame) -> str:
     """Who is best on unchanged images, and how the baseline student and the teacher do."""
     clean = measures[(measures.measure == "accuracy") & (measures.probe == "clean")]
     ranked = clean[clean.role != "teacher"].sort_values("estimate", ascending=False)
-    named = {row.role: row for row in clean.itertuples()}
+    named = {row.role: row for row in clean.itertuples() if row.role in REFERENCES}
     place = 1 + list(ranked.role).index("baseline")
-    return _tell("accuracy", best=_rows(ranked[:3]), place=place, count=len(ranked), **_references(named))
+    return _tell("accuracy", best=ranked[:3], place=place, count=len(ranked), **named)
 
 
 def cost(table: pd.DataFrame) -> str:
@@ -211,34 +195,16 @@ def off_the_line(schedules: dict[str, pd.DataFrame]) -> str:
     students = table[~table.schedule & (table.role != "teacher")]
     smallest = SMALLEST_EFFECTS["retention"]
     off = students[(students.low > smallest) | (students.high < -smallest)]
-    farthest = _rows(off.loc[[off.residual.abs().idxmax()]]) if len(off) else []
-    defined = students.low.notna().any()
-    return _tell(
-        "off_the_line",
-        defined=defined,
-        count=len(students),
-        off=len(off),
-        smallest=smallest,
-        farthest=farthest,
-    )
+    numbers = {"count": len(students), "off": len(off), "smallest": smallest}
+    numbers["farthest"] = off.loc[[off.residual.abs().idxmax()]] if len(off) else off
+    return _tell("off_the_line", defined=students.low.notna().any(), **numbers)
 
 
 def moved(transfer: pd.DataFrame, measure: str, probe: str) -> str:
     """For one measure and each direction: how far the teacher is from the baseline, and who moved."""
     asked = transfer[(transfer.measure == measure) & (transfer.probe == probe)]
-    parts = [_moves(*found) for found in asked.assign(side=sides(asked)).groupby("direction", sort=False)]
-    return _tell("moved", parts=parts, measure=measure, probe=probe)
-
-
-def _moves(direction: str, rows: pd.DataFrame) -> dict:
-    defined = rows.dropna(subset=["gap"])
-    gap = next((defined if len(defined) else rows).itertuples())  # the same in every row that has one
-    part = {"direction": direction, "gap": gap, "defined": len(defined) > 0}
-    controls = rows.method.isin(list(CONTROLS))
-    for way in ("toward", "away"):
-        part[f"controls_{way}"] = _rows(rows[controls & (rows.side == way)])
-        part[f"methods_{way}"] = _rows(rows[~controls & (rows.side == way)])
-    return part | {"methods": int((~controls).sum())}
+    asked = asked.assign(side=sides(asked), control=asked.method.isin(list(CONTROLS)))
+    return _tell("moved", asked.groupby("direction", sort=False), measure, probe)
 
 
 def transferred(transfer: pd.DataFrame) -> str:
@@ -246,8 +212,7 @@ def transferred(transfer: pd.DataFrame) -> str:
     methods = transfer[~transfer.method.isin(list(CONTROLS))]
     counts = sides(methods).value_counts()
     ways = {way: int(counts.get(way, 0)) for way in ("toward", "away", "neither")}
-    reasons = sorted({reason for reason in methods.reason if reason})
-    defined = len(methods) > 0 and bool(methods.movement.notna().any())
+    reasons, defined = sorted(set(methods.reason) - {""}), methods.movement.notna().any()
     return _tell("transferred", count=len(methods), defined=defined, reasons=reasons, **ways)
 
 
@@ -267,48 +232,29 @@ def slopes(table: pd.DataFrame) -> str:
 
 def _counts(table: pd.DataFrame) -> dict:
     """In how many properties by direction the teacher differs, students move, and move beyond controls."""
-    keys = ["direction", "property"]
     methods = table[~table.method.isin(list(CONTROLS))]
     toward = methods[methods.side == "toward"]
     farther = toward[toward.beyond > 0]
     sizes = {"asked": table, "differ": table[table.established], "toward": toward, "beyond": farther}
-    found = {name: len(part.drop_duplicates(keys)) for name, part in sizes.items()}
-    controls = table.method.isin(list(CONTROLS)).any()
-    reasons = sorted({reason for reason in table.reason if reason and table.movement.isna().all()})
-    return found | {"farther": _rows(farther), "controls": controls, "reasons": reasons}
+    found = {name: len(part.drop_duplicates(["direction", "property"])) for name, part in sizes.items()}
+    reasons = sorted(set(table.reason) - {""}) if table.movement.isna().all() else []
+    return found | {"farther": farther, "controls": len(methods) < len(table), "reasons": reasons}
 
 
 def answer(study, verdicts: dict[str, Verdict], transfer: pd.DataFrame) -> tuple[str, str]:
     """The study on one page: the sentence above its figure, and what stands under it."""
-    claims = [_verdict(row, verdicts[row.claim]) for row in read_claims().itertuples()]
     specs = {member.spec.id for member in study.members()}
     later = {member.spec.id for member in study.longer.members()} - specs if study.longer else set()
-    networks = [_student(study.profile, network) for network in study.profile["students"].values()]
-    told = _tell("below", study=study, claims=claims, runs=len(specs), later=len(later),
-                 networks=networks, left=_not_run(study))  # fmt: skip
+    told = _tell("below", study, verdicts, runs=len(specs), later=len(later), left=_not_run(study))
     return _tell("headline", **_counts(movements(transfer))), told
-
-
-def _verdict(claim, verdict: Verdict) -> dict:
-    """A claim's row: the least favourable of its numbers, or the reason why there is no verdict."""
-    number = re.split("; |, and ", verdict.because)[0]
-    return {"claim": claim.claim, "tested": claim.hypothesis, "word": verdict.word, "number": number}
-
-
-def _student(profile: dict, network: dict) -> str:
-    epochs = (profile["training"] | network.get("training", {}))["epochs"]
-    return f"{network['model']['name']} ({epochs} epochs)"
 
 
 def _not_run(study) -> list[str]:
     """What the profile plans and this study leaves out."""
-    planned = read_profile(study.parameters["profile"])
+    planned = read_profile(study.parameters["profile"])["directions"]
     run = {role for plan in study.directions.values() for role in _roles(plan)}
-    left = [
-        label_of(role) for plan in planned["directions"].values() for role in _roles(plan) if role not in run
-    ]
-    left += [words(name) for name in planned["directions"] if name not in study.directions]
-    return list(dict.fromkeys(left))
+    left = [label_of(role) for plan in planned.values() for role in _roles(plan) if role not in run]
+    return list(dict.fromkeys(left + [words(name) for name in planned if name not in study.directions]))
 
 
 def _roles(plan: dict) -> list[str]:
@@ -317,9 +263,7 @@ def _roles(plan: dict) -> list[str]:
 
 def claims(verdicts: dict[str, Verdict]) -> str:
     """Every claim with the original's numbers, the rule and the verdict."""
-    table = claims_table(verdicts).rename(columns=lambda name: name.replace(" ", "_"))
-    rules = {row.claim: row for row in read_claims().itertuples()}
-    return _tell("claims", rows=_rows(table), rules=rules)
+    return _tell("verdicts", verdicts, originals_numbers())
 
 
 def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
@@ -336,31 +280,17 @@ def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
     judged = {name: found for name, found in judge(records).items() if found.word != "not testable"}
     parts = []
     for direction, evidence in records.evidence.items():
-        rows = table[table.direction == direction]
-        students = [
-            (role, _rows(part[part.side == "toward"])) for role, part in rows.groupby("method", sort=False)
-        ]
         clean = {role: evidence[role, "accuracy", "clean"].mean() for role in evidence.roles}
         student = longer.profile["students"][longer.directions[direction]["student"]]
-        parts.append({"direction": direction, "epochs": student["training"]["epochs"], "students": students,
-                      "differ": rows[rows.established].property.nunique(), "clean": clean,
-                      "controlled": bool(CONTROLS.keys() & clean)})  # fmt: skip
+        part = {"direction": direction, "epochs": student["training"]["epochs"], "clean": clean}
+        moves = table[table.direction == direction]
+        parts.append(part | {"moves": moves, "controlled": CONTROLS.keys() & clean.keys()})
     return _tell("longer", judged=judged, parts=parts), table
 
 
 def original(table: pd.DataFrame) -> str:
     """The original's students without a retention, and the ratios that were published for them."""
     guessers = table[table["retention texture"].isna()]
-    ratios = guessers[[name for name in table if name.startswith("ratio ")]]
-    rows = _rows(
-        guessers[["model", "direction", "clean"]].assign(low=ratios.min(axis=1), high=ratios.max(axis=1))
-    )
-    return _tell("original", rows=rows)
-
-
-def _rows(table: pd.DataFrame) -> list:
-    return list(table.itertuples())
-
-
-def _references(named: dict) -> dict:
-    return {role: named[role] for role in REFERENCES}
+    ratios = guessers.filter(regex="^ratio ")
+    rows = guessers.assign(low=ratios.min(axis=1), high=ratios.max(axis=1))
+    return _tell("original", rows[["model", "direction", "clean", "low", "high"]])

@@ -9,7 +9,7 @@ import pandas as pd
 from kdlib.bias.inheritance import influence, p_value, share
 from kdlib.bias.statistics import holm, with_interval
 from kdlib.report.claims import NotTestable, Verdict
-from kdlib.report.made import RULES, aligned, changes, part_of, reasons, title_of_property
+from kdlib.report.made import RULES, Change, aligned, changes, part_of, reasons, title_of_property
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.made import Made
 
@@ -88,7 +88,7 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
     for of, minus, place in _comparisons(hypothesis):
         row = {"comparison": _name(of, minus, place), "family": str((of["directions"], of["properties"]))}
         row |= dict.fromkeys(["estimate", "low", "high", "narrow_low", "narrow_high"], np.nan)
-        row |= {f"p at {limit}": np.nan for limit in limits} | {"reason": ""}
+        row |= dict.fromkeys([f"p at {limit}" for limit in limits], np.nan) | {"reason": ""}
         try:
             moved, apart = _ratio(hypothesis, made, of, minus, place)
         except NotTestable as reason:
@@ -102,8 +102,8 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
     for limit in limits:
         table[f"holm at {limit}"] = table.groupby("family", sort=False)[f"p at {limit}"].transform(holm)
     for said in ("supports", "contradicts"):
-        holds = [any(_holds(*rule, row) for rule in hypothesis[said].items()) for _, row in table.iterrows()]
-        table[said] = holds
+        rules = hypothesis[said].items()
+        table[said] = [any(_holds(*rule, row) for rule in rules) for _, row in table.iterrows()]
     return table.drop(columns="family")
 
 
@@ -147,7 +147,6 @@ def _ratio(
 
 
 def _changed(hypothesis: dict, made: Made, side: Side, place: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    found = changes(made)
     pairs = []
     for role, name, direction in product(*(side[key] for key in KEYS)):
         if name not in made.properties:
@@ -155,23 +154,24 @@ def _changed(hypothesis: dict, made: Made, side: Side, place: int) -> list[tuple
         if direction not in made.directions:
             raise NotTestable(f"this study has no {direction_title(direction)}")
         measure = RULES["properties"][name][place]
-        change = found.get((direction, name, role, measure))
-        if change is None:
-            asked = any(key[0] == direction and key[2] == role for key in found)
-            raise NotTestable(f"this study does not have {measure if asked else title_of(role)}")
-        if not change.found.testable:
-            raise NotTestable(change.found.reason)
+        change = other = _found(made, direction, name, role, measure)
         if hypothesis.get("quantity") == "class_part":
-            method = found.get((direction, name, "lm", measure))
-            if method is None:
-                raise NotTestable(f"this study does not have {title_of('lm')}")
-            part = part_of(change, method)
-            if not part.testable:
+            other = _found(made, direction, name, "lm", measure)
+            if not (part := part_of(change, other)).testable:
                 raise NotTestable(part.reason)
-            pairs.append((change.moved, method.moved))
-        else:
-            pairs.append((change.moved, change.apart))
+        pairs.append((change.moved, change.apart if other is change else other.moved))
     return pairs
+
+
+def _found(made: Made, direction: str, name: str, role: str, measure: str) -> Change:
+    found = changes(made)
+    change = found.get((direction, name, role, measure))
+    if change is None:
+        asked = any(key[0] == direction and key[2] == role for key in found)
+        raise NotTestable(f"this study does not have {measure if asked else title_of(role)}")
+    if not change.found.testable:
+        raise NotTestable(change.found.reason)
+    return change
 
 
 def _name(of: Side, minus: Side | None, place: int) -> str:

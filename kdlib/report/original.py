@@ -1,6 +1,7 @@
 """The original study's own numbers, read again with a measure that chance can't flatter."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -27,19 +28,14 @@ def _rows(original: pd.DataFrame, direction: str, *models: str) -> pd.DataFrame:
     return original[(original.direction == direction) & original.model.isin(models)].set_index("model")
 
 
-def _kept(direction: str, models: tuple[str, ...], *probes: str) -> Callable[[pd.DataFrame], str]:
+def _kept(original: pd.DataFrame, direction: str, models: tuple[str, ...], probes: tuple[str, ...]) -> str:
     """ "CSKD .36 texture, .70 noise; ...", or that a network did not learn."""
-
-    def tell(model: str, row: pd.Series) -> str:
-        if pd.isna(row["retention texture"]):
-            return f"{model} did not learn ({row.clean:.1f}%)"
-        values = [f"{row[f'retention {probe}']:.2f} {probe}" for probe in probes]
-        return f"{model} {', '.join(values)}"
-
-    return lambda original: (
-        "retention: "
-        + "; ".join(tell(model, row) for model, row in _rows(original, direction, *models).iterrows())
-    )
+    told = []
+    for model, row in _rows(original, direction, *models).iterrows():
+        values = ", ".join(f"{row[f'retention {probe}']:.2f} {probe}" for probe in probes)
+        unlearned = pd.isna(row["retention texture"])
+        told.append(f"{model} did not learn ({row.clean:.1f}%)" if unlearned else f"{model} {values}")
+    return "retention: " + "; ".join(told)
 
 
 def _moved(original: pd.DataFrame) -> str:
@@ -63,14 +59,15 @@ def _accuracies(original: pd.DataFrame) -> str:
 
 
 # What its own accuracies say of each claim.
-EFFECTIVE, INSTILLED = ("Baseline", "LM", "CRD", "VLFKD", "CSKD"), ("Baseline", "CRD", "SSKD")
+_effective = partial(_kept, direction=TO_VIT, models=("Baseline", "LM", "CRD", "VLFKD", "CSKD"))
+_instilled = partial(_kept, direction=TO_CNN, models=("Baseline", "CRD", "SSKD"))
 CORRECTED: dict[str, Callable[[pd.DataFrame], str]] = {
     "C1a": _seconds,
-    "C1b": _kept(TO_VIT, EFFECTIVE, "texture", "noise"),
+    "C1b": partial(_effective, probes=("texture", "noise")),
     "C1c": _moved,
     "C2": lambda original: "every ViT student was a linear head on one frozen backbone: not testable",
-    "C3a": _kept(TO_CNN, INSTILLED, "texture", "shape"),
-    "C3b": _kept(TO_CNN, INSTILLED, "scramble"),
+    "C3a": partial(_instilled, probes=("texture", "shape")),
+    "C3b": partial(_instilled, probes=("scramble",)),
     "C4": _accuracies,
     "C5": lambda original: "other methods, students and epochs in each direction: not testable",
 }

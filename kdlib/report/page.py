@@ -9,11 +9,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import unquote
 
 import nbformat
+from bs4 import BeautifulSoup
 from jinja2 import Environment, FileSystemLoader
 from nbconvert import HTMLExporter
 from nbconvert.filters import get_metadata, markdown2html_mistune
@@ -25,8 +26,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER_FLAGS = ("--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 BROWSER_FLAGS += ("--disable-component-update", "--disable-sync", "--no-pdf-header-footer")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-HEADING = re.compile(r"^(#{1,5}) +(.+?) *$", re.MULTILINE)
-LINK = re.compile(r"\]\((\w*?)(?:\.ipynb)?#([^)]+)\)|\]\((\w+)\.ipynb\)")
+LINK = re.compile(r"(\w*?)(?:\.ipynb)?#(.+)|(\w+)\.ipynb")  # to a notebook's heading, or to a notebook
 
 
 def exporter() -> HTMLExporter:
@@ -60,45 +60,27 @@ def slug(text: str) -> str:
 
 def _chapter(path: Path, render: HTMLExporter) -> dict:
     """A notebook's title, sections, cells and abstract; headings go a level down and get anchors."""
-    notebook, sections = read_notebook(path), []
-
-    def anchor(found: re.Match) -> str:
-        level, text = len(found[1]), found[2]
+    html, _ = render.from_notebook_node(read_notebook(path), {"metadata": {"path": str(path.parent)}})
+    page, sections = BeautifulSoup(html, "html.parser"), []
+    for heading in page.select(", ".join(f".markdown h{level}" for level in range(1, 6))):
+        level, text = int(heading.name[1]), heading.get_text()
         name = path.stem if level == 1 else f"{path.stem}-{slug(text)}"
         again = sum(section["text"] == text for section in sections)
-        name += f"-{again + 1}" if again else ""
-        sections.append({"level": level, "text": text, "anchor": name})
-        return f'<a id="{name}"></a>\n\n#{found[0]}'
-
-    def link(found: re.Match) -> str:
-        notebook, heading = found[1] or found[3] or path.stem, found[2]
-        return f"](#{notebook}-{slug(heading)})" if heading else f"](#{notebook})"
-
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            fenced = re.split(r"(^```.*?^```)", cell.source, flags=re.MULTILINE | re.DOTALL)
-            cell.source = "".join(
-                part if part.startswith("```") else LINK.sub(link, HEADING.sub(anchor, part))
-                for part in fenced
-            )
-        for output in cell.get("outputs", []):
-            if "text/markdown" in output.get("data", {}):
-                output.data["text/markdown"] = LINK.sub(link, output.data["text/markdown"])
-    abstract = deepcopy(notebook)
-    abstract.cells = [cell for cell in abstract.cells if "abstract" in cell.metadata.get("tags", [])]
-    for cell in abstract.cells:
-        cell.source = ""
-    for cell in notebook.cells:
-        if "abstract" in cell.metadata.get("tags", []):
-            cell.outputs = []
-    resources = {"metadata": {"path": str(path.parent)}}
+        heading["id"] = name + (f"-{again + 1}" if again else "")
+        heading.name = f"h{level + 1}"
+        sections.append({"level": level, "text": text, "anchor": heading["id"]})
+    for link in page.select("a[href]"):
+        if found := LINK.fullmatch(link["href"]):
+            notebook, anchor = found[1] or found[3] or path.stem, found[2]
+            link["href"] = f"#{notebook}-{slug(unquote(anchor))}" if anchor else f"#{notebook}"
+    abstract = "".join(str(output.extract()) for output in page.select(".output.abstract"))
     return {
         "file": path.name,
         "anchor": path.stem,
         "title": sections[0]["text"] if sections else path.stem,
         "sections": [section for section in sections if section["level"] == 2],
-        "cells": render.from_notebook_node(notebook, deepcopy(resources))[0],
-        "abstract": render.from_notebook_node(abstract, deepcopy(resources))[0] if abstract.cells else "",
+        "cells": str(page),
+        "abstract": abstract,
         "figures": [name for name, _ in figures_of(path)],
     }
 

@@ -57,9 +57,14 @@ def _spots(axis: plt.Axes, part: pd.DataFrame) -> None:
         _spot(axis, place, role, *row[["estimate", "low", "high"]])
     if "baseline" in part.index:
         axis.axvspan(*part.loc["baseline", ["low", "high"]], color="0.93", zorder=0)
-    axis.set(yticks=range(len(part)), ylim=(len(part) - 0.5, -0.5))
-    axis.set_yticklabels([label_of(role) + part.get("suffix", {}).get(role, "") for role in part.index])
-    axis.tick_params(axis="y", length=0, labelsize="small")
+    _names(axis, [label_of(role) + part.get("suffix", {}).get(role, "") for role in part.index], "small")
+
+
+def _names(axis: plt.Axes, names: list[str], size: str = "medium") -> None:
+    """The rows of a panel, from the top."""
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0, labelsize=size)
 
 
 def _spot(axis: plt.Axes, place: float, role: str, estimate: float, low: float, high: float) -> None:
@@ -156,9 +161,8 @@ def movements(table: pd.DataFrame) -> Figure:
             rows = table[(table.direction == direction) & (table.property == name)].set_index("method")
             _movement(axis, place, rows)
         axis.axvline(0, color="0.55", linewidth=1)
-        axis.set(title=words(direction), ylim=(len(properties) - 0.5, -0.5))
-        axis.set_yticks(range(len(properties)), [textwrap.fill(name, 22) for name in properties])
-        axis.tick_params(axis="y", length=0)
+        axis.set_title(words(direction))
+        _names(axis, [textwrap.fill(name, 22) for name in properties])
     figure.supxlabel("difference from the baseline student")
     legend(figure, ["teacher", *(role for role in table.method.unique() if role not in CONTROLS)])
     return figure
@@ -219,9 +223,8 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             axis.axhspan(place - 0.5, place + 0.5, color="0.96", zorder=0)
         for value in (0, 1):
             axis.axvline(value, color="0.4", linestyle=":", linewidth=1)
-        axis.set(title=textwrap.fill(name, 26), ylim=(len(roles) - 0.5, -0.5))
-        axis.set_yticks(range(len(roles)), map(label_of, roles))
-        axis.tick_params(axis="y", length=0, labelsize="small")
+        axis.set_title(textwrap.fill(name, 26))
+        _names(axis, [label_of(role) for role in roles], "small")
     low, high = _limits(table.assign(estimate=table.tau))
     axes[0].set_xlim(min(low, -0.1), max(high, 1.1))
     figure.supxlabel("part of the teacher's property that arrives (tau)")
