@@ -102,7 +102,7 @@ def flops(function: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
+def step_costs(study: Study, direction: str, rounds: int) -> pd.DataFrame:
     """One row for each student of a direction whose step is another's.
 
     Returns:
@@ -147,7 +147,7 @@ def step_costs(study: Study, direction: str, rounds: int = 15) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def keep(study: Study, rounds: int = 15) -> tuple[pd.DataFrame, list[Path]]:
+def keep(study: Study, rounds: int) -> tuple[pd.DataFrame, list[Path]]:
     """Measure both directions; the table, and where it lies: as JSON with the machine, CSV, and a figure."""
     from kdlib.report.figures import set_style, steps_over_floors
 

@@ -38,15 +38,11 @@ class Stop:
 
     def help(self, words: list[str], environment: dict[str, str]) -> None:
         """Start a helper, in a process group of its own: Ctrl-C reaches it through this process alone."""
-        pipe, null = subprocess.PIPE, subprocess.DEVNULL
-        self.helpers.append(
-            subprocess.Popen(words, env=environment, stdin=pipe, stdout=null, bufsize=0, process_group=0)
-        )
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "bufsize": 0, "process_group": 0}
+        self.helpers.append(subprocess.Popen(words, env=environment, **options))
 
     def __enter__(self) -> "Stop":
-        self.handlers = {
-            number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self.handlers = {each: signal.signal(each, self._take) for each in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *more) -> None:

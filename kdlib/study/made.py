@@ -20,9 +20,8 @@ PLAIN = "plain"  # in place of a property: teachers that saw ordinary images onl
 class Made:
     """The runs and answers of a study's ``made``, by direction, property and role.
 
-    Roles are "teacher"; "baseline", a student without a teacher; "ceiling", a student that is trained on the
-    changed images itself; and the methods. A direction is ``<teacher>_to_<student>``, by their names in the
-    profile.
+    Roles are "teacher"; "baseline"; "ceiling", a student trained on the changed images itself; and the
+    methods. A direction is ``<teacher>_to_<student>``, by their names in the profile.
     """
 
     def __init__(self, study):
@@ -56,16 +55,11 @@ class Made:
         }
 
     def _spec(self, direction: str, made: str, role: str, seed: int) -> RunSpec:
-        (source, target), treatment = direction.split("_to_"), self.treatments[made]
-        teacher = replace(self.study.spec("teachers", source, seed), treatment=treatment)
-        if role == "teacher":
-            return teacher
-        student = self.study.spec("students", target, seed)
-        if role == "baseline":
-            return student
-        if role == "ceiling":
-            return replace(student, treatment=treatment)
-        return self.study.spec("students", target, seed, roles()[role], teacher)
+        (source, target), spec, treatment = direction.split("_to_"), self.study.spec, self.treatments[made]
+        teacher = replace(spec("teachers", source, seed), treatment=treatment)
+        student = spec("students", target, seed)
+        alone = {"teacher": teacher, "baseline": student, "ceiling": replace(student, treatment=treatment)}
+        return alone.get(role) or spec("students", target, seed, roles()[role], teacher)
 
     def evidence(self, direction: str, made: str = PLAIN) -> Measures:
         """Every measure of every network of a direction, where ``made`` names the teachers' property."""

@@ -44,19 +44,18 @@ def states(root: Path, plan: dict) -> list[dict]:
     many of the study's probes, "30/31"); seconds that the missing epochs may take, by what finished runs
     took, NaN before there is one; error.
     """
-    rows, took = [], {}
+    rows, took, asked = [], {}, set(plan["probes"])
     for part in plan["runs"]:
         state, timing = _state(root, part["run"])
         if state in ("done", "diverged"):
             took.setdefault(part["kind"], []).append(sum(timing) / len(timing))
         kept = {path.name.rpartition("-")[0] for path in (root / part["run"]).glob("predictions/*.npz")}
-        asked = set(plan["probes"]) if part["role"] != "yardstick" else set()
         rows.append(
             {key: part[key] for key in ("run", "direction", "role", "seed")}
             | {
                 "state": state,
                 "epochs": f"{len(timing)}/{part['epochs']}",
-                "answers": f"{len(kept & asked)}/{len(asked)}" if asked else "",
+                "answers": f"{len(kept & asked)}/{len(asked)}" if part["role"] != "yardstick" else "",
                 "seconds": 0 if state == "diverged" else part["epochs"] - len(timing),
                 "error": failure(root, part["run"]) or "",
             }
@@ -119,10 +118,10 @@ def _timing(checkpoint: Path) -> list[dict]:
 
 
 def _held(lock: Path) -> bool:
-    if not lock.exists():
-        return False
     try:
-        with FileLock(lock, timeout=0):
-            return False
+        if lock.exists():
+            with FileLock(lock, timeout=0):
+                pass
+        return False
     except Timeout:
         return True
