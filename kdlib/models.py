@@ -178,8 +178,7 @@ class Network(nn.Module):
     def _as_map(self, features: Tensor) -> Tensor:
         if features.ndim == 3:
             tokens = features[:, self.num_prefix_tokens :]
-            rows, columns = self.backbone.patch_embed.grid_size
-            return tokens.transpose(1, 2).unflatten(2, (rows, columns))
+            return tokens.transpose(1, 2).unflatten(2, tuple(self.backbone.patch_embed.grid_size))
         if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
             return features.permute(0, 3, 1, 2)
         return features

@@ -92,7 +92,6 @@ def cache_folder(root: str | Path | None = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(
-            f"{folder} can't be written ({error}); set KDLIB_CACHE to a folder that can"
-        ) from error
+        told = f"{folder} can't be written ({error}); set KDLIB_CACHE to a folder that can"
+        raise DataError(told) from error
     return folder

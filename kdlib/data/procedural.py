@@ -245,10 +245,9 @@ def draw_with_masks(
     if shape.ndim != 1 or shape.shape != texture.shape:
         raise ValueError(f"shape {tuple(shape.shape)} and texture {tuple(texture.shape)} must be (N,) each")
     for name, kinds in (("shape", shape), ("texture", texture)):
-        if len(kinds) and not 0 <= int(kinds.min()) <= int(kinds.max()) < CLASSES:
-            raise ValueError(
-                f"{name} holds {int(kinds.min())}..{int(kinds.max())}; indices are 0..{CLASSES - 1}"
-            )
+        low, high = (int(kinds.min()), int(kinds.max())) if len(kinds) else (0, 0)
+        if not 0 <= low <= high < CLASSES:
+            raise ValueError(f"{name} holds {low}..{high}; indices are 0..{CLASSES - 1}")
     if size < 16:
         raise ValueError(f"size={size} is too small to show a texture; give at least 16")
     images = torch.empty(len(shape), 3, size, size, dtype=torch.uint8)

@@ -69,10 +69,8 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
             "these are other pixels; set KDLIB_DATA to the data that the run was made with"
         )
     if (spec.train_images or 0) > len(train):
-        raise DataError(
-            f"data.train_images is {spec.train_images}, but {spec.name} has {len(train)}; ask for fewer, or "
-            "for all with null"
-        )
+        told = f"data.train_images is {spec.train_images}, but {spec.name} has {len(train)}"
+        raise DataError(f"{told}; ask for fewer, or for all with null")
     spec = replace(spec, fingerprint=found)
     return Dataset(spec, source, classes, train.subset(spec.train_images), test)
 
@@ -189,9 +187,8 @@ def read_image(path: Path) -> Image.Image:
                 raise ValueError(f"{image.width} x {image.height} pixels")
             return image.convert("RGB")
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise DataError(
-            f"{path} is damaged or not an image ({one_line(error)}); replace or delete it"
-        ) from error
+        told = f"{path} is damaged or not an image ({one_line(error)}); replace or delete it"
+        raise DataError(told) from error
 
 
 def _decode(path: Path, size: int) -> np.ndarray:

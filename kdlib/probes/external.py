@@ -78,9 +78,7 @@ def cifar10_c(folder: Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
         DataError: a file is missing or damaged, or isn't what was published.
     """
     if classes != CIFAR10_CLASSES:
-        raise ValueError(
-            f"CIFAR-10-C is labelled with CIFAR-10's classes, not {', '.join(classes)}; use it with CIFAR-10."
-        )
+        raise ValueError(f"CIFAR-10-C has other classes, not {', '.join(classes)}; use it with CIFAR-10.")
     files = sorted(path for path in folder.glob("*.npy") if path.name != "labels.npy")
     if not files:
         return {}

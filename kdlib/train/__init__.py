@@ -213,9 +213,8 @@ def make_optimiser(student: Network, method: Method, training: Training) -> torc
     groups.append({"params": list(method.shared_parameters().values()), "weight_decay": 0.0})
     groups = [group for group in groups if group["params"]]
     rate, device = training.learning_rate, next(student.parameters()).device
-    options = (
-        {"lr": torch.tensor(rate, device=device), "fused": True} if device.type == "cuda" else {"lr": rate}
-    )
+    cuda = device.type == "cuda"
+    options = {"lr": torch.tensor(rate, device=device) if cuda else rate, "fused": cuda or None}
     makers = {
         "sgd": lambda: torch.optim.SGD(groups, momentum=0.9, nesterov=True, **options),
         "adamw": lambda: torch.optim.AdamW(groups, **options),
