@@ -85,8 +85,7 @@ def data_root(root: str | Path | None = None) -> Path:
 def cache_folder(root: str | Path | None = None) -> Path:
     """Where decoded data and probe images are kept: KDLIB_CACHE, else ``cache`` under the data root.
 
-    Raises:
-        DataError: if the folder can't be made.
+    Raises DataError if the folder can't be made.
     """
     folder = Path(os.environ.get("KDLIB_CACHE") or data_root(root) / "cache").expanduser()
     try:

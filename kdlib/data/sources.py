@@ -43,8 +43,7 @@ BATCH_MD5 = {  # the last one holds the test images
 def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
     """Load a data set; the returned ``spec`` carries the fingerprint of the pixels.
 
-    Raises:
-        DataError: if files are missing or damaged, or the pixels are not those that ``spec`` names.
+    Raises DataError if files are missing or damaged, or the pixels are not those that ``spec`` names.
     """
     root = data_root(root)
     if Path(spec.name).name != spec.name:
@@ -176,8 +175,7 @@ def _images(folder: Path) -> list[Path]:
 def read_image(path: Path) -> Image.Image:
     """A PNG or JPEG file in RGB; other formats are refused, since some of their readers start programs.
 
-    Raises:
-        DataError: if it is damaged, or larger than Pillow takes for a decompression bomb, 89 megapixels.
+    Raises DataError if it is damaged, or larger than Pillow takes for a decompression bomb, 89 megapixels.
     """
     try:
         if not path.is_file():

@@ -39,8 +39,7 @@ class Probe:
     def __call__(self, images: Tensor, labels: Tensor, seed: int = 0) -> Stimuli:
         """Make the stimuli from uint8 (N, 3, H, W) and labels (N,), both on the CPU.
 
-        Raises:
-            ValueError: images of another type or shape, or not one label an image.
+        Raises ValueError for images of another type or shape, or not one label an image.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             told = f"images are {images.dtype} {tuple(images.shape)}"
