@@ -123,11 +123,8 @@ class Network(nn.Module):
     def forward(self, images: Tensor, extras: Collection[str] = ()) -> Output:
         """One pass over images (B, 3, H, W), uint8 or floats in [0, 1].
 
-        Args:
-            extras: which of the Output's fields on request to fill: "stages" (with "prefixes"), "qkv".
-
-        Raises:
-            ValueError: if queries, keys and values are asked of a network that has none.
+        ``extras`` are the Output's fields on request: "stages" (with "prefixes"), "qkv". Raises ValueError if
+        queries, keys and values are asked of a network that has none.
         """
         with _recorded_qkv(self) if "qkv" in extras else nullcontext([]) as qkv:
             images = self.normalise(images)
@@ -178,8 +175,7 @@ class Network(nn.Module):
     def _as_map(self, features: Tensor) -> Tensor:
         if features.ndim == 3:
             tokens = features[:, self.num_prefix_tokens :]
-            rows, columns = self.backbone.patch_embed.grid_size
-            return tokens.transpose(1, 2).unflatten(2, (rows, columns))
+            return tokens.transpose(1, 2).unflatten(2, tuple(self.backbone.patch_embed.grid_size))
         if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
             return features.permute(0, 3, 1, 2)
         return features

@@ -1,9 +1,8 @@
 """Measures of inductive bias, and one interval for all of them.
 
-A measure turns answers to a probe into an influence matrix D (seeds, images): the mean of a row is the
-measure of that run, the grand mean the estimate. `crossed_interval(D)` is its interval, with seeds and images
-both taken as random; `crossed_interval(D_a - D_b)` is that of a paired difference. A new measure needs its
-influence and nothing else. `transfer` compares a student, its baseline and its teacher in this way.
+A measure turns answers to a probe into an influence matrix D (seeds, images), whose grand mean is the
+estimate. `crossed_interval(D)` is its interval, `crossed_interval(D_a - D_b)` that of a paired difference;
+`transfer` compares a student, its baseline and its teacher in this way.
 
     answers -> influence (by measures) -> statistics, transfer: each reads what stands to its left
 """

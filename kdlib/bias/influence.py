@@ -34,14 +34,6 @@ def _changed(a: Answers, probe: str) -> bool:
     return _asked(a, probe) and a.unchanged(probe) is not None
 
 
-def _controlled(a: Answers, probe: str) -> bool:
-    return _changed(a, probe) and a.control(probe) not in (None, a.unchanged(probe))
-
-
-def _scrambled(a: Answers, probe: str) -> bool:
-    return _changed(a, probe) and PROBES[probe].family == "scramble" and PROBES[probe].level > 0
-
-
 def _finely_shuffled(a: Answers, probe: str) -> bool:
     """Order inside 4-px patches against the order of such patches, cut across a ViT's tokens."""
     return probe == "pixel_shuffle_4" and _changed(a, probe) and "scramble_8_offset" in a.stimuli
@@ -63,10 +55,6 @@ def _taught(a: Answers, probe: str) -> bool:
     return _asked(a, probe) and "teacher" in a.answers
 
 
-def _compared(a: Answers, probe: str) -> bool:
-    return all(f"invariance {probe}" in a.inside.get(role, {}) for role in a.answers)
-
-
 def _seen_inside(a: Answers, probe: str) -> bool:
     return probe == INSIDE and all(a.inside.get(role) for role in a.answers)
 
@@ -86,10 +74,14 @@ MEASURES: dict[str, Measure] = {
     "retention": Measure(_retention, _changed),
     "raw_ratio": Measure(
         lambda a, r, p: m.raw_ratio(a.hits(r, p), a.hits_before(r, p))[:, None], _changed, interval=False),
-    "excess": Measure(lambda a, r, p: _retention(a, r, p) - _retention(a, r, a.control(p)), _controlled),
+    "excess": Measure(
+        lambda a, r, p: _retention(a, r, p) - _retention(a, r, a.control(p)),
+        lambda a, p: _changed(a, p) and a.control(p) not in (None, a.unchanged(p))),
     "order_index": Measure(
         lambda a, r, p: _retention(a, r, p) - _retention(a, r, "scramble_8_offset"), _finely_shuffled),
-    "invariance": Measure(lambda a, r, p: m.agreement_kappa(a.before(r, p), a.part(r, p)), _scrambled),
+    "invariance": Measure(
+        lambda a, r, p: m.agreement_kappa(a.before(r, p), a.part(r, p)),
+        lambda a, p: _changed(a, p) and PROBES[p].family == "scramble" and PROBES[p].level > 0),
     "shape_bias": Measure(lambda a, r, p: m.shape_bias(*a.cues(r, p)), _conflict, share=True),
     "cue_rate": Measure(lambda a, r, p: m.cue_rate(*a.cues(r, p)), _conflict, share=True),
     "shape_rate": Measure(
@@ -114,7 +106,9 @@ MEASURES: dict[str, Measure] = {
     "ece": Measure(
         lambda a, r, p: m.expected_calibration_error(a.part(r, p, "confidence"), a.hits(r, p))[:, None],
         _clean),
-    "embedding_invariance": Measure(lambda a, r, p: a.inside[r][f"invariance {p}"], _compared),
+    "embedding_invariance": Measure(
+        lambda a, r, p: a.inside[r][f"invariance {p}"],
+        lambda a, p: all(f"invariance {p}" in a.inside.get(role, {}) for role in a.answers)),
     "far_near": Measure(lambda a, r, p: m.ratio(a.inside[r]["far"], a.inside[r]["near"]), _seen_inside),
     "interaction_range": Measure(
         lambda a, r, p: m.ratio(a.inside[r]["weighted"], a.inside[r]["mass"]), _seen_inside),

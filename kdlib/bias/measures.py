@@ -99,9 +99,7 @@ def cue_decisions(
     )
     same = np.count_nonzero(shape == texture)
     if same:
-        raise ValueError(
-            f"{same} images have one class for both cues; pass conflict images only: filter them"
-        )
+        raise ValueError(f"{same} images have one class for both cues; pass conflict images only")
     return predicted == shape, predicted == texture
 
 
@@ -148,10 +146,8 @@ def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance:
     """
     (decisions,), (hits,) = _fitting(decision_hits=decisions), _fitting(no_conflict_hits=no_conflict_hits)
     if len(decisions) != len(hits):
-        raise ValueError(
-            f"{len(decisions)} seeds of decisions and {len(hits)} of no_conflict_hits; they must be the same "
-            "seeds: ask every network both probes"
-        )
+        told = f"{len(decisions)} seeds of decisions and {len(hits)} of no_conflict_hits"
+        raise ValueError(f"{told}; they must be the same: ask every network both probes")
     ceiling = np.where(learned(hits, chance), hits.mean(axis=1), np.nan)[:, None]
     return (decisions - chance) / (ceiling - chance)
 
@@ -236,9 +232,7 @@ def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: i
     """
     confidence, hits = _fitting(confidence=confidence, hits=hits)
     if hits.shape[1] < 2 * bins:
-        raise ValueError(
-            f"{hits.shape[1]} images don't fill {bins} bins with 2 each; evaluate more or use fewer bins"
-        )
+        raise ValueError(f"{hits.shape[1]} images don't fill {bins} bins with 2 each: evaluate more")
     order = np.argsort(confidence, axis=1, kind="stable")
     parts = np.array_split(np.take_along_axis(confidence - hits, order, axis=1), bins, axis=1)
     sizes = [part.shape[1] for part in parts]
@@ -262,9 +256,6 @@ def _fitting(**given: np.ndarray) -> list[np.ndarray]:
         )
     for name in (name for name in arrays if "hits" in name):
         if not ((arrays[name] == 0) | (arrays[name] == 1)).all():
-            raise ValueError(
-                f"{name} must be a (seeds, images) matrix of 0 and 1: "
-                "make it with accuracy(predicted, labels)"
-            )
+            raise ValueError(f"{name} must be a matrix of 0 and 1: make it with accuracy(predicted, labels)")
         arrays[name] = arrays[name].astype(np.float64)
     return list(arrays.values())

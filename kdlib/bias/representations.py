@@ -22,13 +22,13 @@ from kdlib.train import predict_logits
 def interactions(network: Network, images: Tensor, labels: Tensor, size: int = 8) -> dict[str, np.ndarray]:
     """How much the evidence in two patches depends on each other, by their distance: the range of locality.
 
-    The margin M is the label's logit minus the mean of the others: logits, since a softmax makes everything
-    interact. With d the loss of margin when patches take the images' mean colour, patches i and j interact by
+    The margin is the label's logit minus the mean of the others: logits, since a softmax makes everything
+    interact. With d the loss of margin when patches take the images' mean colour, patches i and j interact
+    as two players in a game (Grabisch and Roubens 1999) by
 
         I_ij = |d_ij - d_i - d_j|
 
-    the interaction of two players in a game (Grabisch and Roubens 1999). A network that adds up local
-    evidence has none between patches that no receptive field joins.
+    A network that adds up local evidence has none between patches that no receptive field joins.
 
     Args:
         labels: int64 (N,).
@@ -47,9 +47,7 @@ def interactions(network: Network, images: Tensor, labels: Tensor, size: int = 8
     height, width = images.shape[2:]
     rows, columns = height // size, width // size
     if height % size or width % size or min(rows, columns) < 3:
-        raise ValueError(
-            f"size {size} doesn't cut images of {height}x{width} into 3x3 patches or more; choose another."
-        )
+        raise ValueError(f"size {size} doesn't cut images of {height}x{width} into 3x3 patches or more")
     one = torch.eye(rows * columns, dtype=torch.bool)
     first, second = torch.triu_indices(len(one), len(one), offset=1)
     hidden = torch.cat([torch.zeros_like(one[:1]), one, one[first] | one[second]])
@@ -76,9 +74,8 @@ def interactions(network: Network, images: Tensor, labels: Tensor, size: int = 8
 def receptive_maps(network: Network, images: Tensor, batch_size: int = 100) -> np.ndarray:
     """How strongly each pixel moves the central unit of each stage (Luo et al. 2016), float64 (4, H, W).
 
-    The mean over images of the summed over colours |d(sum over channels of the unit)/d(pixel)|, pixels in
-    [0, 1]. The unit is (h // 2, w // 2) of the stage's h x w grid. A ViT's stages come before its last norm,
-    behind which the sum over channels would hardly depend on the image.
+    |d(sum over channels of the unit)/d(pixel)|, pixels in [0, 1], summed over colours, mean over images. A
+    ViT's stages come before its last norm, behind which that sum would hardly depend on the image.
     """
     total = 0
     for part in _batches(network, images, batch_size):
@@ -123,14 +120,12 @@ def attention_distance(network: Network, images: Tensor, batch_size: int = 250) 
 
     Raises ValueError if the network has no queries, keys and values.
     """
-    sums = 0
+    sums, prefix = 0, network.num_prefix_tokens
     for part in _batches(network, images, batch_size):
         output = network(part, ["qkv"])
         pitch = images.shape[-1] / output.grid[1]
         apart = pitch * _distances(*output.grid).to(part.device)
-        sums = sums + torch.stack(
-            [_reach(attention, apart, network.num_prefix_tokens) for attention in output.attention]
-        )
+        sums = sums + torch.stack([_reach(attention, apart, prefix) for attention in output.attention])
     distance, entropy = (sums / len(images)).cpu().numpy().transpose(1, 0, 2)
     blocks, heads = (range(1, count + 1) for count in distance.shape)
     index = pd.MultiIndex.from_product([blocks, heads], names=["block", "head"])
@@ -159,10 +154,8 @@ def cka(first: np.ndarray, second: np.ndarray, batch_size: int = 250) -> float:
     Raises ValueError if the numbers of inputs differ, or don't fill one batch.
     """
     if len(first) != len(second) or len(first) < batch_size:
-        raise ValueError(
-            f"got features of {len(first)} and {len(second)} inputs; both must be of the same inputs, "
-            f"at least one batch of {batch_size}: pass more, or a smaller batch_size"
-        )
+        told = f"got features of {len(first)} and {len(second)} inputs"
+        raise ValueError(f"{told}; give those of the same inputs, at least one batch of {batch_size}")
     one, other = (_centred_gram(values, batch_size) for values in (first, second))
     return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
 
@@ -171,16 +164,14 @@ def invariance(clean: np.ndarray, changed: np.ndarray) -> np.ndarray:
     """How much of its embedding an image keeps when it is changed, (n,), from embeddings (n, D) of both.
 
     With m the mean of the clean embeddings, the cosine between x - m and its own changed version minus m,
-    less the mean cosine with the changed versions of all other images: one drawn at random would only add
-    noise. Null 0: the change leaves nothing of the image; about 1: it does nothing, and images differ.
+    less the mean cosine with those of all other images. 0: the change leaves nothing of the image; about 1:
+    it does nothing, and images differ.
 
     Raises ValueError if the shapes differ or there is no other image.
     """
     if clean.shape != changed.shape or len(clean) < 2:
-        raise ValueError(
-            f"got embeddings of shapes {clean.shape} and {changed.shape}; both must be the same (n, D), n at "
-            "least 2: embed the same images with and without the change"
-        )
+        told = f"got embeddings {clean.shape} and {changed.shape}; give the same (n, D), n at least 2"
+        raise ValueError(f"{told}: embed the same images with and without the change")
     mean = clean.mean(axis=0, dtype=np.float64)
     before, after = (F.normalize(torch.from_numpy(values - mean), dim=1) for values in (clean, changed))
     own = (before * after).sum(1)

@@ -50,31 +50,24 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
     as the floor. The degrees of freedom are Satterthwaite's for that sum of mean squares, at least k - 1.
 
     Nominal 95% covered .93 to .97 in simulation with 3 or 5 seeds and shared image effects, more without the
-    latter (too wide), and down to .88 with 2 seeds that differ by 5 points (too narrow).
-
-    A variance of exactly 0 gives a zero-width interval, with p = 1 if the estimate is 0 and p = 0 otherwise.
+    latter (too wide), and down to .88 with 2 seeds that differ by 5 points (too narrow). A variance of 0
+    gives an interval of width 0, with p = 1 if the estimate is 0 and p = 0 otherwise.
 
     Raises ValueError for fewer than two seeds or images, a value that is not finite, another shape, or a
     level outside (0, 1).
     """
     values = np.asarray(influence, dtype=np.float64)
     if values.ndim != 2:
-        raise ValueError(
-            f"influence has shape {values.shape}; it must be (seeds, images): stack one row a seed"
-        )
+        raise ValueError(f"influence has shape {values.shape}; stack one row a seed: (seeds, images)")
     if len(values) > 1 and values.shape[1] < 2:
-        raise ValueError(
-            f"got {values.shape[1]} image(s) for {len(values)} seeds, an interval needs at least 2: "
-            "evaluate more images"
-        )
+        raise ValueError(f"got {values.shape[1]} image(s), but need at least 2: evaluate more images")
     return _interval(values, level)
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Student's t interval of the mean of `values` (k,), one a seed: for new seeds, on these images.
 
-    For what has no influence of single images, such as CKA or the slope of a profile. Raises ValueError as
-    `crossed_interval` does.
+    For what has no influence of single images, such as CKA. Raises ValueError as `crossed_interval` does.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1:
@@ -165,9 +158,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
     """
     p = np.asarray(p, dtype=np.float64)
     if p.ndim != 1 or ((p < 0) | (p > 1)).any():
-        raise ValueError(
-            f"p is {p.tolist()}; pass a list of probabilities in [0, 1], NaN where there is none"
-        )
+        raise ValueError(f"p is {p.tolist()}; pass probabilities in [0, 1], NaN where there is none")
     order = np.argsort(p)  # NaN last
     factors = np.count_nonzero(~np.isnan(p)) - np.arange(len(p))
     adjusted = np.empty_like(p)

@@ -39,10 +39,9 @@ def transfer(
 ) -> Transfer:
     """Movement of a student toward its teacher, from three matrices D (k, n) of one measure, paired by seed.
 
-    Repeat the row of a teacher that all seeds share. `toward` is in the units of the measure and has no
-    denominator, so it is what is tested; the ratio explodes as the gap goes to 0 and exists only where the
-    gap is established. Read `toward` only there too: baseline enters both differences, so with no true
-    gap its sign follows the noise of the movement, and `toward` leans to the positive.
+    Repeat the row of a teacher that all seeds share. `toward` has no denominator, so it is what is tested;
+    the ratio exists only where the gap is established. Read `toward` only there too: baseline enters both
+    differences, so with no true gap its sign follows the noise of the movement, and it leans to the positive.
 
     Raises ValueError if the shapes differ, a row is NaN, or there are fewer than two seeds.
     """
@@ -53,11 +52,10 @@ def transfer(
     low, high = sorted((sign * movement.low, sign * movement.high))
     estimate, p = sign * movement.estimate, abs(sign) * movement.p
     toward = replace(movement, estimate=estimate, low=low, high=high, p=p)
-    established = (gap.low > 0 or gap.high < 0) and abs(gap.estimate) >= smallest_effect
-    if not established:
-        return Transfer(movement, gap, toward, established, np.nan, np.nan, np.nan)
-    ends = ratio_interval(away, apart, level)
-    return Transfer(movement, gap, toward, established, movement.estimate / gap.estimate, *ends)
+    if gap.low <= 0 <= gap.high or abs(gap.estimate) < smallest_effect:
+        return Transfer(movement, gap, toward, False, np.nan, np.nan, np.nan)
+    share = movement.estimate / gap.estimate
+    return Transfer(movement, gap, toward, True, share, *ratio_interval(away, apart, level))
 
 
 def ratio_interval(movement: np.ndarray, gap: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -85,14 +85,12 @@ def data_root(root: str | Path | None = None) -> Path:
 def cache_folder(root: str | Path | None = None) -> Path:
     """Where decoded data and probe images are kept: KDLIB_CACHE, else ``cache`` under the data root.
 
-    Raises:
-        DataError: if the folder can't be made.
+    Raises DataError if the folder can't be made.
     """
     folder = Path(os.environ.get("KDLIB_CACHE") or data_root(root) / "cache").expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(
-            f"{folder} can't be written ({error}); set KDLIB_CACHE to a folder that can"
-        ) from error
+        told = f"{folder} can't be written ({error}); set KDLIB_CACHE to a folder that can"
+        raise DataError(told) from error
     return folder

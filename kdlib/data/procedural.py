@@ -236,19 +236,16 @@ def draw_with_masks(
         size: side of the images in pixels, at least 16.
 
     Returns:
-        Images (N, 3, size, size) uint8, and the share of each pixel that the figure covers, (N, size, size)
-        float32.
+        Images (N, 3, size, size) uint8; of each pixel the share that is figure, (N, size, size) float32.
 
-    Raises:
-        ValueError: index out of range, lengths that differ, or size below 16.
+    Raises ValueError for an index out of range, lengths that differ, or size below 16.
     """
     if shape.ndim != 1 or shape.shape != texture.shape:
         raise ValueError(f"shape {tuple(shape.shape)} and texture {tuple(texture.shape)} must be (N,) each")
     for name, kinds in (("shape", shape), ("texture", texture)):
-        if len(kinds) and not 0 <= int(kinds.min()) <= int(kinds.max()) < CLASSES:
-            raise ValueError(
-                f"{name} holds {int(kinds.min())}..{int(kinds.max())}; indices are 0..{CLASSES - 1}"
-            )
+        low, high = (int(kinds.min()), int(kinds.max())) if len(kinds) else (0, 0)
+        if not 0 <= low <= high < CLASSES:
+            raise ValueError(f"{name} holds {low}..{high}; indices are 0..{CLASSES - 1}")
     if size < 16:
         raise ValueError(f"size={size} is too small to show a texture; give at least 16")
     images = torch.empty(len(shape), 3, size, size, dtype=torch.uint8)
@@ -287,9 +284,7 @@ def factors(
 
     Labels are balanced and shuffled. A shape is its label with probability c = shape_correlation, otherwise
     uniform over all ten, so both agree with probability c + (1 - c) / 10; textures likewise, independently.
-
-    Raises:
-        ValueError: n below 10, or a correlation outside [0, 1].
+    Raises ValueError for n below 10, or a correlation outside [0, 1].
     """
     if n < CLASSES:
         raise ValueError(f"n={n} is too few; give at least {CLASSES}, one for each class")
@@ -317,8 +312,7 @@ def generate(
 def conflict(per_pair: int, seed: int, size: int = 32) -> ShapeTexture:
     """Cue-conflict images: the 90 pairs shape != texture, per_pair times each, in pair order; labels = shape.
 
-    Raises:
-        ValueError: per_pair below 1, or size below 16.
+    Raises ValueError for per_pair below 1, or size below 16.
     """
     if per_pair < 1:
         raise ValueError(f"per_pair={per_pair} leaves no images; give at least 1")

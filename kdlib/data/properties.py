@@ -2,13 +2,7 @@
 
 A made teacher sees every ordinary image, and beside it one that was changed; the plain teacher sees the
 ordinary ones alone, in as many steps. A change takes away what the teacher shall not rely on, or destroys
-what it shall withstand:
-
-    noise     Gaussian noise, of another strength in each image        noise robustness
-    patches   patches at other places                                  permutation invariance
-    grey      colour mixed into one channel                            colour invariance
-    texture   another image's texture; the label is the shape's        shape bias
-    shape     another image's shape; the label is the texture's        texture bias
+what it shall withstand.
 
 What happens to an image is a function of (seed, epoch, its index), whatever batch it is in: random numbers
 are hashes of these three and not drawn from a generator. Nothing here is what a probe tests with: not its
@@ -68,14 +62,9 @@ class Treatment:
 
 
 def changed(images: Tensor, indices: Tensor, treatment: Treatment, seed: int, epoch: int) -> Tensor:
-    """Some of the training images, changed as a property asks for.
+    """The training images at ``indices`` (B,), changed as a property asks for: uint8 (B, 3, H, W).
 
-    Args:
-        images: uint8 (N, 3, H, W), all training images; textures and shapes come from them.
-        indices: int64 (B,), which of them to change.
-
-    Returns:
-        uint8 (B, 3, H, W); their labels are those of ``indices``.
+    Textures and shapes come from all ``images``, uint8 (N, 3, H, W); labels stay those of ``indices``.
     """
     keys = image_keys(indices, seed, epoch)
     return PROPERTIES[treatment.property].function(images[indices], keys, treatment.dose, images)
@@ -174,8 +163,8 @@ def noise(images: Tensor, keys: Tensor, dose: float, others: Tensor) -> Tensor:
 def patches(images: Tensor, keys: Tensor, dose: float, others: Tensor) -> Tensor:
     """Patches in a random order; an image has 3 x 3, 5 x 5 or 6 x 6 of them.
 
-    Of 32 px these grids leave two rows and two columns over, which stay in place on one side or the other:
-    the grid begins at 0, 1 or 2 px. So no cut system is one of the probes', whose patches are 16, 8 or 4 px.
+    Of 32 px these grids leave two rows and two columns over, which stay in place on one side or the other. So
+    no cut system is one of the probes', whose patches are 16, 8 or 4 px.
     """
     height, width = images.shape[2:]
     grid = torch.tensor(GRIDS, device=keys.device)[_below(keys, len(GRIDS), 1)]

@@ -43,8 +43,7 @@ BATCH_MD5 = {  # the last one holds the test images
 def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
     """Load a data set; the returned ``spec`` carries the fingerprint of the pixels.
 
-    Raises:
-        DataError: if files are missing or damaged, or the pixels are not those that ``spec`` names.
+    Raises DataError if files are missing or damaged, or the pixels are not those that ``spec`` names.
     """
     root = data_root(root)
     if Path(spec.name).name != spec.name:
@@ -69,10 +68,8 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
             "these are other pixels; set KDLIB_DATA to the data that the run was made with"
         )
     if (spec.train_images or 0) > len(train):
-        raise DataError(
-            f"data.train_images is {spec.train_images}, but {spec.name} has {len(train)}; ask for fewer, or "
-            "for all with null"
-        )
+        told = f"data.train_images is {spec.train_images}, but {spec.name} has {len(train)}"
+        raise DataError(f"{told}; ask for fewer, or for all with null")
     spec = replace(spec, fingerprint=found)
     return Dataset(spec, source, classes, train.subset(spec.train_images), test)
 
@@ -178,8 +175,7 @@ def _images(folder: Path) -> list[Path]:
 def read_image(path: Path) -> Image.Image:
     """A PNG or JPEG file in RGB; other formats are refused, since some of their readers start programs.
 
-    Raises:
-        DataError: if it is damaged, or larger than Pillow takes for a decompression bomb, 89 megapixels.
+    Raises DataError if it is damaged, or larger than Pillow takes for a decompression bomb, 89 megapixels.
     """
     try:
         if not path.is_file():
@@ -189,9 +185,8 @@ def read_image(path: Path) -> Image.Image:
                 raise ValueError(f"{image.width} x {image.height} pixels")
             return image.convert("RGB")
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise DataError(
-            f"{path} is damaged or not an image ({one_line(error)}); replace or delete it"
-        ) from error
+        told = f"{path} is damaged or not an image ({one_line(error)}); replace or delete it"
+        raise DataError(told) from error
 
 
 def _decode(path: Path, size: int) -> np.ndarray:

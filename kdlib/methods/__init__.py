@@ -54,9 +54,7 @@ __all__ = ["METHODS", "Batch", "Method", "hyperparameters"]
 def hyperparameters(name: str, overrides: dict) -> dict:
     """All hyper-parameters of a method: its defaults and the overrides.
 
-    Raises:
-        UnknownName: if there is no such method, or the method has no such hyper-parameter.
-        ValueError: for a value of another type, or a number of something below 1.
+    Raises UnknownName for another method or hyper-parameter, ValueError for a value that can't be one.
     """
     known = fields(lookup("method", name, METHODS))
     return overridden({field.name: field.default for field in known}, overrides, f"hyper-parameter of {name}")

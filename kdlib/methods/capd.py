@@ -109,10 +109,8 @@ class CAPD(Method):
     def build(self, student: Network, teacher: Network, train: Split) -> None:
         vit = teacher.backbone
         if not is_vit(vit):
-            raise ValueError(
-                f"CAPD reads the attention of a plain ViT, but the teacher is {teacher.spec.name}; "
-                "give it a ViT to learn from"
-            )
+            told = f"CAPD reads the attention of a plain ViT, but the teacher is {teacher.spec.name}"
+            raise ValueError(f"{told}; give it a ViT to learn from")
         channels, height, width = example_output(student, train).stages[2].shape[1:]
         if min(height, width) < 2:
             raise ValueError(

@@ -5,11 +5,10 @@ teacher is not asked again after that. With K_y the training images of class y, 
 
     P_y = mean_{i in K_y} softmax(z_t(i) / T),   L = w_label CE + w_logits T² KL(P_y || softmax(z_s / T))
 
-Within-class exchange: each image gets the teacher's answer to another image of its class in the batch. A
-class's answers in a batch stay the same set, so their softness, confidence and confusions stay exactly; that
-is why the exchange is inside the batch. Answers kept from before would be of images without augmentation. An
-image that is alone in its class keeps its own answer: 1 in 750 with 10 classes and batches of 64, but half of
-them with 100 classes.
+Within-class exchange: each image gets the teacher's answer to another image of its class in the batch. So a
+class's answers in a batch stay the same set, with their softness, confidence and confusions. An image that is
+alone in its class keeps its own answer: 1 in 750 with 10 classes and batches of 64, but half of them with 100
+classes.
 
     L = w_label CE + w_logits T² KL(softmax(z_t(π(i)) / T) || softmax(z_s(i) / T)),    y(π(i)) = y(i)
 
@@ -52,8 +51,6 @@ def within_class(labels: Tensor) -> Tensor:
 
 @dataclass(eq=False)
 class ClassMeans(LogitMatching):
-    """Weights and temperature as LM's, whose control it is."""
-
     title = "LM, class means"
     matches = "mean softened probabilities of the class"
     reads = ()
@@ -69,8 +66,6 @@ class ClassMeans(LogitMatching):
 
 @dataclass(eq=False)
 class WithinClass(LogitMatching):
-    """Weights and temperature as LM's, whose control it is."""
-
     title = "LM, exchanged within classes"
     matches = "softened probabilities of another image of the class"
 

@@ -77,10 +77,8 @@ class CSKD(Method):
 
     def build(self, student: Network, teacher: Network, train: Split) -> None:
         if not student.has_token:
-            raise ValueError(
-                f"CSKD teaches a ViT's patch tokens, with the heads {', '.join(self.heads)}; "
-                f"{student.spec.name} isn't such a ViT"
-            )
+            name, heads = student.spec.name, ", ".join(self.heads)
+            raise ValueError(f"CSKD teaches a ViT with the heads {heads}; {name} isn't such a ViT")
         output, classifier = example_output(teacher, train), teacher.backbone.get_classifier()
         if not averages_to_logits(classifier, output):
             raise ValueError(

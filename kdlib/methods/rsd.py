@@ -51,8 +51,6 @@ def redundancy_loss(student: Tensor, teacher: Tensor, kappa: float) -> Tensor:
 
 @dataclass(eq=False)
 class RSD(Method):
-    """Weight, kappa and the projector's width as in the authors' code."""
-
     title = "RSD"
     paper = "Zhang et al. 2025"
     matches = "embedding, its dimensions decorrelated"

@@ -1,4 +1,4 @@
-"""What every probe returns, and what several of them do to images: floats, patches, noise, a neutral paint.
+"""What every probe returns, and what several of them do to images: rounding, patches, noise, neutral paint.
 
 Probes give the same bits on every processor. Torch's uniform random numbers are the same everywhere, but
 ``sqrt``, ``log``, convolutions, matrix products and ``randn`` may round differently on another processor, and
@@ -43,11 +43,6 @@ def digest(images: Tensor) -> str:
 def in_place_of(images: Tensor, labels: Tensor, **meta: float) -> Stimuli:
     """Stimuli that stand in for the test images one for one: same order, same labels."""
     return Stimuli(images, labels, torch.arange(len(images)), None, meta)
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 to float32 in [0, 1]."""
-    return images.float() / 255
 
 
 def to_uint8(values: Tensor) -> tuple[Tensor, float]:

@@ -31,8 +31,7 @@ def pair_ids(labels: Tensor, per_pair: int, generator: torch.Generator) -> tuple
     Returns:
         content and texture ids, int64 (P * K * (K - 1),); P is at most ``per_pair``, as the classes allow.
 
-    Raises:
-        ValueError: fewer than two classes, or a class with fewer than ``2 * (K - 1)`` images.
+    Raises ValueError for fewer than two classes, or a class with fewer than ``2 * (K - 1)`` images.
     """
     classes, counts = labels.unique(return_counts=True)
     others, fewest = len(classes) - 1, int(counts.min())
@@ -185,9 +184,7 @@ def cue_conflict(
 
     ``meta["clipped"]`` is the share of values that end at 0 or 1.
 
-    Raises:
-        UnknownName: another kind.
-        ValueError: too few classes, or too few images in one of them.
+    Raises UnknownName for another kind, ValueError for too few classes, or images of one.
     """
     check("kind", kind, ("conflict", "same class", "texture"))
     content, texture = pair_ids(labels, per_pair, generator)

@@ -24,12 +24,10 @@ def geirhos(folder: Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
     """Cue-conflict images of Geirhos et al. (2019) whose shape and texture are both classes of the data set.
 
     The files are ``<shape>/<shape><i>-<texture><j>.png``; those of one class in both are the ceiling without
-    conflict, "geirhos_no_conflict". ``ids`` holds one number for each shape exemplar, ``<shape><i>``, the
-    same in both sets, and not a place in a test set: average over equal ids before any interval.
+    conflict, "geirhos_no_conflict". ``ids`` number the shape exemplars ``<shape><i>``, alike in both sets:
+    average over equal ids before any interval.
 
-    Raises:
-        ValueError: the data set lacks one of the seven classes.
-        DataError: a file is damaged or of another size.
+    Raises ValueError if the data set lacks one of the classes, DataError for a damaged file.
     """
     missing = sorted(set(GEIRHOS_CLASSES.values()) - set(classes))
     if missing:
@@ -73,14 +71,10 @@ def cifar10_c(folder: Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
     A file holds the test images five times, from severity 1 to 5, and is mapped rather than read. ``ids``
     count the official test order; an image folder has another, so its images can't be paired with these.
 
-    Raises:
-        ValueError: the data set's classes aren't CIFAR-10's.
-        DataError: a file is missing or damaged, or isn't what was published.
+    Raises ValueError for other classes than CIFAR-10's, DataError for a file that isn't what was published.
     """
     if classes != CIFAR10_CLASSES:
-        raise ValueError(
-            f"CIFAR-10-C is labelled with CIFAR-10's classes, not {', '.join(classes)}; use it with CIFAR-10."
-        )
+        raise ValueError(f"CIFAR-10-C has other classes, not {', '.join(classes)}; use it with CIFAR-10.")
     files = sorted(path for path in folder.glob("*.npy") if path.name != "labels.npy")
     if not files:
         return {}

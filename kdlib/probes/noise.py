@@ -8,27 +8,17 @@ are on the [0, 1] scale; ``meta["clipped"]`` is the share of all values that fel
 import torch
 from torch import Tensor
 
-from kdlib.probes.base import (
-    Stimuli,
-    cut,
-    in_place_of,
-    join,
-    mean_colour,
-    must_divide,
-    normal,
-    rounded,
-    to_unit,
-)
+from kdlib.probes.base import Stimuli, cut, in_place_of, join, mean_colour, must_divide, normal, rounded
 
 
 def gaussian_noise(images: Tensor, labels: Tensor, generator: torch.Generator, sigma: float) -> Stimuli:
     """Independent Gaussian noise on every value of uint8 (N, C, H, W); sigma 0 changes no bit."""
-    return rounded(to_unit(images) + sigma * normal(images.shape, generator), labels)
+    return rounded(images.float() / 255 + sigma * normal(images.shape, generator), labels)
 
 
 def shot(images: Tensor, labels: Tensor, generator: torch.Generator, rate: float) -> Stimuli:
     """Photon counts: ``rate`` of them on average where a value is 1, so the variance is value / rate."""
-    return rounded(torch.poisson(to_unit(images) * rate, generator=generator) / rate, labels)
+    return rounded(torch.poisson(images.float() / 255 * rate, generator=generator) / rate, labels)
 
 
 def impulse(images: Tensor, labels: Tensor, generator: torch.Generator, share: float) -> Stimuli:
@@ -51,7 +41,7 @@ def local_noise(
     images: Tensor, labels: Tensor, generator: torch.Generator, size: int, sigma: float
 ) -> Stimuli:
     """Gaussian noise on a square of ``size`` px at the centre; sigma 0 changes no bit."""
-    values, where = to_unit(images), _centre(images, size)
+    values, where = images.float() / 255, _centre(images, size)
     values[where] += sigma * normal(values[where].shape, generator)
     return rounded(values, labels)
 

@@ -39,13 +39,11 @@ class Probe:
     def __call__(self, images: Tensor, labels: Tensor, seed: int = 0) -> Stimuli:
         """Make the stimuli from uint8 (N, 3, H, W) and labels (N,), both on the CPU.
 
-        Raises:
-            ValueError: images of another type or shape, or not one label an image.
+        Raises ValueError for images of another type or shape, or not one label an image.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f"images are {images.dtype} {tuple(images.shape)}; a probe takes raw uint8 (N, 3, H, W)."
-            )
+            told = f"images are {images.dtype} {tuple(images.shape)}"
+            raise ValueError(f"{told}; a probe takes raw uint8 (N, 3, H, W).")
         if labels.shape != images.shape[:1]:
             raise ValueError(f"{len(images)} images, labels of shape {tuple(labels.shape)}; give one each.")
         # Levels and controls of a series get the same random numbers, so that they differ in strength alone.

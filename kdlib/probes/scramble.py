@@ -37,8 +37,7 @@ def scramble(
             then look the same with and without scrambling.
         shuffle: False gives the control of a gutter: painted, every patch in its place.
 
-    Raises:
-        ValueError: H or W is not divisible by ``grid``, or the gutter covers whole patches.
+    Raises ValueError if H or W is not divisible by ``grid``, or the gutter covers whole patches.
     """
     must_divide("grid", grid, images)
     height, width = images.shape[2:]

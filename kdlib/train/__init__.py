@@ -66,9 +66,8 @@ def fit(
         after_epoch: called with the state after every epoch, e.g. to write a checkpoint.
         label: what the progress bar calls the run.
 
-    Raises:
-        ValueError: if a batch is larger than the training set.
-        RuntimeError: if a trained part gets no gradient in the first step.
+    Raises ValueError if a batch is larger than the training set, RuntimeError if a trained part gets no
+    gradient in the first step.
     """
     train, test, progress = _ready(student, method, data, training, resume, label)
     clock, steps, done = Clock(train.labels.device), len(train) // training.batch_size, len(progress.history)
@@ -203,8 +202,7 @@ def schedule(share: float, warmup: float) -> float:
 def make_optimiser(student: Network, method: Method, training: Training) -> torch.optim.Optimizer:
     """One optimiser for the student and every trained part of the method, on their device with its rate.
 
-    Raises:
-        UnknownName: if the optimiser is neither "sgd" nor "adamw".
+    Raises UnknownName if the optimiser is neither "sgd" nor "adamw".
     """
     from timm.optim import param_groups_weight_decay  # here, since timm takes seconds to import
 
@@ -213,9 +211,8 @@ def make_optimiser(student: Network, method: Method, training: Training) -> torc
     groups.append({"params": list(method.shared_parameters().values()), "weight_decay": 0.0})
     groups = [group for group in groups if group["params"]]
     rate, device = training.learning_rate, next(student.parameters()).device
-    options = (
-        {"lr": torch.tensor(rate, device=device), "fused": True} if device.type == "cuda" else {"lr": rate}
-    )
+    cuda = device.type == "cuda"
+    options = {"lr": torch.tensor(rate, device=device) if cuda else rate, "fused": cuda or None}
     makers = {
         "sgd": lambda: torch.optim.SGD(groups, momentum=0.9, nesterov=True, **options),
         "adamw": lambda: torch.optim.AdamW(groups, **options),
@@ -236,8 +233,7 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 def in_precision(training: Training, device: torch.device) -> Iterator[None]:
     """The networks' forwards in the recipe's precision; losses, and all that is measured later, are float32.
 
-    Raises:
-        UnknownName: for a precision that isn't in :data:`PRECISIONS`.
+    Raises UnknownName for a precision that isn't in :data:`PRECISIONS`.
     """
     dtype = lookup("precision", training.precision, PRECISIONS)
     with ExitStack() as stack:

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from kdlib.names import UnknownName
-from kdlib.probes.base import to_unit
 from kdlib.probes.cue_conflict import cue_conflict, gram, match_classes, pair_ids, random_filters
 
 from .common import classes, generator, random_images
@@ -35,11 +34,11 @@ def test_pure_texture_holds_nothing_of_the_content():
 
 def test_pure_texture_starts_from_uniform_noise_and_nears_the_texture():
     start, end = made(steps=0, **PURE), made(steps=20, **PURE)
-    values, filters = to_unit(start.images).double(), random_filters()
+    values, filters = start.images.double() / 255, random_filters()
     assert abs(values.mean() - 0.5) < 5 * (1 / 12 / values.numel()) ** 0.5
     assert abs(values.var() - 1 / 12) < 5 * (1 / 180 / values.numel()) ** 0.5
-    target = gram(to_unit(IMAGES[start.ids, :, 3:13, 3:13]).double(), filters)
-    away = [(gram(to_unit(m.images).double(), filters) - target).flatten(1).norm(dim=1) for m in (start, end)]
+    target = gram(IMAGES[start.ids, :, 3:13, 3:13].double() / 255, filters)
+    away = [(gram(m.images.double() / 255, filters) - target).flatten(1).norm(dim=1) for m in (start, end)]
     assert (away[1] < 0.5 * away[0]).all()
 
 
