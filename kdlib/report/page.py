@@ -30,7 +30,7 @@ LINK = re.compile(r"(\w*?)(?:\.ipynb)?#(.+)|(\w+)\.ipynb")  # to a notebook's he
 
 
 def exporter() -> HTMLExporter:
-    readable = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
+    readable = ["text/html", "text/markdown", "image/png", "text/plain"]
     return HTMLExporter(
         config=Config({"NbConvertBase": {"display_data_priority": readable}}),  # neither widgets nor scripts
         template_file="cells.html.j2",

@@ -50,7 +50,8 @@ def measure_table(measures: Measures) -> pd.DataFrame:
 
 def _row(measures: Measures, role: str, measure: str, probe: str) -> dict:
     influence, kind = measures[role, measure, probe], MEASURES[measure]
-    row = span(interval_or_nan(influence))
+    per_seed = influence.mean(axis=1)
+    row = span(interval_or_nan(influence)) | {"estimate": per_seed.mean()}
     if not kind.interval:
         row |= {"low": np.nan, "high": np.nan}
     if kind.share:  # what lies outside [0, 1] is impossible: no coverage is lost
@@ -64,7 +65,7 @@ def _row(measures: Measures, role: str, measure: str, probe: str) -> dict:
         **row,
         "seeds": influence.shape[0],
         "images": influence.shape[1],
-        "per_seed": " ".join(f"{value:.4f}" for value in influence.mean(axis=1)),
+        "per_seed": " ".join(f"{value:.4f}" for value in per_seed),
     }
 
 
