@@ -71,8 +71,7 @@ class Network(nn.Module):
             any other network reads it from the embedding. "dense" applies the second head to every cell of
             the feature map. What the network predicts is the mean of all. The other weights stay the same.
 
-    Raises:
-        UnknownName: if timm has no model of that name, or the model takes no such option.
+    Raises UnknownName if timm has no model of that name, or the model takes no such option.
     """
 
     def __init__(
@@ -278,8 +277,7 @@ def _recorded_qkv(network: Network) -> Iterator[list[Tensor]]:
 
 def _split(attention: nn.Module, output: Tensor) -> Tensor:
     """(B, P+N, 3 D) to (3, B, heads, P+N, d), normalised as the block does it."""
-    batch, count, _ = output.shape
-    parts = output.reshape(batch, count, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    parts = output.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
     if isinstance(attention.q_norm, nn.Identity):  # as in most: the output itself, not a copy of it
         return parts.float()
     queries, keys, values = parts

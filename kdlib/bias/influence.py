@@ -172,12 +172,6 @@ class Measures:
         made = self._answers.stimuli.get(probe)
         return influence if made is None else _by_source(influence, made.ids.numpy())
 
-    def labels(self, probe: str) -> np.ndarray:
-        """The class of each column of a probe's matrices."""
-        labels, made = self._answers.labels(probe), self._answers.stimuli[probe]
-        sources, first = np.unique(made.ids.numpy(), return_index=True)
-        return labels if len(sources) == len(labels) else labels[first]
-
     def profiles(self, *roles: str) -> list[list[np.ndarray]]:
         """Retentions of each role, a matrix for each of ``retained`` that all of them have in every seed.
 

@@ -41,8 +41,7 @@ def interactions(network: Network, images: Tensor, labels: Tensor, size: int = 8
         without any locality, and so is the range, weighted/mass: 17.1 px if all pairs of 4 x 4 patches of
         8 px interact alike.
 
-    Raises:
-        ValueError: the patches don't tile the images, or fewer than 3 a side, of which none are far apart.
+    Raises ValueError if the patches don't tile the images, or are fewer than 3 a side.
     """
     height, width = images.shape[2:]
     rows, columns = height // size, width // size

@@ -18,16 +18,14 @@ MARGIN = 4  # px at the frame of a texture image that are left out
 LUMA = (77, 150, 29)  # 256ths of red, green and blue
 FAINTEST = 30.0  # standard deviation of the luma that a shape is drawn with, where its texture has less
 FLATTEST = 8.0  # that a content is taken to have at least, so that a plain one isn't blown up
+RESTORED = 0.75  # share of the difference in blurred luma that is added; 0 leaves the patches as they are
 WINDOW = (1, 2, 3, 4, 4, 3, 2, 1)
 
 
-def exchanged(content: Tensor, texture: Tensor, restored: float = 0.75) -> Tensor:
-    """uint8 (B, 3, H, W) with the shapes of ``content`` and the textures and colours of ``texture``.
+def exchanged(content: Tensor, texture: Tensor) -> Tensor:
+    """The shapes of ``content`` in the textures and colours of ``texture``.
 
-    Args:
-        content, texture: uint8 (B, 3, H, W), at least 20 px a side.
-        restored: share of the difference in blurred luma that is added after quilting: 0 leaves the patches
-            as they are, 1 shows the content's light and dark in full.
+    All are uint8 (B, 3, H, W), at least 20 px a side.
     """
     height, width = content.shape[2:]
     inner = texture[:, :, MARGIN : height - MARGIN, MARGIN : width - MARGIN]
@@ -41,7 +39,7 @@ def exchanged(content: Tensor, texture: Tensor, restored: float = 0.75) -> Tenso
     quilt = quilt[:, :, top : top + height, left : left + width].round()
     lacking = (centred * contrast.clamp(min=FAINTEST) + goal).round() - luma(quilt)
     lacking = F.pad(lacking[:, None].float(), (1, 1, 1, 1), mode="replicate")
-    lacking = F.avg_pool2d(lacking, 3, stride=1, divisor_override=1) * (restored / 9)
+    lacking = F.avg_pool2d(lacking, 3, stride=1, divisor_override=1) * (RESTORED / 9)
     return (quilt + lacking).round().clamp(0, 255).to(torch.uint8)
 
 

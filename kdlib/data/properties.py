@@ -42,15 +42,11 @@ class Property:
 class Treatment:
     """What is done to a run's training images: which property is made, and how strongly.
 
-    Raises:
-        UnknownName: no such property.
-        ValueError: a dose out of range.
+    Raises UnknownName for another property, ValueError for a dose out of range.
     """
 
     property: str
-    # Of noise the largest standard deviation, of pixels in [0, 1]; of the others the share of images that are
-    # changed. 0 stands for the full dose, and becomes it.
-    dose: float = 0.0
+    dose: float = 0.0  # in the property's unit; 0 stands for the full dose, and becomes it
 
     def __post_init__(self) -> None:
         made = lookup("property", self.property, PROPERTIES)

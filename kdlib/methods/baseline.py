@@ -1,4 +1,7 @@
-"""The baseline: cross-entropy with the labels, without a teacher. Every method is compared with it."""
+"""The baseline: cross-entropy with the labels, without a teacher. Every method is compared with it.
+
+With the images of another method it is that method's control.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,8 +16,6 @@ from kdlib.models import Output
 
 @dataclass(eq=False)
 class Baseline(Method):
-    """Cross-entropy alone. With the images of another method it is that method's control."""
-
     title = "Baseline"
     paper = "—"
     matches = "nothing"
@@ -27,9 +28,7 @@ class Baseline(Method):
     def views(self, batch: Batch) -> Tensor:
         if self.augmentation == "rotations":
             return rotations(batch)
-        if self.augmentation == "transformed":
-            return transformed(batch.images, 0.5)
-        return batch.images
+        return transformed(batch.images, 0.5) if self.augmentation == "transformed" else batch.images
 
     def forward(self, batch: Batch, student: Output, teacher: Output | None) -> dict[str, Tensor]:
         labels = batch.labels.repeat_interleave(len(student.logits) // len(batch.labels))

@@ -75,8 +75,6 @@ def _square(images: Tensor) -> Tensor:
     """True in a square at a random place: (B, 1, H, W)."""
     height, width = images.shape[-2:]
     side = round(MASK * height)
-    top = _uniform(0, height - side + 1, images).floor()
-    left = _uniform(0, width - side + 1, images).floor()
-    row = torch.arange(height, device=images.device).view(1, 1, -1, 1)
-    column = torch.arange(width, device=images.device).view(1, 1, 1, -1)
-    return (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
+    row = torch.arange(height, device=images.device)[:, None] - _uniform(0, height - side + 1, images).floor()
+    column = torch.arange(width, device=images.device) - _uniform(0, width - side + 1, images).floor()
+    return (row >= 0) & (row < side) & (column >= 0) & (column < side)

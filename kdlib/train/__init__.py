@@ -59,8 +59,7 @@ def fit(
     """Train ``student`` and the method's own parts in place, all on the student's device.
 
     Args:
-        make: changed versions of the images of an epoch, which are seen beside the ordinary ones: see
-            :func:`kdlib.data.properties.maker`.
+        make: :func:`kdlib.data.properties.maker`'s changed images, which are seen beside the ordinary ones.
         resume: what ``after_epoch`` was given last, to go on from there; that of other networks, as when a
             method's file has changed, is dropped with a warning.
         after_epoch: called with the state after every epoch, e.g. to write a checkpoint.
