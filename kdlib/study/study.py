@@ -13,12 +13,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from kdlib import disk, probes
 from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
-from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan
+from kdlib.data import (
+    DataError,
+    Dataset,
+    DataSpec,
+    Split,
+    augment,
+    cache_folder,
+    data_root,
+    epoch_plan,
+    procedural,
+)
 from kdlib.data.properties import Treatment
 from kdlib.models import ModelSpec
 from kdlib.names import check
@@ -41,6 +52,8 @@ from kdlib.study.runs import RunStore
 from kdlib.study.specs import TEACHER_SEEDS, Run, RunSpec
 from kdlib.study.tables import StudyTables
 from kdlib.train import Training
+
+CONFLICT_SEED = 1 << 32  # of no training or test images
 
 
 @dataclass(frozen=True)
@@ -269,9 +282,15 @@ class Study(StudyTables):
         self.store.predictions(run, self.stimuli)
         if self._own_made and translates(run.spec.method):
             self.store.predictions(run, self.stimuli, by_teacher=True)
-        if self.profile.get("inside_images"):
+        if self.profile.get("inside_images") and run.spec.id in self._looked_into:
             traits(self, run)
             fields(self, run)
+
+    @cached_property
+    def _looked_into(self) -> set[str]:
+        """Runs whose inside a table shows: the natural comparison's."""
+        members = self.members() + (self.longer.members() if self.longer else [])
+        return {member.spec.id for member in members}
 
     def finished(self) -> list[Run]:
         """Those of :meth:`specs` that are complete on disk."""
@@ -321,9 +340,10 @@ class Study(StudyTables):
     def make_stimuli(self, probe: str) -> Stimuli:
         """The images of one probe, from the cache where it has them; of published records only the labels."""
         self.test_digest  # refuses another number of images than published  # noqa: B018
-        test, cache = self.test, self._probe_cache
-        make = partial(probes.stimuli, probe, test.images, test.labels, cache=cache)
-        return self.store.stimuli(self.dataset, probe, make)
+        drawn = probe == "cue_conflict" and self.dataset.spec.name == "shape_texture"
+        name = PROBES[probe].control if drawn else probe
+        make = partial(probes.stimuli, name, self.test.images, self.test.labels, cache=self._probe_cache)
+        return self.store.stimuli(self.dataset, probe, (lambda: _drawn(make())) if drawn else make)
 
     @property
     def _probe_cache(self) -> Path:
@@ -362,3 +382,10 @@ class Study(StudyTables):
             if inside:
                 looks[role] = stack([traits(self, run) for run in seeds])
         return Answers(direction, stimuli, answers, looks, self.dataset.chance)
+
+
+def _drawn(conflict: Stimuli) -> Stimuli:
+    """The same pairs of classes as images of the procedural set: of the first texture nothing is left."""
+    generator, size = torch.Generator().manual_seed(CONFLICT_SEED), conflict.images.shape[-1]
+    images = procedural.draw(conflict.labels, conflict.texture_labels, generator, size)
+    return replace(conflict, images=images, meta={})
