@@ -13,16 +13,42 @@ from kdlib.probes import Stimuli
 from kdlib.study.profile import PROFILES
 
 IMAGES = 400
+DIRECTIONS = {  # every method, and a control of each kind
+    "cnn_to_vit": {
+        **{"teacher": "cnn", "student": "vit", "same_family": "vit", "matched": "vit_matched"},
+        "methods": ["lm", "crd", "cskd", "vlfkd", "deit", "dkd", "dist", "lskd", "ofa", "fitnet"],
+        "controls": ["lm_same_family", "crd_same_family", "lm_matched", "label_smoothing", "fewer_epochs"],
+    },
+    "vit_to_cnn": {
+        **{"teacher": "vit", "student": "cnn", "same_family": "cnn", "matched": "cnn_matched"},
+        "methods": ["lm", "crd", "sskd", "capd", "dkd", "dist", "lskd", "ofa", "fitnet"],
+        "controls": [
+            *("lm_same_family", "crd_same_family", "lm_matched"),
+            *("label_smoothing", "rotations", "fewer_epochs"),
+        ],
+    },
+}
 TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
 TINY_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 
 
+PROBES = [
+    *("clean", "cue_conflict", "no_conflict", "edges", "superpixels_100", "scramble_4", "scramble_gutter"),
+    *("scramble_4_offset", "local_noise", "gaussian_noise"),
+]
+
+
 def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 200) -> dict[str, str]:
-    """The quick profile, every method and control, with tiny networks and few images; a study's arguments."""
+    """The natural comparison of the quick profile with all of DIRECTIONS, tiny networks and few images.
+
+    Returns a study's arguments.
+    """
     profile = yaml.safe_load((PROFILES / "quick.yml").read_text())
+    del profile["made"]
     profile["data"] |= {"train_images": 120, "options": {"test_images": images}}
-    fewer = [name for name in profile["probes"] if not name.startswith(("scramble_2", "grey", "pixel"))]
-    profile |= {"probes": fewer, "test_images": images, "inside_images": 4, "yardstick_images": 64}
+    profile["teachers"] |= {f"{name}_matched": profile["teachers"][name] for name in ("cnn", "vit")}
+    profile |= {"directions": DIRECTIONS, "probes": PROBES, "test_images": images}
+    profile |= {"inside_images": 4, "yardstick_images": 64}
     profile["training"] = {"epochs": epochs, "batch_size": 16}
     profile["hyper"] = {"crd": {"negatives": 32}}
     profile["longer"] = {

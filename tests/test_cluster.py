@@ -26,7 +26,12 @@ VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 SMALL = {
     "data": {"name": "shape_texture", "train_images": 120, "options": {"test_images": 40}},
     **{"seeds": [0], "probes": ["clean"], "test_images": 40, "inside_images": 2, "yardstick_images": 64},
-    **{"external": [], "hyper": {"crd": {"negatives": 32}}, "training": {"epochs": 2, "batch_size": 16}},
+    **{
+        "made": None,
+        "external": [],
+        "hyper": {"crd": {"negatives": 32}},
+        "training": {"epochs": 2, "batch_size": 16},
+    },
     "teachers": {"cnn": {"model": {"name": "resnet18", "options": CNN}, "training": {"epochs": 12}}},
     "students": {"vit": {"model": {"name": "vit_tiny_patch16_224", "options": VIT}}},
     "directions": {"cnn_to_vit": {"teacher": "cnn", "student": "vit", "methods": ["lm", "crd"]}},

@@ -19,7 +19,7 @@ def test_every_profile_is_valid(name):
 def test_overrides_change_one_place_only():
     changed = read_profile("quick", ["students.cnn.training.learning_rate=1e-2", "training.epochs=1"])
     assert changed["students"]["cnn"]["training"]["learning_rate"] == 0.01
-    assert changed["teachers"]["cnn"]["training"]["learning_rate"] == 0.05
+    assert changed["teachers"] == read_profile("quick")["teachers"]
     assert changed["training"]["epochs"] == 1
     assert read_profile("quick", {"training.epochs": 1})["training"]["epochs"] == 1
 
@@ -35,11 +35,15 @@ def test_equal_profiles_have_equal_digests():
     assert one == other != digest_of(overridden_profile("quick", ["seeds=[0]"]))
 
 
-def test_a_direction_that_is_null_is_left_out_with_its_networks():
+def test_what_is_null_is_left_out_with_its_networks():
     one = read_profile("quick", ["directions.cnn_to_vit=null", "data.train_images=null"])
-    assert list(one["directions"]) == ["vit_to_cnn"] and list(one["students"]) == ["cnn"]
-    assert set(one["teachers"]) == {"vit", "cnn", "cnn_matched"}  # those that the other direction uses
-    assert one["data"]["train_images"] is None
+    assert list(one["directions"]) == ["vit_to_cnn"] and one["data"]["train_images"] is None
+    assert list(one["made"]["directions"]) == ["vit_to_cnn", "cnn_to_cnn", "vit_to_vit"]
+    assert set(one["students"]) == set(one["teachers"]) == {"cnn", "vit"}  # which these use
+    alone = read_profile("quick", ["directions.cnn_to_vit=null", "made=null"])
+    assert "made" not in alone and list(alone["directions"]) == ["vit_to_cnn"]
+    assert set(alone["students"]) == {"cnn"} and set(alone["teachers"]) == {"vit", "cnn"}
+    assert read_profile("cifar10-cpu", ["directions.cnn_to_vit=null"])["made"] == "induced"
 
 
 PLAN = "teacher: cnn, student: vit, methods: [lm]"

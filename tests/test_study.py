@@ -96,6 +96,14 @@ def test_evidence_has_every_answer(finished):
         assert evidence[role, "far_near", "inside"].shape == (2, len(finished.few))
 
 
+def test_conflicts_of_the_procedural_set_are_drawn_of_the_same_pairs(finished):
+    drawn, painted = (finished.stimuli[name] for name in ("cue_conflict", "colour_axis"))
+    for field in ("labels", "texture_labels", "ids"):
+        assert getattr(drawn, field).equal(getattr(painted, field))
+    assert not (drawn.images == painted.images).flatten(1).all(1).any()
+    assert drawn.sha256 == finished.make_stimuli("cue_conflict").sha256
+
+
 def test_networks_are_looked_into_once(finished, monkeypatch):
     table = inside_table(finished, "cnn_to_vit")
     attention = table[table.measure == "attention"]

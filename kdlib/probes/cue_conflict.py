@@ -5,15 +5,18 @@ but of untrained shallow filters, which suffice for it (Ustyuzhaninov et al. 201
 bring its own bias into the probe.
 """
 
+from dataclasses import replace
 from itertools import permutations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlib.data import procedural
 from kdlib.names import check
 from kdlib.probes.base import LUMA, Stimuli, luma, normal, sqrt, to_uint8
 
+DRAWN_SEED = 1 << 32  # of no training or test images of the procedural set
 FILTER_SEED = 0  # the filters belong to the probe's definition, so no seed of a study changes them
 FAINTEST = 1e-6  # response that counts: on flat colour it is 0, and its sign nothing but rounding
 CROP = 0.625  # share of the side of a texture image that is used, about its centre: less background
@@ -209,3 +212,10 @@ def cue_conflict(
     return Stimuli(
         to_uint8(made)[0], labels[shown], shown, labels[texture] if kind == "conflict" else None, meta
     )
+
+
+def drawn_anew(conflict: Stimuli) -> Stimuli:
+    """The same pairs of classes as images of the procedural set: of the first texture nothing is left."""
+    generator, size = torch.Generator().manual_seed(DRAWN_SEED), conflict.images.shape[-1]
+    images = procedural.draw(conflict.labels, conflict.texture_labels, generator, size)
+    return replace(conflict, images=images, meta={})

@@ -38,7 +38,8 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
 
     Args:
         overrides: ``{"training.epochs": 1}`` or ``["training.epochs=1"]``; values are read as YAML. A
-            direction that is null is left out, with the networks that no other one uses.
+            direction that is null is left out, of ``made`` too, and so is ``made`` if it is null; with them
+            go the networks that nothing else uses.
     """
     path = Path(name)
     if path.suffix not in (".yml", ".yaml"):
@@ -54,13 +55,34 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             raise ValueError(f"{where} is no mapping of keys to values")
         if key:
             place[last] = value
-    plans = profile.get("directions")
-    if isinstance(plans, dict) and None in plans.values():
-        profile["directions"] = plans = {name: plan for name, plan in plans.items() if plan is not None}
-        for group, keys in (("students", ("student",)), ("teachers", TEACHERS)):
-            used = [plan.get(key) for plan in plans.values() for key in keys]
-            profile[group] = {name: network for name, network in profile[group].items() if name in used}
-    return profile
+    return _without_null(profile)
+
+
+def _without_null(profile: dict) -> dict:
+    """Leave out directions that are null, ``made`` if it is, and the networks that only these use."""
+    made = profile.get("made", {})
+    plans, own = (
+        part["directions"] if isinstance(part, dict) and isinstance(part.get("directions"), dict) else {}
+        for part in (profile, made)
+    )
+    null = {name for part in (plans, own) for name in part if part[name] is None}
+    if made is not None and not null:
+        return profile
+    plans, own = ({name: part[name] for name in part if name not in null} for part in (plans, own))
+    students = [plan.get("student") for plan in plans.values()]
+    teachers = [plan.get(key) for plan in plans.values() for key in TEACHERS]
+    used = {
+        "students": {*students, *(direction.partition("_to_")[2] for direction in own)},
+        "teachers": {*teachers, *(direction.partition("_to_")[0] for direction in own)},
+    }
+    if isinstance(made, dict):
+        made = made | {"directions": own} if own else None
+    changed = {
+        group: {name: profile[group][name] for name in profile[group] if name in used[group]}
+        for group in used
+    }
+    changed |= {"directions": plans, "made": made}
+    return {key: value for key, value in (profile | changed).items() if value is not None}
 
 
 def digest_of(profile: dict) -> str:

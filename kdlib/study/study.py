@@ -17,11 +17,22 @@ from torch import Tensor
 from kdlib import disk, probes
 from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
-from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan, load
+from kdlib.data import (
+    DataError,
+    Dataset,
+    DataSpec,
+    Split,
+    augment,
+    cache_folder,
+    data_root,
+    epoch_plan,
+    load,
+)
 from kdlib.data.properties import Treatment
 from kdlib.models import ModelSpec
 from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
+from kdlib.probes.cue_conflict import drawn_anew
 from kdlib.probes.external import EXTERNAL
 from kdlib.study.controls import READ, Role, roles
 from kdlib.study.internals import fields, traits
@@ -245,9 +256,15 @@ class Study:
         self.store.predictions(run, self.stimuli)
         if translates(run.spec.method):
             self.store.predictions(run, self.stimuli, by_teacher=True)
-        if self.profile.get("inside_images"):
+        if self.profile.get("inside_images") and run.spec.id in self._looked_into:
             traits(self, run)
             fields(self, run)
+
+    @cached_property
+    def _looked_into(self) -> set[str]:
+        """Runs whose inside a table shows: the natural comparison's."""
+        members = self.members() + (self.longer.members() if self.longer else [])
+        return {member.spec.id for member in members}
 
     def finished(self) -> list[Run]:
         """Those of :meth:`specs` that are complete on disk."""
@@ -296,7 +313,10 @@ class Study:
 
     def _draw(self, probe: str, test: Split) -> Stimuli:
         cache = cache_folder(self.store.data_root) / "probes"
-        return probes.stimuli(probe, test.images, test.labels, cache=cache)
+        drawn = probe == "cue_conflict" and self.dataset.spec.name == "shape_texture"
+        name = PROBES[probe].control if drawn else probe
+        made = probes.stimuli(name, test.images, test.labels, cache=cache)
+        return drawn_anew(made) if drawn else made
 
     @cached_property
     def pictures(self) -> tuple[Dataset, dict[str, Stimuli]]:
