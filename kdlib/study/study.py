@@ -17,17 +17,7 @@ from torch import Tensor
 from kdlib import disk, probes
 from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
-from kdlib.data import (
-    DataError,
-    Dataset,
-    DataSpec,
-    Split,
-    augment,
-    cache_folder,
-    data_root,
-    epoch_plan,
-    load,
-)
+from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan, load
 from kdlib.data.properties import Treatment
 from kdlib.models import ModelSpec
 from kdlib.names import check
@@ -312,10 +302,9 @@ class Study:
         return found, missing
 
     def _draw(self, probe: str, test: Split) -> Stimuli:
-        cache = cache_folder(self.store.data_root) / "probes"
         drawn = probe == "cue_conflict" and self.dataset.spec.name == "shape_texture"
-        name = PROBES[probe].control if drawn else probe
-        made = probes.stimuli(name, test.images, test.labels, cache=cache)
+        name, cache = PROBES[probe].control if drawn else probe, cache_folder(self.store.data_root)
+        made = probes.stimuli(name, test.images, test.labels, cache=cache / "probes")
         return drawn_anew(made) if drawn else made
 
     @cached_property
