@@ -101,7 +101,7 @@ def test_conflicts_of_the_procedural_set_are_drawn_of_the_same_pairs(finished):
     for field in ("labels", "texture_labels", "ids"):
         assert getattr(drawn, field).equal(getattr(painted, field))
     assert not (drawn.images == painted.images).flatten(1).all(1).any()
-    assert drawn.sha256 == finished.make_stimuli("cue_conflict").sha256
+    assert drawn.sha256 == finished._draw("cue_conflict", finished.test).sha256
 
 
 def test_networks_are_looked_into_once(finished, monkeypatch):

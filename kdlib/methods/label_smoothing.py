@@ -12,8 +12,6 @@ H the entropy, p_t: (n, C) the teacher's distributions on training images, and �
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import brentq
-from scipy.special import xlogy
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,6 +24,8 @@ IMAGES = 2000  # of the training set, at most, that the teacher's entropy is mea
 
 def smoothed_entropy(epsilon: float, classes: int) -> float:
     """Entropy in nats of (1 - ε) onehot + ε / C."""
+    from scipy.special import xlogy  # here, since no other method needs scipy
+
     rest = epsilon / classes
     true = 1 - (classes - 1) * rest
     return -xlogy(true, true) - (classes - 1) * xlogy(rest, rest)
@@ -33,6 +33,8 @@ def smoothed_entropy(epsilon: float, classes: int) -> float:
 
 def epsilon_of(entropy: float, classes: int) -> float:
     """The ε whose smoothed labels have this entropy; at most 1, which is the uniform distribution."""
+    from scipy.optimize import brentq
+
     if entropy >= smoothed_entropy(1.0, classes):
         return 1.0
     return brentq(lambda epsilon: smoothed_entropy(epsilon, classes) - entropy, 0.0, 1.0)

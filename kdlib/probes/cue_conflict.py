@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib.data import procedural
 from kdlib.names import check
 from kdlib.probes.base import LUMA, Stimuli, luma, normal, sqrt, to_uint8
 
@@ -216,6 +215,8 @@ def cue_conflict(
 
 def drawn_anew(conflict: Stimuli) -> Stimuli:
     """The same pairs of classes as images of the procedural set: of the first texture nothing is left."""
+    from kdlib.data import procedural  # here, since kdlib.data loads libraries that probes don't need
+
     generator, size = torch.Generator().manual_seed(DRAWN_SEED), conflict.images.shape[-1]
     images = procedural.draw(conflict.labels, conflict.texture_labels, generator, size)
     return replace(conflict, images=images, meta={})

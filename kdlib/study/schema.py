@@ -54,7 +54,11 @@ def _hyper(values: dict) -> dict:
     return values
 
 
-Taught = _one_of("method", [key for key, method in METHODS.items() if method.uses_teacher])
+def _taught(name: str) -> str:
+    return check("method", name, [key for key, method in METHODS.items() if method.uses_teacher])
+
+
+Taught = Annotated[str, AfterValidator(_taught)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Data = _like(DataSpec, train_images=PositiveInt | None, image_size=PositiveInt)
 Model = _like(ModelSpec, image_size=PositiveInt)
