@@ -1,4 +1,4 @@
-"""The experiment with made properties: does what a teacher surely has arrive in its student?
+"""The experiment with made properties: does what a teacher was trained to have arrive in its student?
 
 A profile's ``made`` says which properties are made in teachers, by which methods they teach, and in which
 directions. Students see ordinary images only. For each property there is a plain teacher beside the made one,

@@ -117,7 +117,7 @@ class Profile(Strict):
     hyper: Annotated[dict[str, dict], AfterValidator(_hyper)] = None  # by method
     probes: _some(_one_of("probe or series", [*PROBES, *series()]))
     external: _some(_one_of("external stimuli", EXTERNAL), least=0) = None
-    made: Made | str = None  # teachers that surely have a property; or the profile that has them
+    made: Made | str = None  # teachers trained to have a property; or the profile that has them
     longer: dict = None  # overrides for the same study with a longer schedule
     test_images: PositiveInt | None = None  # that the probes are made of; None: all
     inside_images: NonNegativeInt | None = None  # that networks are looked into with; 0: not at all
