@@ -71,10 +71,13 @@ def _parser() -> ArgumentParser:
 
     everything = command(run_study, training, name="study")
     everything.add_argument("--from-results", **results)
-    everything.add_argument("--notebooks", nargs="+", default=[], metavar="NAME", help="only these")
+    everything.add_argument(
+        "--notebooks", nargs="+", default=[], metavar="NAME", help="only these, and no report"
+    )
     command(train, training)
-    for function in (status, report, publish):
+    for function in (status, publish):
         command(function, study)
+    command(report, study).add_argument("--from-results", **results)
     command(pages, study).add_argument("--from-results", required=True, **results)
     rounds = {"type": _at_least(1), "default": 15, "help": "how often each takes turns with its floor (15)"}
     command(bench, study).add_argument("--rounds", **rounds)
@@ -109,8 +112,8 @@ def run_study(options: Namespace) -> None:
         )
     with Stop(options.time_limit) as stop:
         study = _study(options, should_stop=stop) if options.from_results else _train(options, stop)
-        run_notebooks(study, options.notebooks)
-    print(*make_report(study), sep="\n")
+        executed = run_notebooks(study, options.notebooks)
+    print(*(executed if options.notebooks else make_report(study)), sep="\n")
 
 
 def train(options: Namespace) -> None:
@@ -203,10 +206,12 @@ def _train(options: Namespace, stop: Stop):
     """
     import torch
 
+    from kdlib.study.preflight import preflight
     from kdlib.study.runs import RunsFailed
 
     study = _study(options, should_stop=stop, scheduler=options.scheduler)
-    study.dataset  # decoded once, before the helpers look for it  # noqa: B018
+    if not options.helper:
+        preflight(study)  # and decodes the images, before the helpers look for them
     if options.jobs > 1 and not study.parameters["scheduler"]:
         threads = max(1, torch.get_num_threads() // options.jobs)
         torch.set_num_threads(threads)

@@ -59,3 +59,13 @@ def overridden(defaults: Mapping, values: Mapping, kind: str) -> dict:
 def one_line(error: BaseException) -> str:
     """What an error says, on one line that isn't too long."""
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def grouped(errors: Iterable[tuple[str, str]]) -> str:
+    """Pairs of what failed and why, in one line: each reason once, with the first that has it."""
+    found: dict[str, list[str]] = {}
+    for what, why in errors:
+        found.setdefault(why, []).append(what)
+    return "; ".join(
+        f"{first}{f' and {len(more)} more' * bool(more)}: {why}" for why, (first, *more) in found.items()
+    )

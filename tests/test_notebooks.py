@@ -34,7 +34,11 @@ def run(tmp_path, monkeypatch):
             }
             write(notebook, tmp_path / f"{name}.ipynb")
         store = RunStore(tmp_path / "runs", should_stop=should_stop)
-        study = SimpleNamespace(folder=tmp_path, parameters={"output": str(tmp_path)}, store=store)
+        images = SimpleNamespace(spec=SimpleNamespace(fingerprint="0"), source="none")
+        study = SimpleNamespace(folder=tmp_path, parameters={"output": str(tmp_path), "results": None})
+        study.store, study.dataset, study.profile_digest = store, images, "0"
+        study.profile, study.command = {"title": "none"}, "python -m kdlib study"
+        execute.study = study
         return notebooks.run_notebooks(study)
 
     return execute
@@ -45,6 +49,21 @@ def test_a_failing_cell_is_told_in_a_line(run, tmp_path):
         run("1 / 0")
     executed = tmp_path / "notebooks" / "01_one.ipynb"
     assert str(caught.value) == f"ZeroDivisionError in notebook 01_one: division by zero; see {executed}"
+
+
+def test_a_report_is_of_one_study(run, tmp_path, monkeypatch):
+    """Not of notebooks that failed, nor of other parameters than the others' and its own."""
+    monkeypatch.setattr(notebooks, "write_pdf", lambda page: None)
+    run(["1"], ["2"])
+    (page,) = notebooks.make_report(run.study)
+    assert page.read_text().count("data-notebook=") == 2
+    run.study.profile_digest = "another"
+    with pytest.raises(ValueError, match="01_one, 02_two .*make all with `python -m kdlib study`"):
+        notebooks.make_report(run.study)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        run(["1"], ["1 / 0"])
+    with pytest.raises(ValueError, match=f"no report: under {tmp_path}/notebooks, 02_two"):
+        notebooks.make_report(run.study)
 
 
 def test_two_run_side_by_side_and_come_back_in_order(run, tmp_path):
@@ -64,7 +83,9 @@ def test_a_failure_ends_the_others_and_is_the_one_that_is_told(run):
 
 
 def test_a_dead_kernel_is_told_with_its_notebook_and_what_to_do(run):
-    with pytest.raises(RuntimeError, match=r"the kernel died in notebook 01_one, .*add --notebooks 01_one"):
+    with pytest.raises(
+        RuntimeError, match=r"the kernel died in notebook 01_one, .*--notebooks 01_one, and then"
+    ):
         run("import os\nos._exit(9)")
 
 

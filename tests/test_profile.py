@@ -17,17 +17,40 @@ def test_every_profile_is_valid(name):
 
 
 def test_overrides_change_one_place_only():
-    changed = read_profile("quick", ["students.cnn.training.learning_rate=1e-2", "training.epochs=1"])
+    changed = read_profile("quick", ["students.cnn.training.learning_rate=1e-2"])
     assert changed["students"]["cnn"]["training"]["learning_rate"] == 0.01
     assert changed["teachers"] == read_profile("quick")["teachers"]
-    assert changed["training"]["epochs"] == 1
-    assert read_profile("quick", {"training.epochs": 1})["training"]["epochs"] == 1
+
+
+def test_a_recipe_for_all_reaches_networks_with_one_of_their_own():
+    changed = read_profile("quick", ["training.epochs=1", "students.vit.training.epochs=2"])
+    own = changed["students"] | {f"{name} teacher": told for name, told in changed["teachers"].items()}
+    epochs = {name: told["training"].get("epochs") for name, told in own.items()}
+    assert changed["training"]["epochs"] == 1 and epochs.pop("vit") == 2
+    assert set(epochs.values()) == {None}  # as the profile's
+    assert own["vit"]["training"]["learning_rate"] == 4e-3
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"seeds": [0]}, ["seeds=[0]"], ("seeds=[0]",)),
+        *("seeds=[0]", "{seeds: [0]}", '{"seeds": [0]}'),  # papermill's -p and -r
+    ],
+)
+def test_overrides_come_in_several_forms(given):
+    assert read_profile("quick", given)["seeds"] == [0]
 
 
 def test_whole_numbers_are_floats_where_floats_are_wanted():
     """A run's name is made of its numbers, and 1 and 1.0 are one recipe."""
     rate = read_profile("quick", ["training.learning_rate=1"])["training"]["learning_rate"]
     assert type(rate) is float
+
+
+def test_a_temperature_may_be_below_1():
+    hyper = read_profile("quick", ["hyper.lm.temperature=0.5"])["hyper"]
+    assert hyper["lm"]["temperature"] == 0.5
 
 
 def test_equal_profiles_have_equal_digests():
@@ -64,7 +87,23 @@ PLAN = "teacher: cnn, student: vit, methods: [lm]"
         ("directions.cnn_to_vit.controls=[rotation]", "unknown control 'rotation'. Did you mean 'rotations'"),
         ("directions.cnn_to_vit={teacher: cnn, student: vit}", "cnn_to_vit.methods: Field required"),
         (f"directions.cnn_to_vit={{{PLAN}, controls: [lm_matched]}}", "needs directions.cnn_to_vit.matched"),
-        (f"directions={{../x: {{{PLAN}}}}}", "String should match pattern"),
+        (f"directions={{../x: {{{PLAN}}}}}", "'../x' is no direction; call it <teacher>_to_<student>, like"),
+        (f"directions.mine={{{PLAN}}}", "'mine' is no direction"),
+        ("made.directions={mine: []}", "'mine' is no direction"),
+        ("made.properties={noise: 5.0}", "Made.properties: dose of noise is 5.0; give the "),
+        ("teachers.cnn.treatment={property: noise, dose: 5}", "teachers.cnn.treatment: dose of noise is 5.0"),
+        ("directions.cnn_to_vit.methods=[LM]", "methods.0: unknown method 'LM'. Did you mean 'lm'?"),
+        ("training.optimiser=SGD", "training.optimiser: unknown optimiser 'SGD'. Did you mean 'sgd'?"),
+        ("training.optimizer=sgd", "training.optimizer: no such key. Did you mean 'optimiser'?"),
+        ("training.learning_rate=-0.1", "training.learning_rate: Input should be greater than 0"),
+        ("hyper.lm.temperature=0", "hyper-parameter of lm temperature is 0; it must be above 0"),
+        ("hyper.sskd.similarity_temperature=-0.5", "similarity_temperature is -0.5; it must be above 0"),
+        ("inside_images=1", "inside_images is 1, which has no interval; give 2 or more, or 0 for none"),
+        ("seed=0", "seed: no such key. Did you mean 'seeds'?"),
+        (
+            "seeds='(0, 1)'",
+            "seeds: Input should be a valid array (it is '(0, 1)'); write a list, like [0, 1]",
+        ),
         ("hyper.lm.temprature=1", "unknown hyper-parameter of lm 'temprature'. Did you mean 'temperature'"),
         ("hyper.lm.temperature=hot", "temperature is 'hot'; it must be of type float"),
         ("hyper.lm.temperature=.inf", "temperature is inf; it must be a finite number"),

@@ -174,12 +174,6 @@ def test_failed_cell_is_shown(page):
     assert error.find_parent("details") is None
 
 
-def test_missing_notebook_says_how_to_make_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"05_findings\.ipynb.*python -m kdlib study"):
-        write_report([tmp_path / "05_findings.ipynb"], tmp_path / "report.html", "t", "s")
-    assert not (tmp_path / "report.html").exists()
-
-
 def test_no_browser_no_pdf(report, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert write_pdf(report) is None

@@ -56,5 +56,9 @@ def hyperparameters(name: str, overrides: dict) -> dict:
 
     Raises UnknownName for another method or hyper-parameter, ValueError for a value that can't be one.
     """
-    known = fields(lookup("method", name, METHODS))
-    return overridden({field.name: field.default for field in known}, overrides, f"hyper-parameter of {name}")
+    known, kind = fields(lookup("method", name, METHODS)), f"hyper-parameter of {name}"
+    found = overridden({field.name: field.default for field in known}, overrides, kind)
+    for key in (key for key in overrides if key.endswith("temperature")):
+        if found[key] <= 0:
+            raise ValueError(f"{kind} {key} is {found[key]}; it must be above 0")
+    return found

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
+import nbformat
 import papermill
 from jupyter_client import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
@@ -68,7 +69,7 @@ def _execute(study: Study, source: Path) -> Path:
     executed, where = study.folder / "notebooks" / source.name, f"in notebook {source.stem}"
     try:
         with room_for(executed):
-            papermill.execute_notebook(
+            made = papermill.execute_notebook(
                 source,
                 executed,
                 study.parameters,
@@ -77,17 +78,35 @@ def _execute(study: Study, source: Path) -> Path:
                 extra_arguments=["--log-level=CRITICAL"],  # the kernel's; cells' errors are told anyway
                 on_cell_start=lambda **cell: study.store.stop_if_asked(where),
             )
+            made.metadata["study"] = _mark(study)  # only now: of a notebook that came to its end
+            nbformat.write(made, executed)
     except PapermillExecutionError as error:
         raise RuntimeError(f"{error.ename} {where}: {error.evalue}; see {executed}") from error
     except DeadKernelError as error:
-        remedy = f"most often for want of memory; close other programs, or add --notebooks {source.stem}"
+        remedy = "most often for want of memory; close other programs, or run one notebook at a time, with"
+        remedy += f" --notebooks {source.stem}, and then `python -m kdlib report`"
         raise RuntimeError(f"the kernel died {where}, {remedy}") from error
     return executed
 
 
+def _mark(study: Study) -> str:
+    """What a notebook is made of: the profile as it was overridden, the images, and published records."""
+    return f"{study.profile_digest} {study.dataset.spec.fingerprint} {study.parameters['results']}"
+
+
+def _mark_in(executed: Path) -> str | None:
+    return nbformat.read(executed, 4).metadata.get("study") if executed.is_file() else None
+
+
 def make_report(study: Study) -> list[Path]:
-    """Join the executed notebooks into ``<folder>/report.html``, and a PDF where there is a browser."""
+    """Join the executed notebooks into ``<folder>/report.html``, and a PDF where there is a browser.
+
+    Raises ValueError if one is missing, did not come to its end, or is of another study.
+    """
     notebooks = [study.folder / "notebooks" / path.name for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
+    if others := [path.stem for path in notebooks if _mark_in(path) != _mark(study)]:
+        told = f"no report: under {study.folder / 'notebooks'}, {', '.join(others)} is missing, failed, or of"
+        raise ValueError(f"{told} another profile, overrides or images; make all with `{study.command}`")
     subtitle = (
         f"{study.profile['title']} — {study.dataset.source}, fingerprint {study.dataset.spec.fingerprint}"
     )

@@ -105,13 +105,7 @@ def write_report(
 
     Args:
         command: what makes the study, for the last section; ``version``: of the code, for the same.
-
-    Raises:
-        FileNotFoundError: a notebook has not been executed; says how.
     """
-    for path in notebooks:
-        if not path.is_file():
-            raise FileNotFoundError(f"no executed notebook {path}; run `python -m kdlib study` to make it")
     render = exporter()
     chapters = [_chapter(path, render) for path in notebooks]
     page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True).get_template("page.html.j2")

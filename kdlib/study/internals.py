@@ -45,7 +45,8 @@ def traits(study, run: Run) -> Arrays:
     return found | _kept(study, run, f"invariance-{named}-{study.few_digest}", invariances)
 
 
-def _fields(network: Network, images: Tensor) -> Arrays:
+def fields_of(network: Network, images: Tensor) -> Arrays:
+    """Receptive fields (4, H, W), "maps", and of a ViT how far its attention reaches."""
     found = {"maps": representations.receptive_maps(network, images).astype(np.float32)}
     if is_vit(network.backbone):
         table = representations.attention_distance(network, images)
@@ -54,8 +55,8 @@ def _fields(network: Network, images: Tensor) -> Arrays:
 
 
 def fields(study, run: Run) -> Arrays:
-    """Receptive fields (4, H, W), "maps", and of a ViT how far its attention reaches; kept with the run."""
-    return _kept(study, run, f"fields-{study.few_digest}", lambda net: _fields(net, study.few.images))
+    """:func:`fields_of` the run's network, kept with the run."""
+    return _kept(study, run, f"fields-{study.few_digest}", lambda net: fields_of(net, study.few.images))
 
 
 def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
@@ -68,7 +69,7 @@ def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
 
     def untrained() -> Arrays:
         network = Network(first.spec.student, len(data.classes), *data.statistics, seed=first.spec.seed)
-        return _fields(network.to(study.store.device), study.few.images)
+        return fields_of(network.to(study.store.device), study.few.images)
 
     yield (
         "untrained",

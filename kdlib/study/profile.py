@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 
 import yaml
@@ -37,9 +38,9 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
     """A profile's content, not checked: one of :func:`profile_names`, or the path of a YAML file.
 
     Args:
-        overrides: ``{"training.epochs": 1}`` or ``["training.epochs=1"]``; values are read as YAML. A
-            direction that is null is left out, of ``made`` too, and so is ``made`` if it is null; with them
-            go the networks that nothing else uses.
+        overrides: as for :func:`read_overrides`. One of ``training`` is of every network, unless a later one
+            is of a single network's. A direction that is null is left out, of ``made`` too, and so is
+            ``made`` if it is null; with them go the networks that nothing else uses.
     """
     path = Path(name)
     if path.suffix not in (".yml", ".yaml"):
@@ -54,8 +55,19 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             where = f"override {key}: {'.'.join(parents)}" if key else str(path)
             raise ValueError(f"{where} is no mapping of keys to values")
         if key:
-            place[last] = value
+            place[last] = deepcopy(value)  # the next override may change it
+        if parents == ["training"]:
+            _drop_own(profile, last)
     return _without_null(profile)
+
+
+def _drop_own(profile: dict, key: str) -> None:
+    """What is set for all networks is set for those with a recipe of their own, too."""
+    for group in ("students", "teachers"):
+        networks = profile.get(group)
+        for network in networks.values() if isinstance(networks, dict) else ():
+            if isinstance(network, dict) and isinstance(network.get("training"), dict):
+                network["training"].pop(key, None)
 
 
 def _without_null(profile: dict) -> dict:
@@ -89,15 +101,21 @@ def digest_of(profile: dict) -> str:
     return hashlib.sha256(json.dumps(profile, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def read_overrides(overrides: dict | Iterable[str]) -> dict:
-    """``["training.epochs=1"]`` as ``{"training.epochs": 1}``; a mapping as it is."""
+def read_overrides(overrides: dict | str | Iterable[str]) -> dict:
+    """``{"training.epochs": 1}`` as it is; the same of ``["training.epochs=1"]``, or of either as a text.
+
+    A value, or a text that is a mapping, is read as YAML. Raises ValueError for anything else.
+    """
     if isinstance(overrides, dict):
         return overrides
+    if isinstance(overrides, str):  # as papermill's -p and -r give it
+        mapping = overrides.lstrip().startswith("{")
+        return _yaml(overrides, "overrides") if mapping else read_overrides([overrides])
     found = {}
     for text in overrides:
-        key, equals, value = text.partition("=")
+        key, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
         if not (key and equals):
-            raise ValueError(f"override {text!r} is not of the form key=value")
+            raise ValueError(f"override {text!r} is not of the form key=value, like 'seeds=[0]'")
         found[key] = _yaml(value, f"override {key}")
     return found
 

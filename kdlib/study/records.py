@@ -132,7 +132,7 @@ def publish(study, folder: str | Path) -> Path:
             inside_table(part, direction)
             likeness_table(part, direction)
     yardsticks = []
-    if study.directions:
+    if study.yardstick_images:
         yardstick_table(study.store, study.yardstick_images)
         yardsticks = asked_of_yardsticks(study.store, study.yardstick_images)
     shutil.rmtree(folder, ignore_errors=True)

@@ -28,6 +28,7 @@ from kdlib.disk import Arrays
 from kdlib.methods import METHODS
 from kdlib.methods.fitnet_last import read_by_teacher
 from kdlib.models import Network
+from kdlib.names import grouped
 from kdlib.probes import Stimuli
 from kdlib.probes.base import digest
 from kdlib.study.interrupt import Stopped
@@ -206,16 +207,10 @@ class RunStore:
     def _told(self, lost: dict[str, RunSpec], count: int) -> str:
         """Which of ``count`` runs failed: each error once, with the first of its runs."""
         failed = [spec for spec in lost.values() if not spec.teacher or spec.teacher.id not in lost]
-        errors: dict[str | None, list[str]] = {}
-        for spec in failed:
-            errors.setdefault(failure(self.root, spec.id), []).append(spec.label)
-        told = [
-            f"{first}{f' and {len(more)} more' * bool(more)}: {error}"
-            for error, (first, *more) in errors.items()
-        ]
+        told = grouped((spec.label, str(failure(self.root, spec.id))) for spec in failed)
         if len(lost) > len(failed):
-            told.append(f"{len(lost) - len(failed)} left out, as their teacher failed")
-        return f"{len(failed)} of {count} runs failed: {'; '.join(told)}"
+            told += f"; {len(lost) - len(failed)} left out, as their teacher failed"
+        return f"{len(failed)} of {count} runs failed: {told}"
 
     def _train(self, spec: RunSpec) -> Run:
         data, source = self.dataset(spec.data), self.get(spec.teacher) if spec.teacher else None

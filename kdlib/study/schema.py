@@ -1,6 +1,7 @@
 """What a profile may hold: its keys, their types and limits, and what must fit together."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
@@ -10,7 +11,7 @@ import pydantic
 from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kdlib.data import DataSpec
-from kdlib.data.properties import PROPERTIES
+from kdlib.data.properties import PROPERTIES, Treatment
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec
 from kdlib.names import check, closest
@@ -58,6 +59,19 @@ def _taught(name: str) -> str:
     return check("method", name, [key for key, method in METHODS.items() if method.uses_teacher])
 
 
+def _direction(name: str) -> str:
+    if not re.fullmatch(r"\w+_to_\w+", name):  # which is part of files' names, and of figures' labels
+        raise ValueError(f"{name!r} is no direction; call it <teacher>_to_<student>, like cnn_to_vit")
+    return name
+
+
+def _doses(properties: dict[str, float]) -> dict[str, float]:
+    for name, dose in properties.items():
+        Treatment(name, dose)
+    return properties
+
+
+DirectionName = Annotated[str, AfterValidator(_direction)]
 Taught = Annotated[str, AfterValidator(_taught)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Data = _like(DataSpec, train_images=PositiveInt | None, image_size=PositiveInt)
@@ -79,6 +93,11 @@ class Treated(Strict):
     property: _one_of("property", PROPERTIES)
     dose: PositiveFloat = None  # the full one, if not given
 
+    @pydantic.model_validator(mode="after")
+    def _possible(self) -> "Treated":
+        Treatment(self.property, self.dose or 0.0)
+        return self
+
 
 class Trained(Strict):
     model: Model
@@ -96,12 +115,12 @@ class Direction(Strict):
 
 
 class Made(Strict):
-    properties: Annotated[dict[_one_of("property", PROPERTIES), PositiveFloat], Field(min_length=1)]
-    methods: _some(Taught)
-    # <teacher>_to_<student>, with the methods that are taught in this direction only.
-    directions: Annotated[
-        dict[Annotated[str, Field(pattern=r"^\w+_to_\w+$")], list[Taught]], Field(min_length=1)
+    properties: Annotated[
+        dict[_one_of("property", PROPERTIES), PositiveFloat], Field(min_length=1), AfterValidator(_doses)
     ]
+    methods: _some(Taught)
+    # With the methods that are taught in this direction only.
+    directions: Annotated[dict[DirectionName, list[Taught]], Field(min_length=1)]
 
 
 class Profile(Strict):
@@ -112,8 +131,7 @@ class Profile(Strict):
     training: Recipe
     students: dict[str, Trained]
     teachers: dict[str, Trained]
-    # Names of directions are part of files' names.
-    directions: dict[Annotated[str, Field(pattern=r"^\w+$")], Direction] = None
+    directions: dict[DirectionName, Direction] = None
     hyper: Annotated[dict[str, dict], AfterValidator(_hyper)] = None  # by method
     probes: _some(_one_of("probe or series", [*PROBES, *series()]))
     external: _some(_one_of("external stimuli", EXTERNAL), least=0) = None
@@ -121,7 +139,7 @@ class Profile(Strict):
     longer: dict = None  # overrides for the same study with a longer schedule
     test_images: PositiveInt | None = None  # that the probes are made of; None: all
     inside_images: NonNegativeInt | None = None  # that networks are looked into with; 0: not at all
-    yardstick_images: PositiveInt = None  # that networks with known biases are trained on
+    yardstick_images: PositiveInt | None = None  # that networks with known biases are trained on; null: none
 
     @pydantic.model_validator(mode="after")
     def _fit(self) -> "Profile":
@@ -148,6 +166,8 @@ class Profile(Strict):
             for name in getattr(self, group):
                 if (group, name) not in used:
                     problems.append(f"{group}.{name} is in no direction; use it in one or drop it")
+        if self.inside_images == 1:
+            problems.append("inside_images is 1, which has no interval; give 2 or more, or 0 for none")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -183,4 +203,6 @@ def _told(error: dict) -> str:
         message = f"no such key.{closest(error['loc'][-1], KEYS)}"
     elif error["type"] != "value_error" and not isinstance(error["input"], dict | list):
         message += f" (it is {error['input']!r:.60})"
+    if error["type"] == "list_type":  # papermill writes a tuple as text
+        message += "; write a list, like [0, 1]"
     return ": ".join(filter(None, (".".join(map(str, error["loc"])), message)))

@@ -73,8 +73,13 @@ class RunSpec:
     @property
     def label(self) -> str:
         """For progress bars and logs."""
+        return f"{self.what}, seed {self.seed}"
+
+    @property
+    def what(self) -> str:
+        """The method and its networks."""
         source = f" from {self.teacher.network_label}" if self.teacher else ""
-        return f"{self.method}: {self.network_label}{source}, seed {self.seed}"
+        return f"{self.method}: {self.network_label}{source}"
 
     @property
     def network_label(self) -> str:

@@ -194,9 +194,9 @@ class Study:
         return None
 
     @property
-    def yardstick_images(self) -> int:
-        """How many training images the networks have whose biases are known."""
-        return self.profile.get("yardstick_images", 4000)
+    def yardstick_images(self) -> int | None:
+        """How many training images the networks have whose biases are known; None: there are none."""
+        return self.profile.get("yardstick_images")
 
     def parts(self) -> list[Member]:
         """Every run that the study needs, once, teachers before their students and the yardsticks last."""
@@ -206,7 +206,7 @@ class Study:
         if isinstance(self.profile.get("made"), dict):
             for (direction, name, role, seed), spec in self.made.specs.items():
                 members.append(Member(direction, f"{role}, {name}", seed, spec))
-        if self.directions:  # a study of made properties alone has no yardsticks
+        if self.yardstick_images:
             known = yardstick_specs(self.store, self.yardstick_images)
             members += [Member("", "yardstick", spec.seed, spec) for spec in known]
         found = {member.spec.id: member for member in reversed(members)}  # of several parts the first
@@ -246,12 +246,12 @@ class Study:
         self.store.predictions(run, self.stimuli)
         if translates(run.spec.method):
             self.store.predictions(run, self.stimuli, by_teacher=True)
-        if self.profile.get("inside_images") and run.spec.id in self._looked_into:
+        if self.profile.get("inside_images") and run.spec.id in self.looked_into:
             traits(self, run)
             fields(self, run)
 
     @cached_property
-    def _looked_into(self) -> set[str]:
+    def looked_into(self) -> set[str]:
         """Runs whose inside a table shows: the natural comparison's."""
         members = self.members() + (self.longer.members() if self.longer else [])
         return {member.spec.id for member in members}
@@ -297,7 +297,7 @@ class Study:
             source = EXTERNAL[name]
             try:
                 found |= source.load(root / source.folder, self.dataset.classes)
-            except DataError as error:
+            except (DataError, ValueError) as error:  # not there, or of classes that these data haven't
                 missing.append(str(error))
         return found, missing
 

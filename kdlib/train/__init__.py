@@ -280,13 +280,19 @@ def _teacher_stage(
 # ---------------------------------------------------------------------------- what guards the training
 
 
+def must_fill_a_batch(training: Training, train: Split) -> None:
+    """Raise ValueError if a batch is larger than the training set."""
+    if len(train) < training.batch_size:
+        told = f"batch size {training.batch_size} exceeds the {len(train)} training images"
+        raise ValueError(f"{told}; give a smaller batch_size, or more images")
+
+
 def _ready(
     student: Network, method: Method, data: Dataset, training: Training, resume: Progress | None, label: str
 ) -> tuple[Split, Split, Progress]:
     """Training and test images on the student's device, and the state to go on from."""
     device = next(student.parameters()).device
-    if len(data.train) < training.batch_size:
-        raise ValueError(f"batch size {training.batch_size} exceeds the {len(data.train)} training images")
+    must_fill_a_batch(training, data.train)
     _warn_of_slow_precision(training, device)
     if resume:
         own = {name: value.shape for name, value in state_of(student, method).items()}

@@ -1,0 +1,115 @@
+"""All that would stop a study, told at once and before anything trains.
+
+Whatever is left to train takes one step on two images, as :func:`kdlib.train.fit` takes it, and every probe
+changes two. Seeds, numbers of epochs and what teachers were trained on make no difference here.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from kdlib.bias.measures import expected_calibration_error
+from kdlib.bias.representations import interactions
+from kdlib.data import Dataset, Split
+from kdlib.data.properties import changed
+from kdlib.methods import METHODS
+from kdlib.models import ModelSpec, Network
+from kdlib.names import grouped, one_line
+from kdlib.probes import PROBES
+from kdlib.probes.cue_conflict import cue_conflict, pair_ids
+from kdlib.study.internals import fields_of
+from kdlib.study.specs import RunSpec
+from kdlib.study.study import Study
+from kdlib.train import Training, fit, must_fill_a_batch
+
+
+def preflight(study: Study) -> None:
+    """Try everything that a study has yet to train, and its probes; nothing if all its runs are there.
+
+    Raises ValueError: every problem once, with all that has it.
+    """
+    left = [spec for spec in study.specs() if not study.store.path(spec).is_dir()]
+    if not left:
+        return
+    kinds: dict[str, RunSpec] = {}
+    for spec in left:
+        kinds.setdefault(_kind(spec), spec)
+    errors: list[tuple[str, str]] = []
+
+    @contextmanager
+    def trying(what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            kind = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
+            errors.append((what, kind + one_line(error)))
+
+    with trying("--output"):
+        study.folder.mkdir(parents=True, exist_ok=True)
+    with trying("data"):
+        if len(study.dataset.classes) < 2:
+            raise ValueError("all images are of one class; a network learns to tell two or more apart")
+    if study.directions:
+        with trying("test images"):
+            expected_calibration_error(*np.zeros((2, 1, len(study.test))))
+    for name in study.probes:
+        with trying(f"probe {name}"):
+            _change(name, study.test)
+    for treatment in {spec.treatment for spec in left if spec.treatment}:
+        with trying(f"property {treatment.property}"):
+            changed(study.dataset.train.images[:2], torch.arange(2), treatment, seed=0, epoch=0)
+    with torch.random.fork_rng(), warnings.catch_warnings(action="ignore"):  # training warns anew
+        networks, seen = {}, {}  # every network once; what is looked into, and what it is
+        for spec in kinds.values():
+            data = study.store.dataset(spec.data)
+            few = replace(data, train=data.train.subset(2), test=data.test.subset(2))
+            with trying(spec.what):
+                must_fill_a_batch(spec.training, data.train)
+            with trying(spec.what):
+                student = _step(spec, few, networks, study.store.device)
+                if study.profile.get("inside_images") and spec.id in study.looked_into:
+                    seen.setdefault(student, spec.what)
+    for place, (network, what) in enumerate(seen.items()):
+        with trying(f"inside_images, {what}"):
+            fields_of(network, study.few.images[:2])
+            if place == 0:  # it is about the images alone, and takes long
+                interactions(network, study.few.images[:2], study.few.labels[:2])
+    if errors:
+        raise ValueError(f"nothing is trained yet: {grouped(errors)}")
+
+
+def _kind(spec: RunSpec) -> str:
+    """Equal for runs whose steps are alike."""
+    teacher = replace(spec.teacher, seed=0, training=Training(), treatment=None) if spec.teacher else None
+    recipe = replace(spec.training, epochs=1)
+    return replace(spec, teacher=teacher, training=recipe, seed=0, treatment=None).id
+
+
+def _change(name: str, test: Split) -> None:
+    """A probe of two images; conflicts, which take the time that a probe takes, are only drawn by lot."""
+    if PROBES[name].function is cue_conflict:
+        pair_ids(test.labels, 1, torch.Generator())
+    else:
+        PROBES[name](test.images[:2], test.labels[:2])
+
+
+def _step(spec: RunSpec, data: Dataset, networks: dict[str, Network], device: torch.device) -> Network:
+    """The student after an epoch of one step, with networks that are built once."""
+    method = METHODS[spec.method](**spec.hyper)
+
+    def network(part: str, model: ModelSpec, heads: tuple[str, ...] = ("class",)) -> Network:
+        key = f"{part} {model} {heads} {data.spec}"
+        if key not in networks:
+            networks[key] = Network(model, len(data.classes), *data.statistics, heads=heads).to(device)
+        return networks[key]
+
+    student = network("student", spec.student, method.heads)
+    teacher = network("teacher", spec.teacher.student).eval().requires_grad_(False) if spec.teacher else None
+    method.build(student, teacher, data.train)
+    recipe = replace(spec.training, epochs=1, batch_size=len(data.train))
+    fit(student, teacher, method.to(device), data, recipe, seed=0, quiet=True)
+    return student

@@ -1,0 +1,111 @@
+"""What would stop a study is told before anything trains."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from kdlib.__main__ import main
+from kdlib.study.preflight import preflight
+from kdlib.study.study import Study
+
+from .common import TINY_CNN, TINY_VIT
+
+SMALL = {
+    "data": {"name": "shape_texture", "train_images": 40, "options": {"test_images": 40}},
+    "training": {"epochs": 1, "batch_size": 16},
+    "teachers": {"cnn": {"model": {"name": "resnet18", "options": TINY_CNN}}},
+    "students": {"vit": {"model": {"name": "vit_tiny_patch16_224", "options": TINY_VIT}}},
+    "directions": {"cnn_to_vit": {"teacher": "cnn", "student": "vit", "methods": ["lm", "crd"]}},
+    **{"seeds": [0], "probes": ["clean"], "inside_images": 0, "made": None, "hyper": {}, "external": []},
+    "yardstick_images": None,
+}
+NAME, METHODS = "students.vit.model.name", "directions.cnn_to_vit.methods"
+
+
+@pytest.fixture
+def study(tmp_path):
+    def make(changes: dict) -> Study:
+        return Study("quick", tmp_path / "outputs", tmp_path, SMALL | changes, quiet=True)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"training.batch_size": 500},
+            "baseline: resnet18 and 3 more: batch size 500 exceeds the 40 training images; give a smaller",
+        ),
+        (
+            {NAME: "vit_tiny"},
+            "baseline: vit_tiny and 2 more: unknown timm model 'vit_tiny'. Did you mean",
+        ),
+        ({"students.vit.model.options": {"depht": 2}}, "does not take these options"),
+        (
+            {METHODS: ["capd"]},
+            "capd: vit_tiny_patch16_224 from resnet18: CAPD reads the attention of a plain",
+        ),
+        ({"test_images": 20}, "test images: 20 images don't fill 15 bins with 2 each"),
+        (
+            {"probes": ["clean", "no_conflict"]},
+            "probe no_conflict: cue conflict of 10 classes (2 or more) need",
+        ),
+        (
+            {"data.image_size": 28, "probes": ["scramble_8", "grid_mean_64"]},
+            "probe scramble_8 and 1 more: grid 8 doesn't divide images of 28x28",
+        ),
+        (
+            {"data.image_size": 28, "inside_images": 2},
+            "inside_images, baseline: resnet18: size 8 doesn't cut images of 28x28 into 3x3",
+        ),
+    ],
+)
+def test_what_would_stop_a_study_is_told(study, changes, told):
+    with pytest.raises(ValueError) as error:
+        preflight(study(changes))
+    assert str(error.value).startswith("nothing is trained yet: ") and told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_everything_is_told_at_once(study):
+    changes = {"training.batch_size": 500, NAME: "vit_tiny", "test_images": 20, METHODS: ["lm", "cskd"]}
+    with pytest.raises(ValueError) as error:
+        preflight(study(changes))
+    for told in ("batch size 500", "unknown timm model", "20 images don't fill"):
+        assert str(error.value).count(told) == 1
+
+
+def test_images_of_one_class_are_told(study, tmp_path):
+    for split in ("train", "test"):
+        folder = tmp_path / "alike" / split / "dog"
+        folder.mkdir(parents=True)
+        for number in range(30):
+            Image.new("RGB", (32, 32), (8 * number, 0, 0)).save(folder / f"{number}.png")
+    with pytest.raises(ValueError, match="data: all images are of one class; .*crd: .*draws negatives from"):
+        preflight(study({"data": {"name": "alike"}}))
+
+
+def test_stimuli_by_others_for_other_classes_are_left_out(study):
+    made = study({"external": ["geirhos", "cifar10_c"]})
+    preflight(made)
+    assert list(made.stimuli) == ["clean"]
+    assert all(told.endswith("with CIFAR-10.") for told in made.missing) and len(made.missing) == 2
+
+
+def test_a_command_trains_nothing_that_would_not_end(tmp_path, capsys):
+    words = [f"--output={tmp_path}", f"--data={tmp_path}"]
+    words += [f"--set={key}={json.dumps(value)}" for key, value in SMALL.items()]
+    words.append("--set=training.batch_size=5000")
+    assert main(["train", *words]) == 1
+    assert "nothing is trained yet: baseline: resnet18 and" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").glob("*/spec.json"))
+    (tmp_path / "file").touch()
+    assert main(["train", *words, f"--output={tmp_path}/file/below", "--set=training.batch_size=16"]) == 1
+    assert "nothing is trained yet: --output: NotADirectoryError" in capsys.readouterr().err
+
+
+def test_nothing_is_tried_of_a_study_that_is_finished(finished, monkeypatch):
+    monkeypatch.setattr("kdlib.study.preflight.fit", None)
+    preflight(finished)
