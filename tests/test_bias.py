@@ -282,6 +282,17 @@ def test_error_consistency_is_at_most_its_limit_and_reaches_it_with_nested_error
     assert (apart < limit).all()
 
 
+def test_a_run_without_answers_has_no_measure_and_hides_no_other():
+    labels = np.arange(40) % 10
+    predicted = np.stack([np.where(np.arange(40) < 30, labels, (labels + 1) % 10), np.full(40, -1)])
+    hits = accuracy(predicted, labels)
+    assert hits[0].mean() == 0.75
+    assert learned(hits, CHANCE).tolist() == [True, False]
+    alike = error_consistency(hits, accuracy(predicted[[0, 0]], labels))
+    for found in (hits, retention(hits, hits, CHANCE), alike, raw_ratio(hits, hits)):
+        assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+
+
 def test_error_consistency_without_a_single_error_is_nan():
     hits = np.ones((2, 9))
     assert np.isnan(error_consistency(hits, hits)).all()
