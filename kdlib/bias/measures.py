@@ -233,11 +233,11 @@ def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: i
     sampling variance (Kumar et al. 2019), and not below 0: else a calibrated network would seem the worse the
     fewer images there are. Some of that bias stays. Temperature and label smoothing change it mechanically.
 
-    Raises ValueError if the shapes of confidence and hits (k, n) differ, or n is less than 2 a bin.
+    NaN with fewer than 2 images a bin. Raises ValueError if the shapes of confidence and hits (k, n) differ.
     """
     confidence, hits = _fitting(confidence=confidence, hits=hits)
     if hits.shape[1] < 2 * bins:
-        raise ValueError(f"{hits.shape[1]} images don't fill {bins} bins with 2 each: evaluate more")
+        return np.full(len(hits), np.nan)
     order = np.argsort(confidence, axis=1, kind="stable")
     parts = np.array_split(np.take_along_axis(confidence - hits, order, axis=1), bins, axis=1)
     sizes = [part.shape[1] for part in parts]
