@@ -24,7 +24,7 @@ class ModelSpec:
 
     name: str = "resnet18"
     pretrained: bool = False  # timm's weights; then also timm's normalisation
-    image_size: int = 32  # pixels; images of another size are resized before the network
+    image_size: int = 32  # pixels a side, in a study the data's; others are resized before the network
     small_stem: bool = False  # CNN: 3x3 stride-1 first convolution and no max-pool, for small images
     options: dict = field(default_factory=dict)  # keyword arguments of timm's constructor
 
@@ -71,7 +71,8 @@ class Network(nn.Module):
             any other network reads it from the embedding. "dense" applies the second head to every cell of
             the feature map. What the network predicts is the mean of all. The other weights stay the same.
 
-    Raises UnknownName if timm has no model of that name, or the model takes no such option.
+    Raises UnknownName if timm has no model of that name, or the model takes no such option; ValueError if a
+    ViT's patches don't cover the image.
     """
 
     def __init__(
@@ -198,9 +199,9 @@ def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
             raise UnknownName(f"{hint} `python -m kdlib list models` lists all.") from None
     options = dict(spec.options)
     if spec.name.startswith(("vit_", "deit")):
-        # Small images get patches that make an 8 x 8 grid.
-        patch = 16 if spec.image_size >= 128 else max(2, spec.image_size // 8)
-        options = {"img_size": spec.image_size, "patch_size": patch} | options
+        # Small images get patches that make an 8 x 8 grid, others those of the network's name.
+        small = {"patch_size": max(2, spec.image_size // 8)} if spec.image_size < 128 else {}
+        options = {"img_size": spec.image_size} | small | options
     try:
         # create_model's own arguments load files and change where weights come from.
         reserved = options.keys() & inspect.signature(timm.create_model).parameters
@@ -213,6 +214,10 @@ def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
         ) from error
     if spec.small_stem:
         _shrink_stem(model, spec.name)
+    for patch in model.patch_embed.patch_size if is_vit(model) else ():
+        if spec.image_size % patch:
+            told = f"{spec.name} has patches of {patch} px, which leave out a part of {spec.image_size} px"
+            raise ValueError(f"{told}; set image_size to a multiple of {patch}, or options.patch_size")
     return model
 
 

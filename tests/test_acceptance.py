@@ -51,6 +51,17 @@ def test_no_map_shows_what_is_refused():
     assert set(kept.row) == {"gaussian noise"} and "edges" not in set(moved.row)
 
 
+def test_a_run_that_diverged_decides_nothing():
+    answers = make_answers({"baseline": {"clean": 0.8, **NOISES}}, direction="vit_to_cnn")
+    whole = acceptance_table({"vit_to_cnn": answers})
+    for answer in answers.answers["baseline"].values():
+        answer["predicted"][0] = -1
+    assert acceptance_table({"vit_to_cnn": answers}).accepted.equals(whole.accepted)
+    for answer in answers.answers["baseline"].values():
+        answer["predicted"][:] = -1
+    assert not acceptance_table({"vit_to_cnn": answers}).accepted.any()
+
+
 def test_one_network_that_reads_a_probe_is_enough():
     assert table_of({"clean": 0.8, "edges": 0.1}, {"clean": 0.8, "edges": 0.4}).accepted["edges"]
 

@@ -282,6 +282,17 @@ def test_error_consistency_is_at_most_its_limit_and_reaches_it_with_nested_error
     assert (apart < limit).all()
 
 
+def test_a_run_without_answers_has_no_measure_and_hides_no_other():
+    labels = np.arange(40) % 10
+    predicted = np.stack([np.where(np.arange(40) < 30, labels, (labels + 1) % 10), np.full(40, -1)])
+    hits = accuracy(predicted, labels)
+    assert hits[0].mean() == 0.75
+    assert learned(hits, CHANCE).tolist() == [True, False]
+    alike = error_consistency(hits, accuracy(predicted[[0, 0]], labels))
+    for found in (hits, retention(hits, hits, CHANCE), alike, raw_ratio(hits, hits)):
+        assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+
+
 def test_error_consistency_without_a_single_error_is_nan():
     hits = np.ones((2, 9))
     assert np.isnan(error_consistency(hits, hits)).all()
@@ -322,6 +333,10 @@ def test_calibration_error_of_equal_confidences_is_their_distance_from_accuracy(
     # half right: each bin of 20 loses the variance of its ten hits and ten misses
     values = expected_calibration_error(confidence, hits)
     np.testing.assert_allclose(values, [np.sqrt(0.25**2 - 10 / 19 / 2 / 20), 0.25])
+
+
+def test_calibration_of_fewer_than_two_images_a_bin_is_not_defined():
+    assert np.isnan(expected_calibration_error(np.ones((1, 29)), np.ones((1, 29)))).all()
 
 
 def test_debiasing_more_than_halves_the_error_of_a_calibrated_network():
@@ -406,7 +421,6 @@ def test_mean_of_kappa_is_the_value_of_the_run(answers):
         (lambda: agreement([[0, 1]], [[0], [1]]), r"\(1, 2\) and other \(2, 1\).*same order"),
         (lambda: error_consistency([[0, 2]], [[0, 1]]), "hits .*matrix of 0 and 1"),
         (lambda: cue_sensitivity(np.ones((2, 5)), np.ones((3, 5)), CHANCE), "2 seeds .* 3 .*both probes"),
-        (lambda: expected_calibration_error(np.ones((1, 29)), np.ones((1, 29))), "29 images.*15 bins"),
     ],
 )
 def test_measures_refuse_what_does_not_fit(call, message):

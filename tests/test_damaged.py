@@ -206,11 +206,10 @@ def test_what_is_no_png_or_jpeg_is_told(content, message, tmp_path):
 @pytest.mark.parametrize("name", ["test_images.npy", disk.MANIFEST])
 def test_decoded_images_that_changed_are_decoded_again(name, tmp_path, shapes, monkeypatch):
     monkeypatch.delenv("KDLIB_CACHE", raising=False)
-    for split in ("train", "test"):
-        (tmp_path / "mine" / split / "a").mkdir(parents=True)
-        Image.fromarray(shapes.test.images[0].permute(1, 2, 0).numpy()).save(
-            tmp_path / "mine" / split / "a" / "0.png"
-        )
+    for index, folder in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+        image = Image.fromarray(shapes.test.images[index].permute(1, 2, 0).numpy())
+        image.save(tmp_path / "mine" / folder / "0.png")
     first = load(DataSpec("mine"), tmp_path).spec
     (path,) = (tmp_path / "cache").glob(f"*/{name}")
     for content in (PICKLE, b"[" * 100_000):

@@ -16,12 +16,14 @@ from torchvision.datasets import CIFAR10
 from kdlib.data import (
     CIFAR10_CLASSES,
     DataError,
+    Dataset,
     DataSpec,
     Split,
     augment,
     epoch_plan,
     fingerprint,
     load,
+    read_image,
     sources,
 )
 
@@ -89,6 +91,97 @@ def test_own_folder_with_other_classes_and_sizes(tmp_path):
     assert found.chance == 0.5
     with pytest.raises(DataError, match="data.train_images is 7, but pets has 6; ask for fewer, or for all"):
         load(DataSpec("pets", train_images=7), tmp_path)
+
+
+def test_classes_count_alike_however_many_images_they_have(tmp_path):
+    write_folder(tmp_path, "pets", ("cat", "dog"), count=9)
+    for index in range(1, 9):
+        (tmp_path / "pets" / "test" / "dog" / f"{index:04}.png").unlink()
+    with pytest.warns(UserWarning, match="pets: .* not equally many in every class: 1 of each .* 2 of 10"):
+        found = load(DataSpec("pets"), tmp_path)
+    assert found.test.labels.tolist() == [0, 1]  # who always says "cat" is at chance
+    assert len(found.train) == 18
+    assert found.test.balanced() is found.test
+
+
+def test_test_images_that_are_training_images_are_counted(tmp_path):
+    write_folder(tmp_path, "pets", ("cat", "dog"))
+    for index in (0, 2):
+        path = tmp_path / "pets" / "train" / "cat" / f"{index:04}.png"
+        Image.open(path).save(tmp_path / "pets" / "test" / "dog" / path.name, compress_level=1)
+    with pytest.warns(UserWarning, match="pets: 2 of 6 test images are also training images"):
+        load(DataSpec("pets"), tmp_path)
+
+
+@pytest.mark.parametrize("value", [0, 77])
+def test_a_channel_that_is_constant_is_not_blown_up(value):
+    images = torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.uint8)
+    images[:, 2] = value
+    split = Split(images, torch.arange(20) % 2)
+    mean, std = Dataset(DataSpec(), "", ("a", "b"), split, split).statistics
+    assert std[2] == pytest.approx(0.02) and mean[2] == pytest.approx(value / 255)
+    assert std[:2].min() > 0.2
+
+
+# --------------------------------------------------------------------------------------- image files
+
+
+def test_a_photograph_is_turned_upright(tmp_path):
+    image, exif = Image.new("RGB", (16, 8), "red"), Image.Exif()
+    image.paste("blue", (0, 0, 8, 8))
+    exif[0x0112] = 6  # to be turned by 90 degrees: left becomes top
+    image.save(tmp_path / "x.png", exif=exif)
+    seen = read_image(tmp_path / "x.png")
+    assert seen.size == (8, 16)
+    assert seen.getpixel((4, 2)) == (0, 0, 255) and seen.getpixel((4, 13)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_hidden_colours_are_not_seen(suffix, tmp_path):
+    Image.new("RGBA", (8, 8), (200, 0, 0, 0)).save(tmp_path / f"x.{suffix}", lossless=True, exact=True)
+    assert read_image(tmp_path / f"x.{suffix}").getcolors() == [(64, (255, 255, 255))]
+
+
+def test_sixteen_bits_keep_their_range(tmp_path):
+    values = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    assert np.asarray(read_image(tmp_path / "x.png"))[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("suffix", ["webp", "bmp", "jpeg"])
+def test_other_formats_are_read(suffix, tmp_path):
+    write_folder(tmp_path, "pets", ("cat", "dog"), count=1, suffix=suffix)
+    found = load(DataSpec("pets"), tmp_path)
+    assert found.source == f"pets (image folder, {suffix.upper()})" and len(found.train) == 2
+
+
+def test_hidden_files_are_passed_over_and_all_unreadable_ones_told(tmp_path):
+    write_folder(tmp_path, "pets", ("cat", "dog"))
+    (tmp_path / "pets" / "train" / ".ipynb_checkpoints").mkdir()
+    for name in ("._0000.png", ".DS_Store"):
+        (tmp_path / "pets" / "train" / "cat" / name).write_bytes(b"no image")
+    assert len(load(DataSpec("pets"), tmp_path).train) == 6
+    for name in ("train/dog/0000.png", "train/dog/0001.png", "test/dog/0001.png", "test/dog/x.txt"):
+        (tmp_path / "pets" / name).write_bytes(b"no image")
+    told = r"4 of 13 files of pets can't be read: .*0000.*0001.*0001.*; \.\.\.$"
+    with pytest.raises(DataError, match=told):
+        load(DataSpec("pets"), tmp_path)
+
+
+def test_one_class_is_too_few(tmp_path):
+    write_folder(tmp_path, "pets", ("cat",))
+    with pytest.raises(DataError, match="has the classes cat; expected a folder for each of two classes"):
+        load(DataSpec("pets"), tmp_path)
+
+
+def test_images_of_another_size_than_asked_for_are_refused(tmp_path, monkeypatch):
+    write_batches(tmp_path, monkeypatch)
+    told = "image_size is 64, but CIFAR-10 .* has images of 32 px; set it to 32"
+    with pytest.raises(DataError, match=told):
+        load(DataSpec("cifar10", image_size=64), tmp_path)
+
+
+# ------------------------------------------------------------------------------- CIFAR-10's own files
 
 
 def test_the_batches_come_before_the_folder(tmp_path, monkeypatch):

@@ -49,6 +49,29 @@ def test_a_vits_map_is_its_patch_tokens_row_by_row():
     assert torch.equal(output.feature_map[:, :, 2, 3], tokens[:, 2 * 8 + 3])
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "grid"),
+    [
+        ("vit_small_patch32_224", 224, 7),
+        ("vit_base_patch8_224", 224, 28),
+        ("vit_small_patch14_dinov2", 224, 16),
+        ("vit_tiny_patch16_224", 224, 14),
+        ("vit_tiny_patch16_224", 64, 8),  # small images: 8 x 8 patches, whatever the name says
+        ("vit_base_patch8_224", 32, 8),
+    ],
+)
+def test_a_vit_has_the_patches_of_its_name(name, size, grid):
+    options = {"depth": 1, "embed_dim": 12, "num_heads": 3}
+    network = Network(ModelSpec(name, image_size=size, options=options), 10, MEAN, STD)
+    assert network(IMAGES).grid == (grid, grid)
+
+
+def test_patches_that_leave_out_a_part_of_the_image_are_refused():
+    told = "patches of 14 px, which leave out a part of 128 px; set image_size to a multiple of 14"
+    with pytest.raises(ValueError, match=told):
+        Network(ModelSpec("vit_small_patch14_dinov2", image_size=128, options={"depth": 1}), 10, MEAN, STD)
+
+
 def test_attention_maps_are_the_ones_that_timm_uses():
     network = Network(ModelSpec("vit_tiny_patch16_224", options={"depth": 2}), 10, MEAN, STD).eval()
     seen = []

@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock
 
 from kdlib import disk
+from kdlib.bias import accuracy
 from kdlib.disk import DiskFull
 from kdlib.methods import METHODS
 from kdlib.probes import stimuli
@@ -178,7 +179,7 @@ def test_a_checkpoint_of_other_networks_starts_training_anew(tmp_path, make_spec
     assert len(run.history) == 2 and not store.beside(spec, "checkpoint").exists()
 
 
-def test_a_diverged_run_is_kept_and_says_so(store, make_spec, monkeypatch):
+def test_a_diverged_run_is_kept_answers_nothing_and_teaches_nobody(store, make_spec, shapes, monkeypatch):
     def broken(self, batch, student, teacher):
         return {"label": student.logits.sum() * float("inf")}
 
@@ -186,6 +187,12 @@ def test_a_diverged_run_is_kept_and_says_so(store, make_spec, monkeypatch):
     run = store.get(make_spec("cnn"))
     assert run.diverged
     assert store.load(make_spec("cnn")).record["status"] == "diverged"
+    clean = stimuli("clean", shapes.test.images, shapes.test.labels)
+    answers = store.predictions(run, {"clean": clean})["clean"]["predicted"]
+    assert (answers == -1).all() and np.isnan(accuracy(answers[None], clean.labels.numpy())).all()
+    told = "its teacher, baseline: resnet18, seed 0, diverged in epoch 1: train"
+    with pytest.raises(RuntimeError, match=told):
+        store.get(make_spec("vit", "lm", "cnn"))
 
 
 def test_a_full_disk_is_told_and_loses_nothing(store, make_spec, monkeypatch):

@@ -67,6 +67,19 @@ def test_members_are_paired_by_seed(finished):
     assert baseline.spec.student == taught.spec.student
 
 
+def test_networks_and_probes_follow_the_size_of_the_data(minimal):
+    overrides = {"data.image_size": 48, "students.vit.model.image_size": 64, "probes": ["grey"]}
+    study = Study(**minimal, overrides=overrides, quiet=True)
+    sizes = {(m.spec.student.name, m.role == "teacher"): m.spec.student.image_size for m in study.members()}
+    assert sizes == {
+        ("resnet18", True): 48,
+        ("resnet18", False): 48,
+        ("vit_tiny_patch16_224", True): 48,
+        ("vit_tiny_patch16_224", False): 64,  # its own
+    }
+    assert study.dataset.train.images.shape[2:] == study.stimuli["grey"].images.shape[2:] == (48, 48)
+
+
 def test_a_longer_schedule_shares_what_it_does_not_change(finished):
     longer = finished.longer
     base = {(m.direction, m.role, m.seed): m.spec for m in finished.members()}

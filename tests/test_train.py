@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -91,6 +92,13 @@ def test_the_teacher_is_left_as_it_was(make_network, shapes):
     method = METHODS["lm"]()
     train(make_network("vit"), shapes, method, teacher, RECIPES["vit"])
     assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
+
+
+def test_a_last_step_that_ruins_the_network_is_divergence(make_network, shapes):
+    training = Training(epochs=1, batch_size=80, learning_rate=1e38)  # a single step, from a finite loss
+    progress = train(make_network("cnn"), shapes, training=training)
+    assert math.isfinite(progress.history[0]["loss"]) and math.isnan(progress.history[0]["test_accuracy"])
+    assert progress.diverged
 
 
 def test_divergence_stops_the_run_and_is_recorded(make_network, shapes):

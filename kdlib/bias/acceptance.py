@@ -56,10 +56,15 @@ def mark(table: pd.DataFrame, acceptance: pd.DataFrame) -> pd.DataFrame:
     return table.assign(accepted=~table.probe.isin(refused))
 
 
+def _hits(answers: Answers, probe: str) -> np.ndarray:
+    """A baseline that diverged reads nothing."""
+    return np.nan_to_num(answers.hits("baseline", probe))
+
+
 def _readable(answers: Answers, probe: str) -> float:
     """Naming either of two cues is reading: a network that goes by texture never names the shape."""
     cues = answers.two_cues(probe)
-    named = cue_decisions(*answers.cues("baseline", probe)) if cues else [answers.hits("baseline", probe)]
+    named = cue_decisions(*answers.cues("baseline", probe)) if cues else [_hits(answers, probe)]
     return max(wilson_lower(hits, 0.98).max() for hits in named)
 
 
@@ -67,14 +72,14 @@ def _loss(answers: Answers, probe: str) -> float:
     """Infinite where there is nothing to lose against: the clean images, and images by others."""
     if answers.unchanged(probe) is None:
         return np.inf
-    before, hits = answers.hits_before("baseline", probe), answers.hits("baseline", probe)
+    before, hits = np.nan_to_num(answers.hits_before("baseline", probe)), _hits(answers, probe)
     return (before.mean(axis=1) - hits.mean(axis=1)).max()
 
 
 def _disorder(answers: Answers, levels: list[str]) -> float:
     if len(levels) < 3 or not answers.direction.endswith("cnn"):
         return 0.0
-    return np.diff([answers.hits("baseline", level).mean() for level in levels]).max()
+    return np.diff([_hits(answers, level).mean() for level in levels]).max()
 
 
 def _beyond_control(answers: Answers, probe: str) -> float:
@@ -82,7 +87,7 @@ def _beyond_control(answers: Answers, probe: str) -> float:
     control = answers.control(probe)
     if control is None:
         return np.inf
-    difference = answers.hits("baseline", probe) - answers.hits("baseline", control)
+    difference = _hits(answers, probe) - _hits(answers, control)
     error = difference.std(axis=1) / np.sqrt(difference.shape[1])
     return (np.abs(difference.mean(axis=1)) / np.maximum(error, 1e-12)).max()
 

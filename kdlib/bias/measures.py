@@ -6,8 +6,9 @@ gets more weight. So D_student - D_baseline is the matrix of a difference, and o
 serves all.
 
 Shapes: predictions and hits are (k, n), labels (n,). Probe and clean hits are of the same images in the same
-order, and row s of every matrix comes from seed s. Every measure raises ValueError, which names the
-arguments, where shapes don't fit, hits are not 0 and 1, or chance is not in [0, 1).
+order, and row s of every matrix comes from seed s. Test images are equally many in every class (see
+:func:`kdlib.data.load`), so every mean is balanced over classes. Every measure raises ValueError, which names
+the arguments, where shapes don't fit, hits are not 0 and 1, or chance is not in [0, 1).
 """
 
 from pathlib import Path
@@ -27,9 +28,12 @@ SMALLEST_CONFIDENCE = 2.0**-24  # the first float16 above 0: what the records ca
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Hits, 0.0 or 1.0, of shape (k, n), for predicted classes (k, n) and labels (n,)."""
+    """Hits, 0.0 or 1.0, of shape (k, n), for predicted classes (k, n) and labels (n,).
+
+    NaN for the class -1, which is no answer: a run that diverged gives none.
+    """
     predicted, labels = _fitting(predicted=predicted, labels=labels)
-    return (predicted == labels).astype(np.float64)
+    return np.where(predicted < 0, np.nan, predicted == labels)
 
 
 def raw_ratio(probe_hits: np.ndarray, clean_hits: np.ndarray) -> np.ndarray:
@@ -165,7 +169,7 @@ def agreement_kappa(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     first, second = _fitting(first=first, second=second)
     same = (first == second).astype(np.float64)
-    classes = np.arange(int(max(first.max(), second.max())) + 1)
+    classes = np.arange(int(max(first.max(), second.max(), 0)) + 1)
     first_share, second_share = ((answers[..., None] == classes).mean(axis=1) for answers in (first, second))
     expected = (first_share * second_share).sum(axis=1, keepdims=True)
     room = np.where(expected < 1, 1 - expected, np.nan)
@@ -182,7 +186,8 @@ def error_consistency(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
     networks; NaN if both are always right, or both always wrong. Show `error_consistency_limit` beside it.
     """
     hits, other = _fitting(hits=hits, other_hits=other_hits)
-    return agreement_kappa(hits.astype(np.intp), other.astype(np.intp))
+    kappa = agreement_kappa((hits == 1).astype(np.intp), (other == 1).astype(np.intp))
+    return np.where(np.isnan(hits + other), np.nan, kappa)
 
 
 def error_consistency_limit(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
@@ -228,11 +233,11 @@ def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: i
     sampling variance (Kumar et al. 2019), and not below 0: else a calibrated network would seem the worse the
     fewer images there are. Some of that bias stays. Temperature and label smoothing change it mechanically.
 
-    Raises ValueError if the shapes of confidence and hits (k, n) differ, or n is less than 2 a bin.
+    NaN with fewer than 2 images a bin. Raises ValueError if the shapes of confidence and hits (k, n) differ.
     """
     confidence, hits = _fitting(confidence=confidence, hits=hits)
     if hits.shape[1] < 2 * bins:
-        raise ValueError(f"{hits.shape[1]} images don't fill {bins} bins with 2 each: evaluate more")
+        return np.full(len(hits), np.nan)
     order = np.argsort(confidence, axis=1, kind="stable")
     parts = np.array_split(np.take_along_axis(confidence - hits, order, axis=1), bins, axis=1)
     sizes = [part.shape[1] for part in parts]
@@ -241,7 +246,7 @@ def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: i
 
 
 def _fitting(**given: np.ndarray) -> list[np.ndarray]:
-    """The arguments as arrays that fit: all (seeds, images), "labels" (images,), "hits" of float64 0 and 1.
+    """The arguments as arrays that fit: all (seeds, images), "labels" (images,), "hits" float64 0, 1 or NaN.
 
     Raises ValueError, with the arguments' names, where they don't.
     """
@@ -255,7 +260,7 @@ def _fitting(**given: np.ndarray) -> list[np.ndarray]:
             "and images in the same order, one row a seed"
         )
     for name in (name for name in arrays if "hits" in name):
-        if not ((arrays[name] == 0) | (arrays[name] == 1)).all():
+        if not ((arrays[name] == 0) | (arrays[name] == 1) | np.isnan(arrays[name])).all():
             raise ValueError(f"{name} must be a matrix of 0 and 1: make it with accuracy(predicted, labels)")
         arrays[name] = arrays[name].astype(np.float64)
     return list(arrays.values())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 PROJECT = Path(__file__).parents[2]
+FLATTEST = 0.02  # a channel's standard deviation, below which it is not blown up
 
 
 class DataError(RuntimeError):
@@ -21,8 +22,8 @@ class DataSpec:
     """Which images a run sees."""
 
     name: str = "cifar10"  # "cifar10", "shape_texture", or an image folder's name under the data root
-    train_images: int | None = None  # class-balanced subset; None: all
-    image_size: int = 32  # pixels; images of another size are resized when a folder is decoded
+    train_images: int | None = None  # a subset, class-balanced as far as the classes go; None: all
+    image_size: int = 32  # pixels a side; the images of a folder are resized to it when they are decoded
     options: dict = field(default_factory=dict)  # of the shape-texture set: seed, correlations, test images
     fingerprint: str = ""  # of the pixels; filled in when the data are loaded
 
@@ -50,10 +51,16 @@ class Split:
         chosen = np.sort(shuffled[np.argsort(turn.to_numpy(), kind="stable")[:count]])
         return Split(self.images[chosen], self.labels[chosen])
 
+    def balanced(self) -> "Split":
+        """As many images of every class as the rarest has."""
+        counts = torch.bincount(self.labels)
+        counts = counts[counts > 0]
+        return self.subset(len(counts) * int(counts.min()))
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """The training images that the spec asks for and all test images, with where they came from."""
+    """The training images that the spec asks for and class-balanced test images, and where they come from."""
 
     spec: DataSpec
     source: str  # for people, e.g. "CIFAR-10 (image folder, JPEG)"
@@ -63,18 +70,21 @@ class Dataset:
 
     @property
     def chance(self) -> float:
-        """Accuracy of a guesser, with balanced classes."""
+        """Accuracy of a guesser, as test images are equally many in every class."""
         return 1 / len(self.classes)
 
     @property
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (3,) of the training pixels in [0, 1]."""
+        """Mean and standard deviation (3,) of the training pixels in [0, 1]; the latter is at least 0.02.
+
+        A channel that hardly varies, such as an unused one, would be divided by its rounding errors.
+        """
         pixels = self.train.images.transpose(0, 1).flatten(1)
         share = torch.stack([torch.bincount(channel.long(), minlength=256) for channel in pixels]).double()
         share /= pixels.shape[1]
         value = torch.arange(256, dtype=torch.float64) / 255
         mean = share @ value
-        return mean.float(), (share @ value**2 - mean**2).sqrt().float()
+        return mean.float(), (share @ value**2 - mean**2).clamp(min=FLATTEST**2).sqrt().float()
 
 
 def data_root(root: str | Path | None = None) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from kdlib import disk
@@ -28,7 +28,9 @@ CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # Pillow's readers of some others start programs
+READER = 2  # counts the changes of read_image: what an earlier one decoded is decoded again
+TOLD = 3  # unreadable files that an error names
 BATCHES = "cifar-10-batches-py"
 BATCH_MD5 = {  # the last one holds the test images
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -42,6 +44,10 @@ BATCH_MD5 = {  # the last one holds the test images
 
 def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
     """Load a data set; the returned ``spec`` carries the fingerprint of the pixels.
+
+    Test images are taken equally many from each class, as many as the rarest has: so every mean over them
+    lets classes count alike, and a network that always names the commonest class is at chance. Warns where
+    that leaves images out, and where test images are also training images.
 
     Raises DataError if files are missing or damaged, or the pixels are not those that ``spec`` names.
     """
@@ -61,6 +67,9 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
             f"no data set {spec.name!r}: expected {root / spec.name}/{{train,test}}/<class>/*.png, or one of "
             "the names cifar10, shape_texture; the data root is set by KDLIB_DATA"
         )
+    if (side := train.images.shape[-1]) != spec.image_size:
+        told = f"data.image_size is {spec.image_size}, but {source} has images of {side} px"
+        raise DataError(f"{told}; set it to {side}, or give an image folder, which is resized")
     found = fingerprint(train, test)
     if spec.fingerprint and spec.fingerprint != found:
         raise DataError(
@@ -71,7 +80,24 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
         told = f"data.train_images is {spec.train_images}, but {spec.name} has {len(train)}"
         raise DataError(f"{told}; ask for fewer, or for all with null")
     spec = replace(spec, fingerprint=found)
-    return Dataset(spec, source, classes, train.subset(spec.train_images), test)
+    data = Dataset(spec, source, classes, train.subset(spec.train_images), test.balanced())
+    for told in _doubts(data, len(test)):
+        warnings.warn(f"{spec.name}: {told}", stacklevel=2)
+    return data
+
+
+def _doubts(data: Dataset, test_images: int) -> Iterator[str]:
+    """What makes the test images fewer or easier than they seem, a line each."""
+    kept = len(data.test)
+    if kept < test_images:
+        yield (
+            f"the test images are not equally many in every class: {kept // len(data.classes)} of each are "
+            f"used, {kept} of {test_images}, so that classes count alike"
+        )
+    train = {hash(image.tobytes()) for image in data.train.images.numpy()}
+    twice = sum(hash(image.tobytes()) in train for image in data.test.images.numpy())
+    if twice:
+        yield f"{twice} of {kept} test images are also training images, so accuracies are too high"
 
 
 def fingerprint(*splits: Split) -> str:
@@ -136,61 +162,84 @@ def _image_folder(root: Path, spec: DataSpec) -> Source:
     base = root / spec.name
     expected = CIFAR10_CLASSES if spec.name == "cifar10" else _classes(base / "train")
     for split in ("train", "test"):
-        if (classes := _classes(base / split)) != expected or not expected:
-            raise DataError(
-                f"{base / split} has the classes {', '.join(classes) or '(none)'}; expected "
-                f"{', '.join(expected) or 'one folder a class'}, in each of {base}/{{train,test}}"
-            )
+        if (classes := _classes(base / split)) != expected or len(expected) < 2:
+            wanted = ", ".join(expected) if len(expected) > 1 else "a folder for each of two classes or more"
+            found = f"{base / split} has the classes {', '.join(classes) or '(none)'}"
+            raise DataError(f"{found}; expected {wanted}, in each of {base}/{{train,test}}")
     files = {
         split: [(path, label) for label, name in enumerate(expected) for path in _images(base / split / name)]
         for split in ("train", "test")
     }
 
     def decode() -> Iterator[tuple[str, np.ndarray]]:
+        errors = []
         for split, items in files.items():
             with ThreadPoolExecutor() as pool:
                 images = pool.map(lambda item: _decode(item[0], spec.image_size), items)
-                bar = tqdm(images, f"decode {spec.name}/{split}", len(items), unit="image")
-                yield f"{split}_images", np.stack(list(bar))
-            yield f"{split}_labels", np.array([label for _, label in items])
+                images = list(tqdm(images, f"decode {spec.name}/{split}", len(items), unit="image"))
+            errors += [image for image in images if isinstance(image, DataError)]
+            if not errors:
+                yield f"{split}_images", np.stack(images)
+                yield f"{split}_labels", np.array([label for _, label in items])
+        if errors:
+            told = "; ".join(map(str, errors[:TOLD])) + "; ..." * (len(errors) > TOLD)
+            raise DataError(f"{len(errors)} of {len(paths)} files of {spec.name} can't be read: {told}")
 
     paths = [path for items in files.values() for path, _ in items]
-    jpeg = any(path.suffix.lower() != ".png" for path in paths)
+    kinds = {path.suffix[1:].upper().replace("JPG", "JPEG") for path in paths}
     label = "CIFAR-10" if spec.name == "cifar10" else spec.name
     train, test = _decoded_once(root, f"{spec.name}-{spec.image_size}", paths, decode)
-    return f"{label} (image folder, {'JPEG' if jpeg else 'PNG'})", expected, train, test
+    return f"{label} (image folder, {', '.join(sorted(kinds))})", expected, train, test
+
+
+def _shown(folder: Path) -> list[Path]:
+    """What a folder holds, in order; hidden names are what file managers and notebooks leave behind."""
+    return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(path.name for path in folder.glob("*") if path.is_dir()))
+    return tuple(path.name for path in _shown(folder) if path.is_dir())
 
 
 def _images(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise DataError(f"{folder} has no image ({', '.join(IMAGE_SUFFIXES)})")
-    return paths
+    """Every file of a class: one that is no image is told, rather than left out."""
+    if paths := _shown(folder):
+        return paths
+    raise DataError(f"{folder} has no image ({', '.join(FORMATS)})")
 
 
 def read_image(path: Path) -> Image.Image:
-    """A PNG or JPEG file in RGB; other formats are refused, since some of their readers start programs.
+    """A file of one of FORMATS as it is meant to be seen: upright, on white where transparent, in 8-bit RGB.
 
     Raises DataError if it is damaged, or larger than Pillow takes for a decompression bomb, 89 megapixels.
     """
     try:
         if not path.is_file():
             raise ValueError("no plain file")
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels")
-            return image.convert("RGB")
+            return _as_seen(ImageOps.exif_transpose(image))
     except Exception as error:  # whatever a damaged file makes Pillow raise
         told = f"{path} is damaged or not an image ({one_line(error)}); replace or delete it"
         raise DataError(told) from error
 
 
-def _decode(path: Path, size: int) -> np.ndarray:
-    image = read_image(path)
+def _as_seen(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits of grey, of which Pillow's conversion would clip all above 255
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:  # pixels that nobody sees have colours too
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _decode(path: Path, size: int) -> np.ndarray | DataError:
+    """uint8 (3, size, size), or why there is none."""
+    try:
+        image = read_image(path)
+    except DataError as error:
+        return error
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).transpose(2, 0, 1)
@@ -200,7 +249,7 @@ def _decoded_once(root: Path, name: str, files: list[Path], decode: Callable) ->
     """The decoded arrays, memory-mapped; decoded again when a source file's size or time has changed."""
     stats = [(str(path.relative_to(root)), path.stat()) for path in files]
     listing = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
-    key = hashlib.sha256(json.dumps([name, listing]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([READER, name, listing]).encode()).hexdigest()[:12]
     folder = cache_folder(root) / f"{name}-{key}"
     with FileLock(f"{folder}.lock"):
         if folder.is_dir() and (problem := disk.damage(folder)):

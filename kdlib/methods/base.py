@@ -36,6 +36,7 @@ class Method(nn.Module):
     paper: ClassVar[str]
     matches: ClassVar[str] = ""  # what the student takes from the teacher, in a few words
     uses_teacher: ClassVar[bool] = True
+    least_classes: ClassVar[int] = 2  # with fewer, a term of its loss would be constant
     reads: ClassVar[tuple[str, ...]] = ("logits",)  # fields of the teacher's Output; empty: no forward of it
     reads_student: ClassVar[tuple[str, ...]] = ()  # fields of the student's Output that come on request only
     heads: ClassVar[tuple[str, ...]] = ("class",)  # the student's heads, as for Network
@@ -53,7 +54,15 @@ class Method(nn.Module):
         self.own_optimiser: torch.optim.Optimizer | None = None  # of parts that train against the student
 
     def build(self, student: Network, teacher: Network | None, train: Split) -> None:
-        """Make the trained parts; called once, before the first step, with the seed set."""
+        """Make the trained parts; called once, before the first step, with the seed set.
+
+        Raises ValueError with fewer classes than the method needs.
+        """
+        if (classes := student.backbone.num_classes) < self.least_classes:
+            raise ValueError(
+                f"{self.title} needs {self.least_classes} classes or more, and these data have {classes}: it "
+                "takes from a teacher how the wrong classes compare; leave it out"
+            )
 
     def stage(self, batch: Batch, teacher: Output) -> dict[str, Tensor]:
         """The loss of training ``teacher_part`` for ``stage_epochs``, as "loss", and values to record."""

@@ -39,6 +39,7 @@ class DIST(Method):
     title = "DIST"
     paper = "Huang et al. 2022"
     matches = "correlations of class probabilities"
+    least_classes = 3
 
     weight: float = 2.0
     beta: float = 1.0

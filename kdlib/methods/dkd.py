@@ -55,6 +55,7 @@ class DKD(Method):
     title = "DKD"
     paper = "Zhao et al. 2022"
     matches = "confidence, and ranking of the other classes"
+    least_classes = 3
 
     alpha: float = 1.0
     beta: float = 2.0

@@ -69,6 +69,7 @@ class ShuffledLogitMatching(LogitMatching):
 
     title = "LM, shuffled classes"
     matches = "softened class probabilities, wrong classes exchanged"
+    least_classes = 3
 
     def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
         shuffled = shuffle_wrong(teacher.logits, batch.labels)

@@ -38,6 +38,7 @@ class LSKD(Method):
     title = "LSKD"
     paper = "Sun et al. 2024"
     matches = "standardised logits"
+    least_classes = 3
 
     weight: float = 9.0
     temperature: float = 1.2

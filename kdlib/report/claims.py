@@ -201,7 +201,8 @@ class Comparison:
             baseline = measures["baseline", "accuracy", "clean"].mean()
             for role in filter(None, (self.role, self.other)):
                 share = measures[role, "accuracy", "clean"].mean() / baseline
-                found += [f"{title_of(role)} {share:.2f}"] if share < LEARNED else []
+                told = "diverged" if np.isnan(share) else f"{share:.2f}"
+                found += [] if share >= LEARNED else [f"{title_of(role)} {told}"]
         return ", ".join(found)
 
     def difference(self) -> dict:

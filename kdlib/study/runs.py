@@ -214,6 +214,9 @@ class RunStore:
 
     def _train(self, spec: RunSpec) -> Run:
         data, source = self.dataset(spec.data), self.get(spec.teacher) if spec.teacher else None
+        if source and source.diverged:
+            told = f"its teacher, {source.spec.label}, diverged in epoch {len(source.history)}"
+            raise RuntimeError(f"{told}: train that one with a lower learning_rate or a smaller clip")
         checkpoint = self.beside(spec, "checkpoint")
 
         def after_epoch(progress: Progress) -> None:
@@ -257,9 +260,10 @@ class RunStore:
             by_teacher: its embedding is read by the teacher's head, for a method with a map to it.
 
         Returns:
-            For each probe ``predicted`` (N,) int64, and float32 (N,): ``confidence`` in the predicted class,
-            ``confidence_label`` in the right one, ``confidence_texture`` in the second cue's where there are
-            two, and ``squares``, the sum of the squares of all.
+            For each probe ``predicted`` (N,) int64, -1 where logits aren't finite, and float32 (N,):
+            ``confidence`` in the predicted class, ``confidence_label`` in the right one,
+            ``confidence_texture`` in the second cue's where there are two, and ``squares``, the sum of the
+            squares of all.
         """
         folder = "read" if by_teacher else "predictions"
         answers, reader = {}, cache(lambda: self._reader(run, by_teacher))  # built once, only if needed
@@ -309,6 +313,7 @@ class RunStore:
 def _ask(reader: Callable[[Tensor], Tensor], stimuli: Stimuli) -> Arrays:
     share = reader(stimuli.images).softmax(1).cpu()
     confidence, predicted = share.max(1)
+    predicted = predicted.where(confidence.isfinite(), -1)  # of a run that diverged
     columns = {"confidence_label": stimuli.labels}
     if stimuli.texture_labels is not None:
         columns["confidence_texture"] = stimuli.texture_labels

@@ -145,7 +145,7 @@ class Study:
         hyper = self.profile.get("hyper", {}).get(role.method, {}) if group == "students" else {}
         return RunSpec(
             data=self.dataset.spec,
-            student=ModelSpec(**told["model"]),
+            student=ModelSpec(**{"image_size": self.dataset.spec.image_size} | told["model"]),
             method=role.method,
             hyper=hyper | role.hyper,
             teacher=teacher,

@@ -98,7 +98,9 @@ def fit(
                 terms.add(step(batch))
                 bar.update()
             with clock("evaluation"):
-                accuracy = (predict_logits(student, test.images).argmax(1) == test.labels).float().mean()
+                logits = predict_logits(student, test.images)
+                hits = (logits.argmax(1) == test.labels).float()
+                accuracy = hits.where(logits.isfinite().all(1), torch.nan).mean()
             row = {"epoch": epoch + 1, **terms.read(), "test_accuracy": float(accuracy)}
             progress.history.append(row | (stage if epoch == 0 else {}))
             progress.timing.append({"epoch": epoch + 1, **clock.read()})

@@ -28,7 +28,9 @@ class Progress:
 
     @property
     def diverged(self) -> bool:
-        return bool(self.history) and not math.isfinite(self.history[-1]["loss"])
+        """Whether the loss, or after the last step the network's answers, are no longer finite."""
+        last = self.history[-1] if self.history else {}
+        return not all(math.isfinite(last.get(name, 0.0)) for name in ("loss", "test_accuracy"))
 
     def write(self, path: Path) -> None:
         rows = {"history": json.dumps(self.history), "timing": json.dumps(self.timing)}

@@ -4,10 +4,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdlib.methods import METHODS, hyperparameters
+from kdlib.models import Network
 from kdlib.names import UnknownName
 from kdlib.train import Clock, batches, make_optimiser, train_step
 
-from ..conftest import RECIPES
+from ..conftest import MODELS, RECIPES
 from .common import TAUGHT, built, make_batch, terms_of
 
 # The term that is the method's own, and what it falls to within 25 steps on one batch, as a share of its
@@ -140,6 +141,20 @@ def test_a_value_that_is_read_on_the_host_is_found():
     for read in (lambda: values[0].item(), lambda: values[values > 1], lambda: bool((values > 1).any())):
         with pytest.raises(AssertionError, match="reads a value on the host"), NoReads([]):
             read()
+
+
+@pytest.mark.parametrize("name", ["dkd", "dist", "lskd", "lm_shuffled"])
+def test_a_term_that_two_classes_leave_constant_is_refused(name, make_network, shapes):
+    told = f"{METHODS[name].title} needs 3 classes or more, and these data have 2"
+    student, teacher = (Network(MODELS["cnn"], 2, *shapes.statistics) for _ in range(2))
+    with pytest.raises(ValueError, match=told):
+        METHODS[name]().build(student, teacher, shapes.train)
+    METHODS["lm"]().build(student, teacher, shapes.train)
+
+
+def test_methods_that_need_more_classes_are_the_known_ones():
+    needs = {name for name, method in METHODS.items() if method.least_classes > 2}
+    assert needs == {"dkd", "dist", "lskd", "lm_shuffled"}
 
 
 def test_every_taught_method_is_shown_to_learn():
