@@ -46,9 +46,9 @@ def test_no_map_shows_what_is_refused():
     acceptance = acceptance_table(references)
     table = mark(measure_table(evidence), acceptance)
     assert set(table.probe[~table.accepted]) == {"edges"}
-    kept = summaries.cells(table[table.heading & (table.measure == "retention")], "estimate")
-    moved = summaries.effect_cells(mark(transfer_table(evidence), acceptance))
-    assert set(kept.row) == {"gaussian noise"} and "edges" not in set(moved.row)
+    kept = table[table.accepted & table.heading & (table.measure == "retention")]
+    moved = mark(transfer_table(evidence), acceptance)
+    assert set(kept.probe) == {"gaussian_noise"} and "edges" not in set(moved.probe[moved.accepted])
 
 
 def test_one_network_that_reads_a_probe_is_enough():
@@ -82,10 +82,7 @@ def test_severities_are_told_for_each_network():
     table = severity_table(references)
     assert set(table.network) == {"Baseline ViT", "Baseline CNN"}
     assert list(table[table.network == "Baseline CNN"].level) == [1, 2, 3, 4]
-    assert (
-        table.accuracy.is_monotonic_decreasing
-        or (table.groupby("network").accuracy.diff().dropna() < 0).all()
-    )
+    assert table.value.is_monotonic_decreasing or (table.groupby("network").value.diff().dropna() < 0).all()
 
 
 def test_a_study_without_directions_accepts_nothing():

@@ -134,7 +134,7 @@ def test_one_seed_gives_estimates_without_intervals_and_says_why_nothing_follows
     assert set(summaries.effect_table(transfer).result) == {f"not testable ({reason})"}
     assert findings.transferred(transfer).startswith(f"Nothing can be said of transfer: {reason}")
     assert f"Not testable: {reason}" in findings.moved(transfer, "shape_bias", "cue_conflict")
-    told = findings._tell("headline", **findings._counts(summaries.movements(transfer)))
+    told = findings.headline(summaries.movements(transfer))
     assert told.startswith("**This study cannot tell: one seed gives no interval")
 
 
@@ -235,10 +235,10 @@ def test_a_student_on_the_line_of_schedules_has_no_residual():
     assert list(table.index[table.schedule]) == ["fewest_epochs", "fewer_epochs", "baseline"]
     assert abs(table.loc["lm", "residual"]) < 0.04
     assert table.loc["crd", "low"] > 0.2
-    told = findings.off_the_line({"cnn_to_vit": table.reset_index()})
+    told = findings.off_the_line(table.reset_index())
     assert told.startswith("1 of 2 retentions differ significantly") and "CRD under edges: +0." in told
-    cells = summaries.residual_cells({"cnn_to_vit": table.reset_index()}).set_index("column")
-    assert cells.mark["CRD"] == "•" and "Baseline" not in cells.index
+    cells = summaries.residuals(table)
+    assert cells.mark["crd"] == "•" and "baseline" not in cells.index
 
 
 def test_slopes_are_the_share_of_the_teachers_distance(evidence):
@@ -274,7 +274,7 @@ def moved_of(rates: dict, *directions: str) -> pd.DataFrame:
 
 
 def headline(moved: pd.DataFrame) -> str:
-    return findings._tell("headline", **findings._counts(moved))
+    return findings.headline(moved)
 
 
 def test_the_properties_come_direction_by_direction():

@@ -19,7 +19,6 @@ from kdlib.bias.measures import SMALLEST_EFFECTS, learned
 from kdlib.bias.statistics import Interval, holm, interval_of, with_interval
 from kdlib.bias.transfer import Transfer, profile_slopes, transfer
 from kdlib.probes import series
-from kdlib.report.original import CORRECTED, original_table
 from kdlib.report.tables import span, tested
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.internals import inside_table
@@ -81,18 +80,12 @@ def claims_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
         {
             "claim": claims.claim,
             "the original": claims.original,
-            "its own numbers": claims.claim.map(originals_numbers()),
+            "its own numbers": [claim["numbers"] for claim in CLAIMS.values()],
             "tested here": claims.hypothesis,
             "verdict": [verdicts[name].word for name in claims.claim],
             "because": [verdicts[name].because for name in claims.claim],
         }
     )
-
-
-def originals_numbers() -> dict[str, str]:
-    """What the original's accuracies say of each claim."""
-    table = original_table()
-    return {name: tell(table) for name, tell in CORRECTED.items()}
 
 
 def _judge(claim: dict, records: Records) -> Verdict:

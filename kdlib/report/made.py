@@ -17,7 +17,7 @@ from kdlib.bias.inheritance import Inheritance, inheritance, kept, not_testable,
 from kdlib.bias.statistics import Interval, holm, interval_or_nan, with_interval
 from kdlib.data.properties import PROPERTIES
 from kdlib.probes import series
-from kdlib.report.figures.style import label_of, words
+from kdlib.report.figures.style import words
 from kdlib.report.tables import span
 from kdlib.study.controls import READ
 from kdlib.study.made import Made
@@ -168,21 +168,23 @@ def teacher_table(made: Made) -> pd.DataFrame:
     return first.assign(property=first.property.map(title_of_property))[columns]
 
 
-def specificity_matrix(made: Made, direction: str, method: str) -> pd.DataFrame:
+def specificity_matrix(made: Made, method: str) -> pd.DataFrame:
     """How far each made property moved each measure, in the teacher and in the method's student.
 
     Raw differences, made minus plain, in the units of the measures, which all run from 0 to 1: what is off
     the diagonal has no teacher's difference to be divided by. Columns: direction, role ("teacher" or the
-    method), made, measure, estimate, low, high.
+    method), made, network (direction and property in words), measure, own (the property's), estimate, low,
+    high.
     """
     rows = []
-    for (where, name, role, measure), change in changes(made).items():
-        if (where, role) == (direction, method):
-            for who, found in (("teacher", change.teacher), (method, change.student)):
-                row = {"direction": direction, "role": who, "made": name, "measure": measure}
-                rows.append(row | span(found))
-    columns = ["direction", "role", "made", "measure", "estimate", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    for (direction, name, role, measure), change in changes(made).items():
+        network = f"{words(direction)}: {title_of_property(name)}"
+        own = measure in RULES["properties"][name]
+        for who, found in (("teacher", change.teacher), (method, change.student)) if role == method else ():
+            row = {"direction": direction, "role": who, "made": name, "network": network}
+            rows.append(row | {"measure": measure, "own": own} | span(found))
+    columns = ["direction", "role", "made", "network", "measure", "own", "estimate", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).astype({"own": bool})
 
 
 def class_part(made: Made) -> pd.DataFrame:
@@ -272,13 +274,3 @@ def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
     both = table.role.str.removesuffix(READ).isin(table.role[read].str.removesuffix(READ))
     chosen = table[table.primary & (both if heads else ~read)]
     return chosen.assign(panel=chosen.property.map(title_of_property))
-
-
-def specificity_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """A :func:`specificity_matrix` for a heat map with numbers: the teacher's panel beside the student's."""
-    return table.assign(
-        panel=table.role.map(label_of),
-        row=table.direction.map(words) + ": " + table.made.map(title_of_property),
-        column=table.measure,
-        value=table.estimate,
-    )

@@ -130,7 +130,7 @@ def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, me
 def schedule_table(measures: Measures) -> pd.DataFrame:
     """Retentions beside clean accuracy, means over seeds, and what accuracy alone doesn't explain.
 
-    Columns: role, probe, clean, retention, schedule (the baseline at some number of epochs), and residual,
+    Columns: direction, role, probe, clean, retention, schedule (the baseline at some number of epochs), and residual,
     low, high: retention above the straight line through those of the same seed, with its interval over
     seeds. "Effective robustness" in the sense of Taori et al. (2020). NaN with fewer than three schedules.
     """
@@ -140,12 +140,16 @@ def schedule_table(measures: Measures) -> pd.DataFrame:
     for probe in measures.retained:
         kept = {role: measures[role, "retention", probe].mean(axis=1) for role in measures.roles}
         for role in measures.roles:
-            row = {"role": role, "probe": probe, "clean": clean[role].mean(), "retention": kept[role].mean()}
             residual = kept[role] - _line(clean, kept, schedules, clean[role])
-            rows.append(
-                row | {"schedule": role in schedules} | span(interval_or_nan(residual[:, None]), "residual")
-            )
-    return pd.DataFrame(rows)
+            row = {"direction": measures.direction, "role": role, "probe": probe}
+            row |= {
+                "clean": clean[role].mean(),
+                "retention": kept[role].mean(),
+                "schedule": role in schedules,
+            }
+            rows.append(row | span(interval_or_nan(residual[:, None]), "residual"))
+    columns = ["direction", "role", "probe", "clean", "retention", "schedule", "residual", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).astype({"schedule": bool})
 
 
 def _line(clean: dict, kept: dict, schedules: list[str], at: np.ndarray) -> np.ndarray:
@@ -160,7 +164,7 @@ def _line(clean: dict, kept: dict, schedules: list[str], at: np.ndarray) -> np.n
 def gain_table(measures: Measures, cost: pd.DataFrame) -> pd.DataFrame:
     """What each student gains over the baseline and what its training costs.
 
-    Columns: role, cost (of a whole run, in runs of the baseline), gain, estimate, low, high. The gains are
+    Columns: direction, role, cost (of a whole run, in runs of the baseline), gain, estimate, low, high. The gains are
     differences on clean images.
     """
     seconds = (cost.epoch * cost.epochs).groupby(cost.role).mean()
@@ -168,9 +172,10 @@ def gain_table(measures: Measures, cost: pd.DataFrame) -> pd.DataFrame:
     for role in measures.students:
         for measure, gain in GAINS.items():
             difference = measures[role, measure, "clean"] - measures["baseline", measure, "clean"]
-            row = {"role": role, "cost": seconds[role] / seconds["baseline"], "gain": gain}
+            row = {"direction": measures.direction, "role": role, "gain": gain}
+            row |= {"cost": seconds[role] / seconds["baseline"]}
             rows.append(row | span(interval_or_nan(difference)))
-    return pd.DataFrame(rows, columns=["role", "cost", "gain", "estimate", "low", "high"])
+    return pd.DataFrame(rows, columns=["direction", "role", "gain", "cost", "estimate", "low", "high"])
 
 
 def slope_table(measures: Measures) -> pd.DataFrame:
@@ -213,12 +218,12 @@ def _consistency(name: str, hits: np.ndarray, other: np.ndarray) -> dict:
 
 
 def severity_table(references: dict[str, Answers]) -> pd.DataFrame:
-    """The baselines' accuracy at each level of a series: series, level, network, accuracy."""
+    """The baselines' accuracy at each level of a series: series, level, network, value."""
     rows = []
     for direction, answers in references.items():
         network = "Baseline " + direction_title(direction).rpartition(" ")[2]
         for name, levels in Measures(answers).series.items():
             for level, probe in enumerate(levels, start=1):
                 accuracy = answers.hits("baseline", probe).mean()
-                rows.append({"series": name, "level": level, "network": network, "accuracy": accuracy})
-    return pd.DataFrame(rows, columns=["series", "level", "network", "accuracy"])
+                rows.append({"series": name, "level": level, "network": network, "value": accuracy})
+    return pd.DataFrame(rows, columns=["series", "level", "network", "value"])
