@@ -1,7 +1,7 @@
 import pytest
 
 from kdlib.bias.acceptance import acceptance_table, mark
-from kdlib.report import findings, summaries
+from kdlib.report import findings
 from kdlib.report.tables import measure_table, severity_table, transfer_table
 
 from .common import make_answers, make_evidence

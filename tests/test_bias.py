@@ -8,7 +8,6 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from kdlib.bias import (
-    LARGE,
     SMALLEST_EFFECTS,
     accuracy,
     agreement,
@@ -27,7 +26,6 @@ from kdlib.bias import (
     retention,
     same_error,
     shape_bias,
-    two_way_shape,
     wilson_lower,
 )
 
@@ -221,12 +219,6 @@ def test_cue_read_as_well_as_without_conflict_has_sensitivity_one_and_guessing_z
     assert np.isnan(values[2]).all()  # .25 of 100 images is not surely above .2
 
 
-def test_choice_between_two_cues_by_confidence():
-    values = two_way_shape(np.float16([[0.6, 0.2, 0.0, 0.3]]), np.float16([[0.3, 0.7, 0.0, 0.3]]))
-    np.testing.assert_array_equal(values, [[1, 0, 0.5, 0.5]])
-    assert np.isnan(two_way_shape([[np.nan]], [[0.5]])).all()
-
-
 # Agreement of two sets of answers
 
 
@@ -346,7 +338,6 @@ def test_overconfidence_is_measured_in_points():
 def test_smallest_effects_are_those_that_were_fixed_before_the_runs():
     fixed = {"accuracy": 0.02, "retention": 0.05, "shape_bias": 0.05, "cka": 0.05, "far_near": 0.05}
     assert fixed.items() <= SMALLEST_EFFECTS.items()
-    assert LARGE * SMALLEST_EFFECTS["far_near"] == pytest.approx(0.15)
 
 
 # Influence against the jackknife: n value(all) - (n - 1) value(all but i) is D[i] up to terms of order 1/n

@@ -16,9 +16,8 @@ import numpy as np
 import yaml
 from scipy import special
 
-_EFFECTS = yaml.safe_load(Path(__file__).with_name("effects.yml").read_text(encoding="utf-8"))
-SMALLEST_EFFECTS: dict[str, float] = _EFFECTS["smallest"]
-LARGE: float = _EFFECTS["large"]  # times the smallest effect
+EFFECTS = Path(__file__).with_name("effects.yml")
+SMALLEST_EFFECTS: dict[str, float] = yaml.safe_load(EFFECTS.read_text(encoding="utf-8"))["smallest"]
 
 LEARNED_MARGIN = 0.10  # clean accuracy above chance, below which a retention divides by noise
 SMALLEST_CUE_RATE = 0.25  # ten-way guessing names one of the two cues of an image with probability 0.20
@@ -122,15 +121,6 @@ def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: 
     shape, texture = cue_decisions(predicted, shape_labels, texture_labels)
     cue = (shape | texture).astype(np.float64)
     return ratio(shape.astype(np.float64), cue, cue.mean(axis=1) > SMALLEST_CUE_RATE)
-
-
-def two_way_shape(confidence_shape: np.ndarray, confidence_texture: np.ndarray) -> np.ndarray:
-    """Which cue's class has more confidence, D (k, n): 1.0 the shape's, 0.0 the texture's, 0.5 a tie.
-
-    Shape bias if the network had to choose between the two; no preference is 0.5. NaN stays NaN.
-    """
-    shape, texture = _fitting(confidence_shape=confidence_shape, confidence_texture=confidence_texture)
-    return (1 + np.sign(shape.astype(np.float64) - texture)) / 2
 
 
 def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance: float) -> np.ndarray:

@@ -16,7 +16,7 @@ import yaml
 
 from kdlib.bias.influence import INSIDE, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS, learned
-from kdlib.bias.statistics import Interval, holm, interval_of, with_interval
+from kdlib.bias.statistics import Interval, crossed_interval, holm, with_interval
 from kdlib.bias.transfer import Transfer, profile_slopes, transfer
 from kdlib.probes import series
 from kdlib.report.tables import span, tested
@@ -163,7 +163,7 @@ def _check(claim: dict, records: Records) -> None:
         first, second = (
             records.evidence[name]["teacher", "accuracy", "clean"] for name in claim["directions"]
         )
-        apart = interval_of(first - second)
+        apart = crossed_interval(first - second)
         if abs(apart.estimate) > most:
             raise NotTestable(
                 f"the teachers' accuracies differ by {apart}, more than {most}: a better teacher can't be "
@@ -203,7 +203,7 @@ class Comparison:
             found.append(_matrix(measures, self.role, self.measure, self.probe))
             if self.other:
                 found[-1] = found[-1] - self.times * _matrix(measures, self.other, self.measure, self.probe)
-        return _row(interval_of(found[0] - found[1] if len(found) > 1 else found[0]))
+        return _row(crossed_interval(found[0] - found[1] if len(found) > 1 else found[0]))
 
     def _transfer(self) -> tuple[Transfer, dict]:
         """And where the teacher isn't established to differ, its "gap" in words."""
@@ -221,7 +221,7 @@ class Comparison:
     def share(self) -> dict:
         """Share of the teacher's gap; "within" reads the movement's own 90% interval."""
         found, gap = self._transfer()
-        ratio = {"estimate": found.ratio, "low": found.ratio_low, "high": found.ratio_high, "p": np.nan}
+        ratio = {"estimate": found.ratio, "low": found.low, "high": found.high, "p": np.nan}
         return _row(found.movement) | ratio | gap | {"local": self._more_local()}
 
     def _more_local(self) -> bool:
@@ -231,7 +231,7 @@ class Comparison:
             part = inside[(inside.measure == measure) & ((inside.place == place) | (place is None))]
             values = part.groupby(["role", "seed", "place"])["value"].mean().groupby(["role", "seed"]).mean()
             difference = (values.get(self.role) - values.get("baseline")).to_numpy()
-            if interval_of(difference[:, None]).high < 0:
+            if crossed_interval(difference[:, None]).high < 0:
                 return True
         return False
 
@@ -240,14 +240,14 @@ class Comparison:
         ours, baseline = self.parts[0].profiles(self.role, "baseline")
         if not ours:
             raise NotTestable("no probe has a retention in every seed")
-        rows = [_row(interval_of(kept - before)) for kept, before in zip(ours, baseline, strict=True)]
+        rows = [_row(crossed_interval(kept - before)) for kept, before in zip(ours, baseline, strict=True)]
         return max(rows, key=lambda row: max(-row["narrow_low"], row["narrow_high"]))
 
     def cost(self) -> dict:
         """Ratio of the seconds of an epoch, paired by seed; its interval is that of the logarithm."""
         cost = self.records.cost[self.directions[0]]
         seconds = cost.pivot(index="seed", columns="role", values="epoch")[[self.role, self.other]].dropna()
-        row = _row(interval_of(np.log(seconds[self.role] / seconds[self.other]).to_numpy()[:, None]))
+        row = _row(crossed_interval(np.log(seconds[self.role] / seconds[self.other]).to_numpy()[:, None]))
         return {name: value if name == "p" else np.exp(value) for name, value in row.items()}
 
 

@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from kdlib.bias.inheritance import influence, p_value, share
 from kdlib.bias.statistics import holm, with_interval
+from kdlib.bias.transfer import p_value, ratio_influence, share
 from kdlib.report.claims import NotTestable, Verdict
 from kdlib.report.made import RULES, Change, aligned, changes, part_of, reasons, title_of_property
 from kdlib.study.controls import direction_title, title_of
@@ -95,7 +95,7 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
             rows.append(row | {"reason": str(reason)})
             continue
         wide, narrow = share(moved, apart), share(moved, apart, level=0.90)
-        row |= {"estimate": wide.tau, "low": wide.low, "high": wide.high}
+        row |= {"estimate": wide.ratio, "low": wide.low, "high": wide.high}
         row |= {"narrow_low": narrow.low, "narrow_high": narrow.high}
         rows.append(row | {f"p at {limit}": p_value(moved, apart, limit) for limit in limits})
     table = pd.DataFrame(rows)
@@ -140,7 +140,7 @@ def _ratio(
     taus = [_changed(hypothesis, made, side, place) for side in (of, minus) if side]
     denominators = [apart for side in taus for _, apart in side]
     shared = all(np.array_equal(apart, denominators[0]) for apart in denominators)
-    parts = [[moved if shared else influence(moved, apart) for moved, apart in side] for side in taus]
+    parts = [[moved if shared else ratio_influence(moved, apart) for moved, apart in side] for side in taus]
     means = [np.mean(aligned(side), axis=0) for side in parts]
     value = np.subtract(*aligned(means)) if minus else means[0]
     return value, denominators[0] if shared else np.ones_like(value)
@@ -157,7 +157,7 @@ def _changed(hypothesis: dict, made: Made, side: Side, place: int) -> list[tuple
         change = other = _found(made, direction, name, role, measure)
         if hypothesis.get("quantity") == "class_part":
             other = _found(made, direction, name, "lm", measure)
-            if not (part := part_of(change, other)).testable:
+            if not (part := part_of(change, other)).established:
                 raise NotTestable(part.reason)
         pairs.append((change.moved, change.apart if other is change else other.moved))
     return pairs
@@ -169,7 +169,7 @@ def _found(made: Made, direction: str, name: str, role: str, measure: str) -> Ch
     if change is None:
         asked = any(key[0] == direction and key[2] == role for key in found)
         raise NotTestable(f"this study does not have {measure if asked else title_of(role)}")
-    if not change.found.testable:
+    if not change.found.established:
         raise NotTestable(change.found.reason)
     return change
 

@@ -13,8 +13,8 @@ import pandas as pd
 import yaml
 
 from kdlib.bias.influence import Measures
-from kdlib.bias.inheritance import Inheritance, inheritance, kept, not_testable, share
-from kdlib.bias.statistics import Interval, holm, interval_or_nan, with_interval
+from kdlib.bias.statistics import holm, with_interval
+from kdlib.bias.transfer import Transfer, inheritance, share
 from kdlib.data.properties import PROPERTIES
 from kdlib.probes import series
 from kdlib.report.figures.style import words
@@ -24,6 +24,7 @@ from kdlib.study.made import Made
 
 RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
 PUBLISHED = pd.DataFrame(RULES["published"])  # tau that others found, by role and property
+KEPT = 0.9  # share of a reference's accuracy, below which a network counts as not learned
 CONTROLS = ("ceiling", "class_means", "within_class")
 COLUMNS = ["direction", "property", "role", "measure", "primary", "tau", "low", "high"]
 COLUMNS += ["p_none", "p_all", "holm_none", "holm_all"]
@@ -37,16 +38,8 @@ class Change:
 
     moved: np.ndarray  # influence (seeds, images) of S[made] - S[plain]; NaN in a seed that does not count
     apart: np.ndarray  # of T[made] - T[plain]
-    found: Inheritance
+    found: Transfer
     facts: dict[str, float]  # how well the students learned
-
-    @property
-    def student(self) -> Interval:
-        return interval_or_nan(self.moved)
-
-    @property
-    def teacher(self) -> Interval:
-        return interval_or_nan(self.apart)
 
 
 @lru_cache(1)  # a chapter makes several tables of one experiment
@@ -62,21 +55,14 @@ def changes(made: Made) -> dict[tuple[str, str, str, str], Change]:
             with_it = made.evidence(direction, name)
             measures = [measure for measure in RULES["measures"] if probes_of(plain, measure)]
             taught = {measure: _pair(with_it, plain, "teacher", measure) for measure in measures}
-            apart = {measure: np.subtract(*pair) for measure, pair in taught.items()}
             for role in with_it.students:
                 facts = _facts(with_it, plain, role)
                 for measure in measures:
                     own = _pair(with_it, plain, role, measure)
-                    tau = _tau(*own, *taught[measure])
-                    change = Change(np.subtract(*own), apart[measure], tau, facts)
+                    tau = inheritance(*own, *taught[measure], RULES["rules"]["smallest_gap"])
+                    change = Change(np.subtract(*own), np.subtract(*taught[measure]), tau, facts)
                     found[direction, name, role, measure] = change
     return found
-
-
-def _tau(*four: np.ndarray) -> Inheritance:
-    if len(four[0]) < 2:
-        return not_testable("one seed gives no interval")
-    return inheritance(*four, smallest_effect=RULES["rules"]["smallest_gap"])
 
 
 def _pair(with_it: Measures, plain: Measures, role: str, measure: str) -> list[np.ndarray]:
@@ -105,6 +91,11 @@ def aligned(matrices: list[np.ndarray]) -> list[np.ndarray]:
     """Matrices (seeds, images) as they are; where the images differ, their means over images: (seeds, 1)."""
     same = len({matrix.shape for matrix in matrices}) == 1
     return matrices if same else [matrix.mean(axis=1, keepdims=True) for matrix in matrices]
+
+
+def kept(hits: np.ndarray, reference_hits: np.ndarray) -> np.ndarray:
+    """Which seeds keep 0.9 of a reference's accuracy on ordinary images: boolean (k,), of hits (k, n)."""
+    return np.mean(hits, axis=1) >= KEPT * np.mean(reference_hits, axis=1)
 
 
 def _facts(with_it: Measures, plain: Measures, role: str) -> dict[str, float]:
@@ -153,10 +144,9 @@ def tau_table(made: Made) -> pd.DataFrame:
 
 def _tau_row(change: Change) -> dict:
     found = change.found
-    row = {name: getattr(found, name) for name in ("tau", "low", "high", "p_none", "p_all")}
-    for who in ("student", "teacher"):
-        row |= span(getattr(change, who), who, f"{who}_")
-    return row | change.facts | {"testable": found.testable, "reason": found.reason}
+    row = {"tau": found.ratio} | {name: getattr(found, name) for name in ("low", "high", "p_none", "p_all")}
+    row |= span(found.movement, "student", "student_") | span(found.gap, "teacher", "teacher_")
+    return row | change.facts | {"testable": found.established, "reason": found.reason}
 
 
 def teacher_table(made: Made) -> pd.DataFrame:
@@ -180,7 +170,9 @@ def specificity_matrix(made: Made, method: str) -> pd.DataFrame:
     for (direction, name, role, measure), change in changes(made).items():
         network = f"{words(direction)}: {title_of_property(name)}"
         own = measure in RULES["properties"][name]
-        for who, found in (("teacher", change.teacher), (method, change.student)) if role == method else ():
+        for who, found in (
+            (("teacher", change.found.gap), (method, change.found.movement)) if role == method else ()
+        ):
             row = {"direction": direction, "role": who, "made": name, "network": network}
             rows.append(row | {"measure": measure, "own": own} | span(found))
     columns = ["direction", "role", "made", "network", "measure", "own", "estimate", "low", "high"]
@@ -198,20 +190,18 @@ def class_part(made: Made) -> pd.DataFrame:
         method = found.get((direction, name, "lm", measure))
         if role == "class_means" and method and measure in RULES["properties"][name]:
             part = part_of(control, method)
-            row = {"direction": direction, "property": name, "measure": measure, "part": part.tau}
+            row = {"direction": direction, "property": name, "measure": measure, "part": part.ratio}
             rows.append(row | {"low": part.low, "high": part.high, "reason": part.reason})
     columns = ["direction", "property", "measure", "part", "low", "high", "reason"]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(["part", "low", "high"], float))
 
 
-def part_of(control: Change, method: Change) -> Inheritance:
-    """The share of a method's tau that its control has; not testable where the method has none."""
-    for change in (method, control):
-        if not change.found.testable:
-            return change.found
-    if method.student.low <= 0 <= method.student.high:
-        return not_testable("the method itself moves its students nowhere")
-    return share(control.moved, method.moved)
+def part_of(control: Change, method: Change) -> Transfer:
+    """The share of a method's tau that its control has; with a reason where the method has none."""
+    lack = method.found.reason or control.found.reason
+    if not lack and method.found.movement.low <= 0 <= method.found.movement.high:
+        lack = "the method itself moves its students nowhere"
+    return share(control.moved, method.moved, lack=lack)
 
 
 def reasons(table: pd.DataFrame) -> str:

@@ -10,12 +10,12 @@ from kdlib.bias.answers import Answers
 from kdlib.bias.influence import INSIDE, MEASURES, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS
 from kdlib.bias.statistics import Interval, interval_or_nan
-from kdlib.bias.transfer import profile_cosine, profile_slopes, transfer
+from kdlib.bias.transfer import profile_slopes, transfer
 from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, roles, title_of
 
 GAINS = {"accuracy": "accuracy", "error_consistency": "error consistency with the teacher"}
 SPANS = [f"{name}{end}" for name in ("movement", "gap", "toward") for end in ("", "_low", "_high")]
-NUMBERS = [*SPANS, "narrow_low", "narrow_high", "p", "ratio", "seeds_up"]
+NUMBERS = [*SPANS, "narrow_low", "narrow_high", "p", "ratio"]
 MOVED = ["direction", "method", "measure", "probe", *NUMBERS, "seeds", "established", "reason", "beyond"]
 
 
@@ -114,24 +114,19 @@ def sides(table: pd.DataFrame) -> pd.Series:
 
 def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, measure: str) -> dict:
     row = dict.fromkeys(NUMBERS, np.nan) | {"seeds": len(student), "established": False, "reason": ""}
-    if len(student) < 2:
-        return row | {"reason": "one seed gives no interval"}
-    try:
-        found = transfer(student, baseline, teacher, SMALLEST_EFFECTS[measure])
-    except ValueError as error:
-        return row | {"reason": str(error).partition(";")[0].partition(", an interval")[0]}
+    found = transfer(student, baseline, teacher, SMALLEST_EFFECTS[measure])
+    if np.isnan(found.movement.low) or np.isnan(found.gap.low):
+        return row | {"reason": found.reason}
     for name in ("movement", "gap", "toward"):
         row |= span(getattr(found, name), name, f"{name}_")
-    up = ((student - baseline).mean(axis=1) > 0).sum()
-    told = {"ratio": found.ratio, "seeds_up": up, "established": found.established}
-    return row | tested(found.movement) | told
+    return row | tested(found.movement) | {"ratio": found.ratio, "established": found.established}
 
 
 def schedule_table(measures: Measures) -> pd.DataFrame:
     """Retentions beside clean accuracy, means over seeds, and what accuracy alone doesn't explain.
 
-    Columns: direction, role, probe, clean, retention, schedule (the baseline at some number of epochs), and residual,
-    low, high: retention above the straight line through those of the same seed, with its interval over
+    Columns: direction, role, probe, clean, retention, schedule (the baseline at some number of epochs), and
+    residual, low, high: retention above the straight line through those of the same seed, with its interval over
     seeds. "Effective robustness" in the sense of Taori et al. (2020). NaN with fewer than three schedules.
     """
     schedules = ["baseline", *(role for role in measures.students if roles()[role].epochs != 1)]
@@ -164,8 +159,8 @@ def _line(clean: dict, kept: dict, schedules: list[str], at: np.ndarray) -> np.n
 def gain_table(measures: Measures, cost: pd.DataFrame) -> pd.DataFrame:
     """What each student gains over the baseline and what its training costs.
 
-    Columns: direction, role, cost (of a whole run, in runs of the baseline), gain, estimate, low, high. The gains are
-    differences on clean images.
+    Columns: direction, role, gain, cost (of a whole run, in runs of the baseline), estimate, low, high. The
+    gains are differences on clean images.
     """
     seconds = (cost.epoch * cost.epochs).groupby(cost.role).mean()
     rows = []
@@ -179,18 +174,17 @@ def gain_table(measures: Measures, cost: pd.DataFrame) -> pd.DataFrame:
 
 
 def slope_table(measures: Measures) -> pd.DataFrame:
-    """Over all retentions: slope of each student's movements on the teacher's gaps, interval, and cosine.
+    """Over all retentions: slope of each student's movements on the teacher's gaps, and its interval.
 
-    Columns: direction, role, slope, low, high, cosine; NaN where no probe has a retention in every run.
+    Columns: direction, role, slope, low, high; NaN where no probe has a retention in every run.
     """
     rows = []
     for role in measures.students:
         profiles = measures.profiles(role, "baseline", "teacher")
-        defined = bool(profiles[0])
-        slopes = profile_slopes(*profiles)[:, None] if defined else np.array([[np.nan]])
-        row = {"direction": measures.direction, "role": role} | span(interval_or_nan(slopes), "slope")
-        rows.append(row | {"cosine": profile_cosine(*profiles) if defined else np.nan})
-    return pd.DataFrame(rows, columns=["direction", "role", "slope", "low", "high", "cosine"])
+        slopes = profile_slopes(*profiles)[:, None] if profiles[0] else np.array([[np.nan]])
+        row = {"direction": measures.direction, "role": role}
+        rows.append(row | span(interval_or_nan(slopes), "slope"))
+    return pd.DataFrame(rows, columns=["direction", "role", "slope", "low", "high"])
 
 
 def consistency_table(measures: Measures) -> pd.DataFrame:

@@ -26,7 +26,7 @@ def traits(study, run: Run) -> Arrays:
     """Interactions between patches, and how much of its embedding each scrambled image keeps.
 
     Returns:
-        "near", "far", "weighted" and "mass" as :func:`kdlib.bias.representations.interactions`, and
+        "near" and "far" as :func:`kdlib.bias.representations.interactions`, and
         "invariance <probe>" for each of the scrambling probes, all (n,).
     """
     few = study.few.images, study.few.labels
@@ -78,19 +78,16 @@ def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
 
 
 def inside_table(study, direction: str) -> pd.DataFrame:
-    """Size of receptive fields by stage, reach of attention by block, of every run and an untrained student.
+    """Radius of receptive fields by stage, reach of attention by block: of every run, and an untrained student.
 
-    Columns: direction, role, seed, measure, place (stage or block, from 1), value. Measures: "rms", "share_50" and
-    "share_90" of :func:`kdlib.bias.representations.receptive_field`, "attention" (relative) and "entropy"
-    of each head.
+    Columns: direction, role, seed, measure, place (stage or block, from 1), value. Measures: "rms", px, of
+    :func:`kdlib.bias.representations.receptive_field`, and "attention", the relative distance of each head.
     """
     tables = []
     for role, seed, found in _looked_into(study, direction):
-        sizes = representations.receptive_field(found["maps"])
-        parts = {name: (sizes.stage, sizes[name]) for name in ("rms", "share_50", "share_90")}
+        parts = {"rms": (range(1, 5), representations.receptive_field(found["maps"]))}
         if "attention_block" in found:
             parts["attention"] = found["attention_block"], found["attention_relative"]
-            parts["entropy"] = found["attention_block"], found["attention_entropy"]
         for measure, (place, value) in parts.items():
             rows = {"role": role, "seed": seed, "measure": measure, "place": place, "value": value}
             tables.append(pd.DataFrame({"direction": direction} | rows))
