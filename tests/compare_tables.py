@@ -20,7 +20,11 @@ VALUES: dict[str, str] = {  # old text in a cell -> new one
     "shape_share": "shape_rate",
     "texture_share": "texture_rate",
 }
-DROPPED: set[str] = set()  # tables
+DROPPED = {  # tables
+    "05_rules",  # they are claims.yml, and said under each claim
+    "04_consistency_cnn_to_vit",  # no figure or sentence read them; the figure's numbers are in 04_measures
+    "04_consistency_vit_to_cnn",
+}
 # Columns and measures that no figure, sentence, verdict or document read.
 UNREAD_COLUMNS = ["cosine", "seeds_up"]
 UNREAD_MEASURES = ["order_index", "shape_preference", "interaction_range", "share_50", "share_90", "entropy"]

@@ -247,15 +247,6 @@ def test_slopes_are_the_share_of_the_teachers_distance(evidence):
     assert 0.3 < slopes.loc["crd", "slope"] < 0.9
 
 
-def test_consistency_stands_between_chance_and_its_limit(evidence):
-    table = tables.consistency_table(evidence).set_index("network")
-    assert list(table.index) == ["two teachers", "two baselines", "Baseline", "LM", "CRD"]
-    assert (table.consistency <= table.largest + 1e-9).all()
-    assert (
-        table.loc["CRD", "consistency"] > table.loc["LM", "consistency"]
-    )  # nearer to the teacher's accuracy
-
-
 # ---- the answer ----
 
 
@@ -309,7 +300,8 @@ def test_the_headline_tells_when_there_is_nothing_to_transfer():
 def test_a_verdict_shows_its_least_favourable_number_or_its_reason():
     number = findings.TEXTS.filters["first_number"]
     assert number("CSKD / LM 0.9 [0.8, 0.95]; CSKD / CRD 0.5 [0.4, 0.6]") == "CSKD / LM 0.9 [0.8, 0.95]"
-    assert number("one seed gives no interval") == "one seed gives no interval"
+    reason = "retention is not defined for LM in every seed"
+    assert number(reason) == number(f"{reason}. With noise 1 alone it would be supported") == reason
 
 
 def test_controls_with_the_other_architectures_teacher_are_not_among_those_without():

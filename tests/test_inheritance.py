@@ -161,9 +161,9 @@ def test_the_simulated_hits_vary_as_the_records_do():
 
 
 def test_tau_is_in_its_interval_exactly_where_the_difference_at_tau_may_be_0():
-    networks = draw([0.35, 0.15, 0.55, 0.15], 40, 3, 450, 0.01, np.random.default_rng(2))
+    networks = draw([0.35, 0.15, 0.55, 0.15], 40, 3, 450, 0.01, np.random.default_rng(2)).astype(float)
     found = [inheritance(*one) for one in networks]
-    student, plain, made, untaught = networks.astype(float).swapaxes(0, 1)
+    student, plain, made, untaught = networks.swapaxes(0, 1)
     for tau in (0.4, 0.5, 0.6):
         inside = [one.low <= tau <= one.high for one in found]
         assert holds_zero(student - plain - tau * (made - untaught)).tolist() == inside

@@ -16,7 +16,6 @@ from kdlib.bias.measures import (
     cue_rate,
     cue_sensitivity,
     error_consistency,
-    error_consistency_limit,
     expected_calibration_error,
     learned,
     negative_log_likelihood,

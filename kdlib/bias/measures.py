@@ -169,22 +169,11 @@ def error_consistency(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
     """Do two networks fail on the same images, beyond what their accuracies imply? (Geirhos et al. 2020)
 
     D (k, n) of the `agreement_kappa` of their hits (k, n). 1: on exactly the same; 0: as independent
-    networks; NaN if both are always right, or both always wrong. Show `error_consistency_limit` beside it.
+    networks; NaN if both are always right, or both always wrong. Accuracies p and q limit it: to 1 only if
+    they are equal.
     """
     hits, other = _fitting(hits=hits, other_hits=other_hits)
     return agreement_kappa(hits.astype(np.intp), other.astype(np.intp))
-
-
-def error_consistency_limit(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
-    """The largest `error_consistency` that two accuracies p and q allow, (k,): 1 only if they are equal.
-
-        (1 - |p - q| - e)/(1 - e),   e = p q + (1 - p)(1 - q)
-
-    NaN where e = 1.
-    """
-    p, q = (part.mean(axis=1) for part in _fitting(hits=hits, other_hits=other_hits))
-    room = p + q - 2 * p * q  # 1 - e
-    return 1 - np.abs(p - q) / np.where(room > 0, room, np.nan)
 
 
 def agreement(predicted: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -82,7 +82,7 @@ def receptive_field(maps: np.ndarray) -> np.ndarray:
     """Radius of each of the fields of :func:`receptive_maps`, px, (4,).
 
     The root mean square distance from the field's own centre of mass: with padded strides a unit doesn't lie
-    in the middle of its cell. A uniform field over 32 x 32 px has 13.1 px. NaN for a stage that no pixel moves.
+    in the middle of its cell. A uniform field over 32 x 32 px has 13.1 px. NaN if no pixel moves the stage.
     """
     with np.errstate(invalid="ignore"):
         weights = maps / maps.sum(axis=(1, 2), keepdims=True)

@@ -201,8 +201,8 @@ def profile_slopes(
 
 
 def _alike(**given: np.ndarray) -> list[np.ndarray]:
-    """As float64; a ValueError unless all are (k, n) of one shape."""
-    matrices = [np.asarray(matrix, dtype=np.float64) for matrix in given.values()]
+    """The matrices; a ValueError unless all are (k, n) of one shape."""
+    matrices = [np.asarray(matrix) for matrix in given.values()]
     shapes = [matrix.shape for matrix in matrices]
     if len(set(shapes)) > 1 or len(shapes[0]) != 2:
         raise ValueError(

@@ -33,8 +33,6 @@ class Method(nn.Module):
     """
 
     title: ClassVar[str]  # for tables and figures
-    paper: ClassVar[str]
-    matches: ClassVar[str] = ""  # what the student takes from the teacher, in a few words
     uses_teacher: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("logits",)  # fields of the teacher's Output; empty: no forward of it
     reads_student: ClassVar[tuple[str, ...]] = ()  # fields of the student's Output that come on request only

@@ -27,11 +27,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method, example_output, ramp
+from kdlib.methods.base import Batch, Method, Network, Output, Split, example_output, ramp
 from kdlib.methods.fitnet import resample
 from kdlib.methods.views import transformed
-from kdlib.models import Network, Output, is_vit
+from kdlib.models import is_vit
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -88,8 +87,6 @@ class CAPD(Method):
     """The paper does not give weights, dropout and the discriminator's widths; these values are ours."""
 
     title = "CAPD"
-    paper = "Liu et al. 2022"
-    matches = "attention and tokens of the last block"
     reads = ("qkv", "feature_map")
     reads_student = ("stages",)
 

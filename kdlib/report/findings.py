@@ -13,12 +13,11 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kdlib.bias import SMALLEST_EFFECTS, acceptance
-from kdlib.bias.statistics import with_interval
 from kdlib.report import made
 from kdlib.report.claims import CLAIMS, Verdict, judge, records_of
 from kdlib.report.figures.style import words
 from kdlib.report.summaries import movements
-from kdlib.report.tables import sides, transfer_table
+from kdlib.report.tables import interval, sides, transfer_table
 from kdlib.study.controls import CONTROLS, READ, REFERENCES
 from kdlib.study.schema import read_profile
 
@@ -27,11 +26,6 @@ def listed(names: Iterable[str]) -> str:
     """ "LM, CRD and DIST"; "none" of nothing."""
     *first, last = list(names) or ["none"]
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def interval(row, form: str = "+.2f", of: str = "estimate", ends: str = "") -> str:
-    """The estimate of a table's row with its interval, in a format."""
-    return with_interval(getattr(row, of), getattr(row, f"{ends}low"), getattr(row, f"{ends}high"), form)
 
 
 TEXTS = Environment(
@@ -50,7 +44,7 @@ TEXTS.filters |= {
     "percent": "{:.1%}".format,
     "comma": "{:,}".format,
     "fixed": lambda value: "not defined" if pd.isna(value) else f"{value:.2f}",
-    "first_number": lambda because: re.split("; |, and ", because)[0],
+    "first_number": lambda because: re.split(r"; |, and |\. ", because)[0],
 }
 TEXTS.globals |= {
     "limits": acceptance,

@@ -6,10 +6,11 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from kdlib.bias.statistics import holm, with_interval
+from kdlib.bias.statistics import holm
 from kdlib.bias.transfer import p_value, ratio_influence, share
 from kdlib.report.claims import NotTestable, Verdict
 from kdlib.report.made import RULES, Change, aligned, changes, part_of, reasons, title_of_property
+from kdlib.report.tables import interval
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.made import Made
 
@@ -75,7 +76,7 @@ def _told(hypothesis: dict, table: pd.DataFrame) -> str:
     row = testable.loc[favour[next(iter(hypothesis["supports"]))].idxmin()]
     told = f"{testable.supports.sum()} of {len(testable)} comparisons support it and "
     told += f"{testable.contradicts.sum()} contradict it; least favourable: {row.comparison} "
-    told += with_interval(row.estimate, row.low, row.high, "+.2f")
+    told += interval(row)
     left = len(table) - len(testable)
     return told + (f"; {left} not testable: {reasons(table)}" if left else "")
 

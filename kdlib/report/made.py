@@ -13,12 +13,12 @@ import pandas as pd
 import yaml
 
 from kdlib.bias.influence import Measures
-from kdlib.bias.statistics import holm, with_interval
+from kdlib.bias.statistics import holm
 from kdlib.bias.transfer import Transfer, inheritance, share
 from kdlib.data.properties import PROPERTIES
 from kdlib.probes import series
 from kdlib.report.figures.style import words
-from kdlib.report.tables import span
+from kdlib.report.tables import interval, span
 from kdlib.study.controls import READ
 from kdlib.study.made import Made
 
@@ -233,19 +233,15 @@ def crosses(direction: str) -> bool:
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """A :func:`tau_table` to read: primary measures, intervals in the cells."""
     rows = table[table.primary]
-
-    def cells(name: str, low: str, high: str, form: str) -> list[str]:
-        spans = zip(rows[name], rows[low], rows[high], strict=True)
-        return ["—" if np.isnan(value) else with_interval(value, *ends, form) for value, *ends in spans]
-
+    each = list(rows.itertuples())
     return pd.DataFrame(
         {
             "property": rows.property.map(title_of_property),
             "role": rows.role,
-            "tau": cells("tau", "low", "high", "+.2f"),
+            "tau": [interval(row, of="tau") for row in each],
             "p, Holm": rows.holm_none,
-            "student": cells("student", "student_low", "student_high", "+.3f"),
-            "teacher": cells("teacher", "teacher_low", "teacher_high", "+.3f"),
+            "student": [interval(row, "+.3f", "student", "student_") for row in each],
+            "teacher": [interval(row, "+.3f", "teacher", "teacher_") for row in each],
             "accuracy / baseline": rows.accuracy,
             "price": rows.price,
             "agreement": rows.agreement,

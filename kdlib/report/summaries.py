@@ -6,10 +6,10 @@ import pandas as pd
 
 from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.influence import INSIDE
-from kdlib.bias.statistics import effect_word, with_interval
+from kdlib.bias.statistics import effect_word
 from kdlib.probes import PROBES
 from kdlib.report.figures.style import words
-from kdlib.report.tables import sides
+from kdlib.report.tables import interval, sides
 from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, title_of
 
 PROPERTIES = {  # what the study is about -> (measure, probe)
@@ -51,8 +51,8 @@ def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
     """Every movement in words: direction, method, measure, probe, result, and which way it went."""
     results = []
     for row in transfer.itertuples():
-        span = with_interval(row.movement, row.movement_low, row.movement_high)
-        results.append(movement_word(row) + ("" if pd.isna(row.movement) else f", {span}"))
+        told = "" if pd.isna(row.movement) else ", " + interval(row, "+.3f", "movement", "movement_")
+        results.append(movement_word(row) + told)
     return pd.DataFrame(
         {
             "direction": transfer.direction.map(direction_title),
@@ -106,7 +106,7 @@ def control_table(names: list[str]) -> pd.DataFrame:
 def wide_table(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     """A measure as "estimate [low, high]", roles down and probes across."""
     rows = table[table.measure == measure]
-    cells = [with_interval(*span, ".2f") for span in zip(rows.estimate, rows.low, rows.high, strict=True)]
+    cells = [interval(row, ".2f") for row in rows.itertuples()]
     rows = rows.assign(cell=cells, role=rows.role.map(title_of))
     wide = rows.pivot(index="role", columns="probe", values="cell")
     return wide.loc[rows.role.unique(), rows.probe.unique()].reset_index().rename_axis(columns=None)

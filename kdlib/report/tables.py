@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from kdlib.bias import measures as m
 from kdlib.bias.answers import Answers
 from kdlib.bias.influence import INSIDE, MEASURES, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS
-from kdlib.bias.statistics import Interval, interval_or_nan
+from kdlib.bias.statistics import Interval, interval_or_nan, with_interval
 from kdlib.bias.transfer import profile_slopes, transfer
-from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, roles, title_of
+from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, roles
 
 GAINS = {"accuracy": "accuracy", "error_consistency": "error consistency with the teacher"}
 SPANS = [f"{name}{end}" for name in ("movement", "gap", "toward") for end in ("", "_low", "_high")]
@@ -22,6 +21,11 @@ MOVED = ["direction", "method", "measure", "probe", *NUMBERS, "seeds", "establis
 def span(found: Interval, name: str = "estimate", ends: str = "") -> dict[str, float]:
     """An interval as three columns of a table."""
     return {name: found.estimate, f"{ends}low": found.low, f"{ends}high": found.high}
+
+
+def interval(row, form: str = "+.2f", of: str = "estimate", ends: str = "") -> str:
+    """The estimate of a table's row with its interval, in a format."""
+    return with_interval(getattr(row, of), getattr(row, f"{ends}low"), getattr(row, f"{ends}high"), form)
 
 
 def tested(found: Interval) -> dict[str, float]:
@@ -126,8 +130,8 @@ def schedule_table(measures: Measures) -> pd.DataFrame:
     """Retentions beside clean accuracy, means over seeds, and what accuracy alone doesn't explain.
 
     Columns: direction, role, probe, clean, retention, schedule (the baseline at some number of epochs), and
-    residual, low, high: retention above the straight line through those of the same seed, with its interval over
-    seeds. "Effective robustness" in the sense of Taori et al. (2020). NaN with fewer than three schedules.
+    residual, low, high: retention above the straight line through those of the same seed, and its interval
+    over seeds. "Effective robustness" in the sense of Taori et al. (2020). NaN with fewer than three of them.
     """
     schedules = ["baseline", *(role for role in measures.students if roles()[role].epochs != 1)]
     clean = {role: measures[role, "accuracy", "clean"].mean(axis=1) for role in measures.roles}
@@ -185,30 +189,6 @@ def slope_table(measures: Measures) -> pd.DataFrame:
         row = {"direction": measures.direction, "role": role}
         rows.append(row | span(interval_or_nan(slopes), "slope"))
     return pd.DataFrame(rows, columns=["direction", "role", "slope", "low", "high"])
-
-
-def consistency_table(measures: Measures) -> pd.DataFrame:
-    """Errors like the teacher's on clean images, means over seeds, one row a role.
-
-    Columns: network, consistency, largest (what the two accuracies allow), agreement, same_error. The first
-    rows are for scale: two teachers, and two baselines, of different seeds.
-    """
-    hits = {role: measures[role, "accuracy", "clean"] for role in measures.roles}
-    rows = [
-        _consistency(f"two {role}s", hits[role], np.roll(hits[role], 1, axis=0))
-        for role in ("teacher", "baseline")
-        if len(hits[role]) > 1
-    ]
-    for role in ("baseline", *measures.students):
-        row = _consistency(title_of(role), hits[role], hits["teacher"])
-        others = {name: measures[role, name, "clean"].mean() for name in ("agreement", "same_error")}
-        rows.append(row | others)
-    return pd.DataFrame(rows)
-
-
-def _consistency(name: str, hits: np.ndarray, other: np.ndarray) -> dict:
-    limit = m.error_consistency_limit(hits, other)
-    return {"network": name, "consistency": m.error_consistency(hits, other).mean(), "largest": limit.mean()}
 
 
 def severity_table(references: dict[str, Answers]) -> pd.DataFrame:

@@ -78,7 +78,7 @@ def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
 
 
 def inside_table(study, direction: str) -> pd.DataFrame:
-    """Radius of receptive fields by stage, reach of attention by block: of every run, and an untrained student.
+    """Radius of receptive fields by stage, reach of attention by block; an untrained student's too.
 
     Columns: direction, role, seed, measure, place (stage or block, from 1), value. Measures: "rms", px, of
     :func:`kdlib.bias.representations.receptive_field`, and "attention", the relative distance of each head.
