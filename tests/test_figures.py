@@ -4,7 +4,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from kdlib.report import figures, original, summaries, tables
+from kdlib.report import figures, summaries, tables
 from kdlib.report.figures.style import KINDS, kind_of, words
 from kdlib.study.controls import roles
 
@@ -72,7 +72,7 @@ def test_the_map_of_movements_has_the_teacher_first_and_marks_who_moved(transfer
 
 
 def test_the_original_is_shown_with_its_gaps():
-    cells = summaries.original_ratios(original.original_table())
+    cells = summaries.original_ratios(summaries.original_table())
     names = {"row": "student", "column": "probe", "panel": "panel"}
     ratio, kept, _ = figures.heat_map(cells, "", (0, 1), **names, numbers=True, columns=2).axes
     assert [np.isnan(axis.images[0].get_array().filled(np.nan)).sum() for axis in (ratio, kept)] == [0, 15]

@@ -9,7 +9,7 @@ from kdlib.bias.answers import Answers
 from kdlib.bias.influence import Measures
 from kdlib.bias.statistics import with_interval
 from kdlib.probes import Stimuli
-from kdlib.report import findings, original, summaries, tables
+from kdlib.report import findings, summaries, tables
 from kdlib.report.tables import measure_table, transfer_table
 from kdlib.study.controls import WITHOUT_IT
 
@@ -203,7 +203,7 @@ def test_sides_are_counted_where_the_teacher_differs(transfer):
 
 
 def test_originals_retentions_are_those_of_its_accuracies():
-    table = original.original_table()
+    table = summaries.original_table()
     rows = table.set_index(["direction", "model"])
     assert rows.loc[("cnn_to_vit", "CSKD"), "retention texture"] == pytest.approx(30.4 / 85.2)
     assert rows.loc[("vit_to_cnn", "CRD"), "ratio texture"] == pytest.approx(10.5 / 14.7)

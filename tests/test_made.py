@@ -9,7 +9,7 @@ import pytest
 
 from kdlib.report import figures, findings
 from kdlib.report import made as tables
-from kdlib.report.hypotheses import _ratio, comparison_table, judge, verdict_table
+from kdlib.report.hypotheses import _ratio, comparison_table, hypotheses_table, judge
 from kdlib.report.made import RULES, class_part, specificity_matrix, tau_table, teacher_table
 from kdlib.study.controls import title_of
 
@@ -357,7 +357,7 @@ def test_properties_with_other_images_are_compared_over_seeds():
 
 def test_the_tables_of_verdicts_and_comparisons_have_everything():
     verdicts = judge(Synthetic({"lm": 0.5}))
-    assert list(verdict_table(verdicts).hypothesis) == list(RULES["hypotheses"])
+    assert list(hypotheses_table(verdicts).hypothesis) == list(RULES["hypotheses"])
     compared = comparison_table(verdicts)
     assert set(compared.hypothesis) == set(RULES["hypotheses"]) - {"H9b"}
     told = findings.expected({name: verdicts[name] for name in ("H1", "H2a", "H6")})

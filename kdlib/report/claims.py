@@ -67,16 +67,19 @@ def judge(records: Records) -> dict[str, Verdict]:
 
 def claims_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """Each claim: the original's sentence and its own numbers beside this study's verdict and reason."""
+    columns = {"the original": "original", "its own numbers": "numbers", "tested here": "hypothesis"}
+    return verdict_table("claim", CLAIMS, columns, verdicts)
+
+
+def verdict_table(
+    kind: str, known: dict[str, dict], columns: dict[str, str], verdicts: dict[str, Verdict]
+) -> pd.DataFrame:
+    """A row for each claim or hypothesis: what is known of it in the columns, its verdict, and why."""
     return pd.DataFrame(
-        {
-            "claim": name,
-            "the original": claim["original"],
-            "its own numbers": claim["numbers"],
-            "tested here": claim["hypothesis"],
-            "verdict": verdicts[name].word,
-            "because": verdicts[name].because,
-        }
-        for name, claim in CLAIMS.items()
+        {kind: name}
+        | {column: known[name].get(key, "") for column, key in columns.items()}
+        | {"verdict": verdict.word, "because": verdict.because}
+        for name, verdict in verdicts.items()
     )
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kdlib.bias.statistics import holm
 from kdlib.bias.transfer import p_value, ratio_influence, share
-from kdlib.report.claims import NotTestable, Verdict
+from kdlib.report.claims import NotTestable, Verdict, verdict_table
 from kdlib.report.made import RULES, Change, aligned, changes, part_of, reasons, title_of_property
 from kdlib.report.tables import interval
 from kdlib.study.controls import direction_title, title_of
@@ -23,28 +23,16 @@ def judge(made: Made) -> dict[str, Verdict]:
     return {name: _judge(hypothesis, made) for name, hypothesis in RULES["hypotheses"].items()}
 
 
-def verdict_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
+def hypotheses_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """What was expected, what others found, the verdict and the numbers that decide it."""
-    known = RULES["hypotheses"]
-    return pd.DataFrame(
-        {
-            "hypothesis": name,
-            "statement": known[name]["statement"],
-            "known": known[name].get("known", ""),
-            "verdict": verdict.word,
-            "because": verdict.because,
-        }
-        for name, verdict in verdicts.items()
-    )
+    columns = {"statement": "statement", "known": "known"}
+    return verdict_table("hypothesis", RULES["hypotheses"], columns, verdicts)
 
 
 def comparison_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """Every comparison of every hypothesis, with its value, p at each threshold and what it says."""
-    tables = [
-        verdict.comparisons.assign(hypothesis=name)
-        for name, verdict in verdicts.items()
-        if verdict.comparisons is not None
-    ]
+    judged = {name: verdict.comparisons for name, verdict in verdicts.items()}
+    tables = [table.assign(hypothesis=name) for name, table in judged.items() if table is not None]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

@@ -1,6 +1,7 @@
 """Tables made of tables: what a chapter shows of them, and what its figures draw."""
 
 from functools import reduce
+from pathlib import Path
 
 import pandas as pd
 
@@ -168,6 +169,20 @@ def gains_by_cost(gains: pd.DataFrame) -> pd.DataFrame:
     """Gains for a forest plot, cheapest training first, with the cost in the name."""
     found = pd.concat(part.sort_values("cost") for _, part in gains.groupby("direction", sort=False))
     return found.assign(measure="gain in " + found.gain, suffix=[f", {cost:.1f}×" for cost in found.cost])
+
+
+def original_table() -> pd.DataFrame:
+    """The original study's accuracies with the chance-adjusted retention that follows from them.
+
+    Read from its saved notebook outputs, in percent; ten classes. NaN where the clean accuracy is within
+    ten points of chance: then there is nothing to retain.
+    """
+    table = pd.read_csv(Path(__file__).with_name("original.csv"))
+    for probe in table.columns[3:]:
+        table[f"ratio {probe}"] = table[probe] / table["clean"]
+        retained = (table[probe] - 10) / (table["clean"] - 10)
+        table[f"retention {probe}"] = retained.where(table["clean"] > 20)
+    return table
 
 
 def original_ratios(original: pd.DataFrame) -> pd.DataFrame:

@@ -90,7 +90,9 @@ def transfer_table(measures: Measures) -> pd.DataFrame:
                 row = {"direction": measures.direction, "method": method, "measure": measure, "probe": probe}
                 row |= _movement(*(found[role] for role in (method, "baseline", "teacher")), measure)
                 rows.append(row | {"beyond": _beyond(found, method, np.sign(row["gap"]))})
-    table = pd.DataFrame(rows, columns=MOVED).astype({"established": bool, "beyond": float})
+    table = pd.DataFrame(rows, columns=MOVED).astype(
+        dict.fromkeys([*NUMBERS, "beyond"], float) | {"established": bool}
+    )
     return _by_role(table, "method", measures.students)
 
 
@@ -117,13 +119,13 @@ def sides(table: pd.DataFrame) -> pd.Series:
 
 
 def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, measure: str) -> dict:
-    row = dict.fromkeys(NUMBERS, np.nan) | {"seeds": len(student), "established": False, "reason": ""}
     found = transfer(student, baseline, teacher, SMALLEST_EFFECTS[measure])
+    row = {"seeds": len(student), "established": found.established, "ratio": found.ratio, "reason": ""}
     if np.isnan(found.movement.low) or np.isnan(found.gap.low):
-        return row | {"reason": found.reason}
+        return row | {"gap": np.nan, "reason": found.reason}
     for name in ("movement", "gap", "toward"):
         row |= span(getattr(found, name), name, f"{name}_")
-    return row | tested(found.movement) | {"ratio": found.ratio, "established": found.established}
+    return row | tested(found.movement)
 
 
 def schedule_table(measures: Measures) -> pd.DataFrame:

@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from kdlib.report.figures.style import COLOURS, legend, needs, panels, style_of, words
 from kdlib.study.controls import CONTROLS, REFERENCES, WITHOUT_IT, roles
 
+PARTS = {"data": "0.8", "stage": COLOURS[4], "teacher": "black"}  # of an epoch
+PARTS |= {"student": COLOURS[5], "method": COLOURS[1], "update": COLOURS[0]}
+
 
 @needs("estimate")
 def forest(table: pd.DataFrame, label: str = "", reference: float | None = None) -> Figure:
@@ -239,4 +242,19 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     figure.supxlabel("part of the teacher's property that arrives (tau)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize="small")
+    return figure
+
+
+def cost_bars(table: pd.DataFrame) -> Figure:
+    """Seconds of an epoch by part, a bar for each role: means over seeds."""
+    parts = [part for part in PARTS if part in table]
+    means = table.groupby("role", sort=False)[parts].mean().rename(index=words)
+    figure, axis = plt.subplots(figsize=(6, 0.24 * len(means) + 0.9))
+    left = np.zeros(len(means))
+    for part in parts:
+        axis.barh(means.index, means[part], left=left, color=PARTS[part], label=part)
+        left += means[part].fillna(0).to_numpy()
+    axis.invert_yaxis()
+    axis.set_xlabel("seconds an epoch")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
