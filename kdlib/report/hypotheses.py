@@ -8,13 +8,14 @@ import pandas as pd
 
 from kdlib.bias.statistics import holm
 from kdlib.bias.transfer import p_value, ratio_influence, share
-from kdlib.report.claims import NotTestable, Verdict, verdict_table
+from kdlib.report.claims import NotTestable, Verdict, holds_for, verdict_table
 from kdlib.report.made import RULES, Change, aligned, changes, part_of, reasons, title_of_property
 from kdlib.report.tables import interval
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.made import Made
 
 KEYS = {"methods": title_of, "properties": title_of_property, "directions": direction_title}
+CLAUSES = {"above": "significantly above", "below": "significantly below", "inside": "within"}
 Side = dict[str, list[str]]  # what a comparison's value is the mean over, by KEYS
 
 
@@ -91,16 +92,9 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
     for limit in limits:
         table[f"holm at {limit}"] = table.groupby("family", sort=False)[f"p at {limit}"].transform(holm)
     for said in ("supports", "contradicts"):
-        rules = hypothesis[said].items()
-        table[said] = [any(_holds(*rule, row) for rule in rules) for _, row in table.iterrows()]
+        rule = " or ".join(f"{CLAUSES[word]} {limit}" for word, limit in hypothesis[said].items())
+        table[said] = [holds_for(rule, row) for _, row in table.iterrows()]
     return table.drop(columns="family")
-
-
-def _holds(word: str, limit: float, row: pd.Series) -> bool:
-    if word == "inside":
-        return -limit < row.narrow_low and row.narrow_high < limit
-    beyond = row.estimate > limit if word == "above" else row.estimate < limit
-    return bool(beyond and row[f"holm at {limit}"] < 0.05)
 
 
 def _comparisons(hypothesis: dict) -> Iterator[tuple[Side, Side | None, int]]:
