@@ -219,7 +219,7 @@ def test_a_cell_reads_as_estimate_and_interval():
 
 
 def test_wide_table_keeps_the_order_of_probes_and_roles(measures):
-    wide = summaries.wide_table(measures, "accuracy")
+    wide = summaries.wide_table(measures[measures.measure == "accuracy"])
     assert list(wide.role) == ["Teacher", "Baseline", "LM", "CRD"]
     assert list(wide.columns) == ["role", "clean", "edges", "cue_conflict"]
 

@@ -1,6 +1,5 @@
 """Tables made of tables: what a chapter shows of them, and what its figures draw."""
 
-from functools import reduce
 from pathlib import Path
 
 import pandas as pd
@@ -104,19 +103,12 @@ def control_table(names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["control", "what it tells"])
 
 
-def wide_table(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """A measure as "estimate [low, high]", roles down and probes across."""
-    rows = table[table.measure == measure]
-    cells = [interval(row, ".2f") for row in rows.itertuples()]
-    rows = rows.assign(cell=cells, role=rows.role.map(title_of))
-    wide = rows.pivot(index="role", columns="probe", values="cell")
-    return wide.loc[rows.role.unique(), rows.probe.unique()].reset_index().rename_axis(columns=None)
-
-
-def measures_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """Roles down, the measures of the table across, with intervals; all of one probe."""
-    columns = [wide_table(table, name).set_axis(["role", name], axis=1) for name in table.measure.unique()]
-    return reduce(lambda left, right: left.merge(right, on="role", sort=False), columns)
+def wide_table(table: pd.DataFrame, columns: str = "probe") -> pd.DataFrame:
+    """One measure's table as "estimate [low, high]", roles down and probes across; or one probe's measures."""
+    cells = [interval(row, ".2f") for row in table.itertuples()]
+    named = table.assign(cell=cells, role=table.role.map(title_of))
+    wide = named.pivot(index="role", columns=columns, values="cell")
+    return wide.loc[named.role.unique(), named[columns].unique()].reset_index().rename_axis(columns=None)
 
 
 # ---- what figures draw ----
