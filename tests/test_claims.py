@@ -297,5 +297,8 @@ def test_networks_at_chance_have_an_accuracy_and_no_other_measure():
     assert np.isfinite(measures["lm", "accuracy", "clean"]).all()
     for measure, probe in measures.questions:
         assert measure == "accuracy" or np.isnan(measures["lm", measure, probe]).all()
+    guessing = records(to_vit={"teacher": GUESSER}).evidence["cnn_to_vit"]
+    assert np.isnan(guessing["lm", "error_consistency", "clean"]).all()  # errors like those of a guesser
+    assert np.isfinite(guessing["lm", "retention", "cue_conflict"]).all()
     one = judge(records(seeds=1))
     assert {verdict.because for verdict in one.values()} == {"one seed gives no interval"}

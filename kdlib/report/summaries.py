@@ -104,7 +104,7 @@ def control_table(names: list[str]) -> pd.DataFrame:
 
 
 def wide_table(table: pd.DataFrame, columns: str = "probe") -> pd.DataFrame:
-    """One measure's table as "estimate [low, high]", roles down and probes across; or one probe's measures."""
+    """A measure's table as "estimate [low, high]", roles down and probes across; or a probe's measures."""
     cells = [interval(row, ".2f") for row in table.itertuples()]
     named = table.assign(cell=cells, role=table.role.map(title_of))
     wide = named.pivot(index="role", columns=columns, values="cell")
