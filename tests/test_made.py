@@ -185,12 +185,11 @@ def test_the_figure_has_a_panel_a_property_and_a_row_a_method():
     assert figures.taus(nothing, tables.PUBLISHED) is None
 
 
-def test_a_table_to_read_has_reasons_where_nothing_is_known():
+def test_a_table_to_read_has_dashes_and_reasons_where_nothing_is_known():
     table = tables.shown(tau_table(Synthetic({"lm": 0.5}, clean={("lm", "texture"): 0.6})))
     assert list(table.property.unique()) == ["shape bias", "noise robustness", "permutation invariance"]
     lost, kept = table.iloc[0], table[table.property == "noise robustness"].iloc[0]
-    assert (lost.tau, lost.student) == ("not defined", "not defined")
-    assert lost["not testable"].endswith("[0, 1, 2]")
+    assert (lost.tau, lost.student) == ("—", "—") and lost["not testable"].endswith("[0, 1, 2]")
     assert lost.teacher == "+0.400 [+0.400, +0.400]" and kept.tau.startswith("+0.50 [")
 
 

@@ -247,7 +247,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             "agreement": rows.agreement,
             "not testable": rows.reason,
         }
-    )
+    ).replace("not defined", "—")
 
 
 def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
