@@ -163,7 +163,7 @@ def movements(table: pd.DataFrame) -> Figure:
     transferred, as the teacher does not differ significantly.
 
     Args:
-        table: as :func:`kdlib.report.findings.movements` gives it.
+        table: as :func:`kdlib.report.summaries.movements` gives it.
     """
     directions, properties = list(table.direction.unique()), list(table.property.unique())
     height = 0.75 * len(properties)
