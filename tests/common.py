@@ -125,6 +125,6 @@ def _look(far_near: float, kept: float, seeds: int, probes: list[str], generator
     noise = generator.normal(0, 0.002, (2, seeds, 50))
     scrambled = [probe for probe in probes if probe.startswith("scramble")]
     return {
-        **{"near": near, "far": far_near * near + noise[0], "weighted": 10 * near, "mass": near},
+        **{"near": near, "far": far_near * near + noise[0]},
         **{f"invariance {probe}": kept + noise[1] for probe in scrambled},
     }

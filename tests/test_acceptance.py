@@ -1,7 +1,7 @@
 import pytest
 
 from kdlib.bias.acceptance import acceptance_table, mark
-from kdlib.report import findings, summaries
+from kdlib.report import findings
 from kdlib.report.tables import measure_table, severity_table, transfer_table
 
 from .common import make_answers, make_evidence
@@ -46,9 +46,9 @@ def test_no_map_shows_what_is_refused():
     acceptance = acceptance_table(references)
     table = mark(measure_table(evidence), acceptance)
     assert set(table.probe[~table.accepted]) == {"edges"}
-    kept = summaries.cells(table[table.heading & (table.measure == "retention")], "estimate")
-    moved = summaries.effect_cells(mark(transfer_table(evidence), acceptance))
-    assert set(kept.row) == {"gaussian noise"} and "edges" not in set(moved.row)
+    kept = table[table.accepted & table.heading & (table.measure == "retention")]
+    moved = mark(transfer_table(evidence), acceptance)
+    assert set(kept.probe) == {"gaussian_noise"} and "edges" not in set(moved.probe[moved.accepted])
 
 
 def test_a_run_that_diverged_decides_nothing():
@@ -93,10 +93,7 @@ def test_severities_are_told_for_each_network():
     table = severity_table(references)
     assert set(table.network) == {"Baseline ViT", "Baseline CNN"}
     assert list(table[table.network == "Baseline CNN"].level) == [1, 2, 3, 4]
-    assert (
-        table.accuracy.is_monotonic_decreasing
-        or (table.groupby("network").accuracy.diff().dropna() < 0).all()
-    )
+    assert table.value.is_monotonic_decreasing or (table.groupby("network").value.diff().dropna() < 0).all()
 
 
 def test_a_study_without_directions_accepts_nothing():

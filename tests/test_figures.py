@@ -4,8 +4,8 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from kdlib.report import figures, original, summaries, tables
-from kdlib.report.figures.style import KINDS, kind_of, label_of
+from kdlib.report import figures, summaries, tables
+from kdlib.report.figures.style import KINDS, kind_of, words
 from kdlib.study.controls import roles
 
 from .common import make_evidence
@@ -63,17 +63,18 @@ def test_panels_of_one_measure_share_their_scale(measures):
 
 
 def test_the_map_of_movements_has_the_teacher_first_and_marks_who_moved(transfer):
-    cells = summaries.effect_cells(transfer[transfer.measure == "retention"])
-    axis = figures.heat_map(cells, "effects", (-4, 4)).axes[0]
+    cells = summaries.effects(transfer[transfer.measure == "retention"])
+    axis = figures.heat_map(cells, "effects", (-4, 4), row="question").axes[0]
     columns = [label.get_text() for label in axis.get_xticklabels()]
     assert columns == ["Teacher", "LM", "CRD", "LM, same family"]
-    marks = cells.pivot(index="row", columns="column", values="mark")
-    assert (marks["CRD"] == "▸").all() and (marks["Teacher"] == "").all()
+    marks = cells.pivot(index="question", columns="role", values="mark")
+    assert (marks["crd"] == "▸").all() and (marks["teacher"] == "").all()
 
 
 def test_the_original_is_shown_with_its_gaps():
-    cells = summaries.original_cells(original.original_table())
-    ratio, kept, _ = figures.heat_map(cells, "", (0, 1), numbers=True, columns=2).axes
+    cells = summaries.original_ratios(summaries.original_table())
+    names = {"row": "student", "column": "probe", "panel": "panel"}
+    ratio, kept, _ = figures.heat_map(cells, "", (0, 1), **names, numbers=True, columns=2).axes
     assert [np.isnan(axis.images[0].get_array().filled(np.nan)).sum() for axis in (ratio, kept)] == [0, 15]
 
 
@@ -85,7 +86,9 @@ def test_learning_curves_have_a_panel_for_each_student_with_the_baseline_in_it()
         for epoch in range(1, 7 if role == "more_epochs" else 4)
     ]
     history = pd.DataFrame(rows, columns=["role", "seed", "epoch", "term", "value"])
-    lm, longer = figures.curves(summaries.learning(history), "epoch", "accuracy").axes
+    lm, longer = figures.curves(
+        summaries.learning(history), "epoch", "accuracy", x="epoch", panel="panel"
+    ).axes
     assert [lm.get_title(), longer.get_title()] == ["LM", "Baseline, epochs × 2"]
     assert lm.get_xlim()[1] < 4 < longer.get_xlim()[1]  # no panel is half empty
     assert len(lm.lines) == 1 + 1 + 2  # the baseline's mean, LM's mean, its seeds
@@ -112,7 +115,7 @@ def test_a_colour_tells_what_is_matched():
     assert set(kinds.values()) < set(KINDS) and len({look["color"] for look in KINDS.values()}) <= 8
     assert kinds["lm"] == kinds["deit"] == "matches predictions" and kinds["fitnet"] == "matches features"
     assert kinds["sskd"] == "matches both" and kinds["lm_same_family"] == "control"
-    assert len({label_of(role) for role in kinds}) == len(kinds)
+    assert len({words(role) for role in kinds}) == len(kinds)
 
 
 def test_a_page_numbers_and_keeps_what_it_shows(tmp_path, measures):

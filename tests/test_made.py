@@ -9,7 +9,7 @@ import pytest
 
 from kdlib.report import figures, findings
 from kdlib.report import made as tables
-from kdlib.report.hypotheses import _ratio, comparison_table, judge, verdict_table
+from kdlib.report.hypotheses import _ratio, comparison_table, hypotheses_table, judge
 from kdlib.report.made import RULES, class_part, specificity_matrix, tau_table, teacher_table
 from kdlib.study.controls import title_of
 
@@ -135,14 +135,14 @@ def test_a_probe_that_was_not_asked_is_left_out_and_a_series_stands_for_its_leve
 
 
 def test_the_matrix_tells_what_else_a_made_property_moved():
-    table = specificity_matrix(Synthetic({"lm": 0.5}), "cnn_to_vit", "lm")
+    table = specificity_matrix(Synthetic({"lm": 0.5}, directions=["cnn_to_vit"]), "lm")
     found = table.set_index(["role", "made", "measure"])
     assert found.loc[("lm", "texture", "texture rate"), "estimate"] == pytest.approx(-0.15)
     assert found.loc[("teacher", "noise", "retention, noise"), "estimate"] == pytest.approx(0.3)
     others = found.sort_index().loc[("lm", "noise")].drop("retention, noise")
     assert len(others) == 3 and others.estimate.abs().max() == pytest.approx(0)
-    cells = tables.specificity_cells(table)
-    left, right, _ = figures.heat_map(cells, "", (-0.6, 0.6), numbers=True, columns=2).axes
+    names = {"row": "network", "column": "measure", "panel": "role"}
+    left, right, _ = figures.heat_map(table, "", (-0.6, 0.6), **names, numbers=True, columns=2).axes
     assert [left.get_title(), right.get_title()] == ["Teacher", "LM"]
     assert left.get_yticklabels()[0].get_text() == "CNN → ViT: shape bias"
 
@@ -227,7 +227,7 @@ def test_the_best_method_is_named_with_its_accuracy():
 
 def test_what_else_moved_is_counted():
     made = Synthetic({"lm": 0.5}, directions=["cnn_to_vit"])
-    told = findings.specificity(specificity_matrix(made, "cnn_to_vit", "lm"))
+    told = findings.specificity(specificity_matrix(made, "lm"))
     assert told.startswith("Teacher: 0 of 8 measures that a teacher was not made for moved significantly.")
 
 
@@ -356,8 +356,8 @@ def test_properties_with_other_images_are_compared_over_seeds():
 
 def test_the_tables_of_verdicts_and_comparisons_have_everything():
     verdicts = judge(Synthetic({"lm": 0.5}))
-    assert list(verdict_table(verdicts).hypothesis) == list(RULES["hypotheses"])
+    assert list(hypotheses_table(verdicts).hypothesis) == list(RULES["hypotheses"])
     compared = comparison_table(verdicts)
     assert set(compared.hypothesis) == set(RULES["hypotheses"]) - {"H9b"}
     told = findings.expected({name: verdicts[name] for name in ("H1", "H2a", "H6")})
-    assert told == "H1 is supported; H2a and H6 are not testable."
+    assert told == "H2a and H6 are not testable; H1 is supported."

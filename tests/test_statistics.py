@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from kdlib.bias import crossed_interval, effect_word, holm, interval_of, mean_interval
+from kdlib.bias import crossed_interval, effect_word, holm
 
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -105,7 +105,6 @@ def test_order_of_seeds_and_images_does_not_matter(values, random):
     ("values", "message"),
     [
         (np.zeros((1, 9)), r"got 1 seed.*at least 2: train more seeds.*no interval"),
-        (np.zeros((3, 1)), r"got 1 image.*at least 2: evaluate more images"),
         (np.array([[0, 1.0], [np.nan, 1]]), r"row\(s\) \[1\].*did not learn"),
         (np.zeros(9), r"shape \(9,\)"),
     ],
@@ -124,9 +123,9 @@ def test_level_in_percent_is_refused():
 # Seeds alone
 
 
-def test_mean_interval_is_the_t_interval():
+def test_of_one_column_it_is_the_t_interval():
     values = rng().normal(0.1, 0.2, 4)
-    interval, expected = mean_interval(values, level=0.9), stats.ttest_1samp(values, 0)
+    interval, expected = crossed_interval(values[:, None], level=0.9), stats.ttest_1samp(values, 0)
     reference = expected.confidence_interval(0.9)
     np.testing.assert_allclose(
         [interval.estimate, interval.low, interval.high, interval.p, interval.df],
@@ -137,27 +136,8 @@ def test_mean_interval_is_the_t_interval():
 
 
 def test_equal_seeds_give_no_width():
-    interval = mean_interval([0.1] * 3)
+    interval = crossed_interval([[0.1]] * 3)
     assert interval.low == interval.estimate == interval.high == 0.1
-
-
-def test_one_column_is_taken_for_a_measure_without_images():
-    values = rng().normal(size=(3, 7))
-    assert interval_of(values) == crossed_interval(values)
-    assert interval_of(values[:, :1]) == mean_interval(values[:, 0])
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ([0.1], "got 1 seed.*at least 2: train more seeds"),
-        ([0.1, np.nan, 0.2], r"row\(s\) \[1\].*did not learn"),
-        (np.zeros((3, 1)), r"shape \(3, 1\).*one number a seed"),
-    ],
-)
-def test_mean_interval_refuses_as_the_crossed_one_does(values, message):
-    with pytest.raises(ValueError, match=message):
-        mean_interval(values)
 
 
 # Holm

@@ -6,8 +6,6 @@ import pytest
 from kdlib.bias import (
     SMALLEST_EFFECTS,
     crossed_interval,
-    mean_interval,
-    profile_cosine,
     profile_slopes,
     ratio_interval,
     transfer,
@@ -30,7 +28,7 @@ def test_student_equal_to_its_teacher_transfers_everything():
     result = transfer(teacher, baseline, teacher, SMALLEST_EFFECTS["accuracy"])
     assert result.established
     assert result.ratio == 1
-    np.testing.assert_allclose([result.ratio_low, result.ratio_high], 1, atol=1e-6)
+    np.testing.assert_allclose([result.low, result.high], 1, atol=1e-6)
     assert result.toward == result.movement == result.gap
 
 
@@ -46,7 +44,7 @@ def test_teacher_equal_to_the_baseline_leaves_transfer_undefined():
     baseline, student = three_runs()
     result = transfer(student, baseline, baseline, SMALLEST_EFFECTS["accuracy"])
     assert not result.established
-    assert np.isnan([result.ratio, result.ratio_low, result.ratio_high]).all()
+    assert np.isnan([result.ratio, result.low, result.high]).all()
     assert np.isnan([result.toward.estimate, result.toward.low, result.toward.high, result.toward.p]).all()
 
 
@@ -68,12 +66,13 @@ def test_moving_away_from_the_teacher_is_negative_on_either_side(side):
     assert result.ratio == pytest.approx(-0.5)
 
 
-def test_transfer_refuses_a_seed_that_did_not_learn():
+def test_a_seed_that_did_not_learn_leaves_no_ratio():
     baseline, teacher = three_runs()
     student = teacher.copy()
     student[2] = np.nan
-    with pytest.raises(ValueError, match=r"student is not defined in seed row\(s\) \[2\].*not testable"):
-        transfer(student, baseline, teacher, 0.05)
+    result = transfer(student, baseline, teacher, 0.05)
+    assert result.reason.startswith("student is not defined in seed row(s) [2] (did not learn")
+    assert np.isnan([result.ratio, result.movement.low]).all() and result.gap.low > 0
 
 
 def test_transfer_refuses_unpaired_seeds():
@@ -85,9 +84,9 @@ def test_transfer_refuses_unpaired_seeds():
 def test_a_measure_without_images_transfers_with_seeds_alone():
     baseline, student, teacher = np.array([[[0.1], [0.12], [0.09]], [[0.3], [0.35], [0.3]], [[0.5]] * 3])
     result = transfer(student, baseline, teacher, 0.05)
-    assert result.movement == mean_interval((student - baseline)[:, 0])
+    assert result.movement == crossed_interval(student - baseline)
     assert result.established
-    assert result.ratio_low < result.ratio < result.ratio_high
+    assert result.low < result.ratio < result.high
 
 
 # The ratio's interval
@@ -107,8 +106,8 @@ def test_transfer_shows_the_ratio_with_its_interval():
     student = random_hits(0.6, images=2000, seed=2)
     result = transfer(student, baseline, teacher, 0.02, level=0.9)
     expected = ratio_interval(student - baseline, teacher - baseline, level=0.9)
-    assert (result.ratio_low, result.ratio_high) == expected
-    assert result.ratio_low < result.ratio < result.ratio_high
+    assert (result.low, result.high) == expected
+    assert result.low < result.ratio < result.high
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -144,7 +143,7 @@ def test_swapping_movement_and_gap_inverts_the_ratio():
     np.testing.assert_allclose(ratio_interval(gap, movement), [1 / high, 1 / low], rtol=1e-6)
 
 
-# Slope and cosine over probes
+# Slope over probes
 
 
 def profile(share: float, seeds: int = 3, seed_sd: float = 0.01, seed: int = 0):
@@ -154,28 +153,20 @@ def profile(share: float, seeds: int = 3, seed_sd: float = 0.01, seed: int = 0):
     return [list(mean[:, None, None] + generator.normal(0, seed_sd, (8, seeds, 1))) for mean in means]
 
 
-def test_student_equal_to_its_teacher_has_slope_and_cosine_one():
+def test_student_equal_to_its_teacher_has_slope_one():
     _, baseline, teacher = profile(0.5)
     np.testing.assert_allclose(profile_slopes(teacher, baseline, teacher), 1)
-    assert profile_cosine(teacher, baseline, teacher) == pytest.approx(1)
 
 
-def test_student_equal_to_the_baseline_has_slope_zero_and_no_direction():
+def test_student_equal_to_the_baseline_has_slope_zero():
     _, baseline, teacher = profile(0.5)
     np.testing.assert_allclose(profile_slopes(baseline, baseline, teacher), 0, atol=1e-12)
-    assert np.isnan(profile_cosine(baseline, baseline, teacher))
 
 
-def test_student_on_the_far_side_has_cosine_minus_one():
+def test_student_on_the_far_side_has_slope_minus_one():
     _, baseline, teacher = profile(0.5)
     student = [2 * i - t for i, t in zip(baseline, teacher, strict=True)]
     np.testing.assert_allclose(profile_slopes(student, baseline, teacher), -1)
-    assert profile_cosine(student, baseline, teacher) == pytest.approx(-1)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_cosine_is_bounded(seed):
-    assert -1 <= profile_cosine(*profile(0.5, seed_sd=0.2, seed=seed)) <= 1
 
 
 def test_probes_may_have_different_numbers_of_images():
@@ -205,12 +196,13 @@ def test_noise_of_the_shared_baseline_student_does_not_pass_for_transfer():
 
 
 def test_interval_of_the_slope_covers_the_truth_about_95_times_in_100():
-    intervals = [mean_interval(profile_slopes(*profile(0.5, seeds=5, seed=seed))) for seed in range(300)]
+    intervals = [
+        crossed_interval(profile_slopes(*profile(0.5, seeds=5, seed=seed))[:, None]) for seed in range(300)
+    ]
     assert 0.92 <= np.mean([interval.low <= 0.5 <= interval.high for interval in intervals]) <= 0.98
 
 
-def test_slope_refuses_a_seed_that_did_not_learn():
+def test_there_is_no_slope_with_a_seed_that_did_not_learn():
     student, baseline, teacher = profile(0.5)
     student[3][1] = np.nan
-    with pytest.raises(ValueError, match=r"student is not defined in seed row\(s\) \[1\]"):
-        profile_slopes(student, baseline, teacher)
+    assert np.isnan(profile_slopes(student, baseline, teacher)).any()

@@ -8,7 +8,6 @@ estimate. `crossed_interval(D)` is its interval, `crossed_interval(D_a - D_b)` t
 """
 
 from kdlib.bias.measures import (
-    LARGE,
     SMALLEST_EFFECTS,
     accuracy,
     agreement,
@@ -17,7 +16,6 @@ from kdlib.bias.measures import (
     cue_rate,
     cue_sensitivity,
     error_consistency,
-    error_consistency_limit,
     expected_calibration_error,
     learned,
     negative_log_likelihood,
@@ -26,8 +24,7 @@ from kdlib.bias.measures import (
     retention,
     same_error,
     shape_bias,
-    two_way_shape,
     wilson_lower,
 )
-from kdlib.bias.statistics import Interval, crossed_interval, effect_word, holm, interval_of, mean_interval
-from kdlib.bias.transfer import Transfer, profile_cosine, profile_slopes, ratio_interval, transfer
+from kdlib.bias.statistics import Interval, crossed_interval, effect_word, holm
+from kdlib.bias.transfer import Transfer, inheritance, profile_slopes, ratio_interval, transfer

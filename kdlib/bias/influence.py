@@ -34,11 +34,6 @@ def _changed(a: Answers, probe: str) -> bool:
     return _asked(a, probe) and a.unchanged(probe) is not None
 
 
-def _finely_shuffled(a: Answers, probe: str) -> bool:
-    """Order inside 4-px patches against the order of such patches, cut across a ViT's tokens."""
-    return probe == "pixel_shuffle_4" and _changed(a, probe) and "scramble_8_offset" in a.stimuli
-
-
 def _conflict(a: Answers, probe: str) -> bool:
     return _asked(a, probe) and a.two_cues(probe)
 
@@ -77,8 +72,6 @@ MEASURES: dict[str, Measure] = {
     "excess": Measure(
         lambda a, r, p: _retention(a, r, p) - _retention(a, r, a.control(p)),
         lambda a, p: _changed(a, p) and a.control(p) not in (None, a.unchanged(p))),
-    "order_index": Measure(
-        lambda a, r, p: _retention(a, r, p) - _retention(a, r, "scramble_8_offset"), _finely_shuffled),
     "invariance": Measure(
         lambda a, r, p: m.agreement_kappa(a.before(r, p), a.part(r, p)),
         lambda a, p: _changed(a, p) and PROBES[p].family == "scramble" and PROBES[p].level > 0),
@@ -90,13 +83,12 @@ MEASURES: dict[str, Measure] = {
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1].astype(float), _conflict, share=True),
     "shape_sensitivity": Measure(lambda a, r, p: _sensitivity(a, r, p, 0), _with_ceiling),
     "texture_sensitivity": Measure(lambda a, r, p: _sensitivity(a, r, p, 1), _with_ceiling),
-    "shape_preference": Measure(
-        lambda a, r, p: m.two_way_shape(a.part(r, p, "confidence_label"), a.part(r, p, "confidence_texture")),
-        _conflict, share=True),
     "error_consistency": Measure(
-        lambda a, r, p: m.error_consistency(a.hits(r, p), a.hits("teacher", p)), _taught),
+        lambda a, r, p: m.error_consistency(a.hits(r, p), a.hits("teacher", p)),
+        _taught),
     "agreement": Measure(
-        lambda a, r, p: m.agreement(a.part(r, p), a.part("teacher", p)), _taught, share=True),
+        lambda a, r, p: m.agreement(a.part(r, p), a.part("teacher", p)),
+        _taught, share=True),
     "same_error": Measure(
         lambda a, r, p: m.same_error(a.part(r, p), a.part("teacher", p), a.labels(p)),
         lambda a, p: _clean(a, p) and _taught(a, p), share=True),
@@ -110,8 +102,6 @@ MEASURES: dict[str, Measure] = {
         lambda a, r, p: a.inside[r][f"invariance {p}"],
         lambda a, p: all(f"invariance {p}" in a.inside.get(role, {}) for role in a.answers)),
     "far_near": Measure(lambda a, r, p: m.ratio(a.inside[r]["far"], a.inside[r]["near"]), _seen_inside),
-    "interaction_range": Measure(
-        lambda a, r, p: m.ratio(a.inside[r]["weighted"], a.inside[r]["mass"]), _seen_inside),
 }
 # fmt: on
 
@@ -167,8 +157,9 @@ class Measures:
             return np.mean([self[role, measure, level] for level in self.series[probe]], axis=0)
         influence = lookup("measure", measure, MEASURES).influence(self._answers, role, probe)
         if measure != "accuracy" and "clean" in self._answers.stimuli:
-            there = m.learned(self._answers.hits(role, "clean"), self.chance)
-            influence = np.where(there[:, None], influence, np.nan)
+            for name in (role, "teacher") if measure == "error_consistency" else (role,):
+                there = m.learned(self._answers.hits(name, "clean"), self.chance)
+                influence = np.where(there[:, None], influence, np.nan)
         made = self._answers.stimuli.get(probe)
         return influence if made is None else _by_source(influence, made.ids.numpy())
 

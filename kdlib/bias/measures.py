@@ -17,9 +17,8 @@ import numpy as np
 import yaml
 from scipy import special
 
-_EFFECTS = yaml.safe_load(Path(__file__).with_name("effects.yml").read_text(encoding="utf-8"))
-SMALLEST_EFFECTS: dict[str, float] = _EFFECTS["smallest"]
-LARGE: float = _EFFECTS["large"]  # times the smallest effect
+EFFECTS = Path(__file__).with_name("effects.yml")
+SMALLEST_EFFECTS: dict[str, float] = yaml.safe_load(EFFECTS.read_text(encoding="utf-8"))["smallest"]
 
 LEARNED_MARGIN = 0.10  # clean accuracy above chance, below which a retention divides by noise
 SMALLEST_CUE_RATE = 0.25  # ten-way guessing names one of the two cues of an image with probability 0.20
@@ -128,15 +127,6 @@ def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: 
     return ratio(shape.astype(np.float64), cue, cue.mean(axis=1) > SMALLEST_CUE_RATE)
 
 
-def two_way_shape(confidence_shape: np.ndarray, confidence_texture: np.ndarray) -> np.ndarray:
-    """Which cue's class has more confidence, D (k, n): 1.0 the shape's, 0.0 the texture's, 0.5 a tie.
-
-    Shape bias if the network had to choose between the two; no preference is 0.5. NaN stays NaN.
-    """
-    shape, texture = _fitting(confidence_shape=confidence_shape, confidence_texture=confidence_texture)
-    return (1 + np.sign(shape.astype(np.float64) - texture)) / 2
-
-
 def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance: float) -> np.ndarray:
     """How well one cue is read under conflict, D (k, n) of (#decisions/n - c)/(no-conflict accuracy - c).
 
@@ -183,23 +173,12 @@ def error_consistency(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
     """Do two networks fail on the same images, beyond what their accuracies imply? (Geirhos et al. 2020)
 
     D (k, n) of the `agreement_kappa` of their hits (k, n). 1: on exactly the same; 0: as independent
-    networks; NaN if both are always right, or both always wrong. Show `error_consistency_limit` beside it.
+    networks; NaN if both are always right, or both always wrong. Accuracies p and q limit it: to 1 only if
+    they are equal.
     """
     hits, other = _fitting(hits=hits, other_hits=other_hits)
     kappa = agreement_kappa((hits == 1).astype(np.intp), (other == 1).astype(np.intp))
     return np.where(np.isnan(hits + other), np.nan, kappa)
-
-
-def error_consistency_limit(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
-    """The largest `error_consistency` that two accuracies p and q allow, (k,): 1 only if they are equal.
-
-        (1 - |p - q| - e)/(1 - e),   e = p q + (1 - p)(1 - q)
-
-    NaN where e = 1.
-    """
-    p, q = (part.mean(axis=1) for part in _fitting(hits=hits, other_hits=other_hits))
-    room = p + q - 2 * p * q  # 1 - e
-    return 1 - np.abs(p - q) / np.where(room > 0, room, np.nan)
 
 
 def agreement(predicted: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ batch, the numbers are the same up to rounding. Distances are Euclidean, in px o
 with a value for each image have an interval over seeds and images, the others over seeds alone.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,10 +35,8 @@ def interactions(network: Network, images: Tensor, labels: Tensor, size: int = 8
 
     Returns:
         float64 (N,) each, 0 and up: "near", mean I over patches that share an edge; "far", over those two or
-        more apart (diagonal neighbours are neither); "weighted", sum of I times distance in px over all
-        pairs; "mass", sum of I. Far/near is a ratio of means over images, 0 for local evidence and about 1
-        without any locality, and so is the range, weighted/mass: 17.1 px if all pairs of 4 x 4 patches of
-        8 px interact alike.
+        more apart (diagonal neighbours are neither). Far/near is a ratio of means over images, 0 for local
+        evidence and about 1 without any locality.
 
     Raises ValueError if the patches don't tile the images, or are fewer than 3 a side.
     """
@@ -62,12 +59,7 @@ def interactions(network: Network, images: Tensor, labels: Tensor, size: int = 8
     strength = (together - alone[:, first] - alone[:, second]).abs().numpy()
 
     apart = _distances(rows, columns)[first, second].numpy()
-    return {
-        "near": strength[:, apart == 1].mean(1),
-        "far": strength[:, apart >= 2].mean(1),
-        "weighted": strength @ (apart * size),
-        "mass": strength.sum(1),
-    }
+    return {"near": strength[:, apart == 1].mean(1), "far": strength[:, apart >= 2].mean(1)}
 
 
 def receptive_maps(network: Network, images: Tensor, batch_size: int = 100) -> np.ndarray:
@@ -86,23 +78,15 @@ def receptive_maps(network: Network, images: Tensor, batch_size: int = 100) -> n
     return (total / len(images)).cpu().numpy()
 
 
-def receptive_field(maps: np.ndarray) -> pd.DataFrame:
-    """Size of the fields of :func:`receptive_maps`, one row a stage.
+def receptive_field(maps: np.ndarray) -> np.ndarray:
+    """Radius of each of the fields of :func:`receptive_maps`, px, (4,).
 
-    Columns: "stage" from 1; "rms", px, the root mean square distance from the field's own centre of mass;
-    "share_50" and "share_90", the least share of the image's area that holds 50% and 90% of the field. A
-    uniform field over 32 x 32 px has 13.1 px, 0.50 and 0.90. The centre of mass, since where a unit lies
-    differs: with padded strides it isn't the middle of its cell. NaN for a stage that no pixel moves.
+    The root mean square distance from the field's own centre of mass: with padded strides a unit doesn't lie
+    in the middle of its cell. A uniform field over 32 x 32 px has 13.1 px. NaN if no pixel moves the stage.
     """
     with np.errstate(invalid="ignore"):
         weights = maps / maps.sum(axis=(1, 2), keepdims=True)
-    rms = np.sqrt(_variance(weights.sum(axis=1)) + _variance(weights.sum(axis=2)))
-    held = np.sort(weights.reshape(len(maps), -1))[:, ::-1].cumsum(axis=1)
-    table = pd.DataFrame({"stage": np.arange(1, len(maps) + 1), "rms": rms})
-    for percent in (50, 90):
-        share = ((held < percent / 100).sum(axis=1) + 1) / held.shape[1]
-        table[f"share_{percent}"] = np.where(np.isnan(rms), np.nan, share)
-    return table
+    return np.sqrt(_variance(weights.sum(axis=1)) + _variance(weights.sum(axis=2)))
 
 
 @torch.inference_mode()
@@ -115,7 +99,6 @@ def attention_distance(network: Network, images: Tensor, batch_size: int = 250) 
     - "distance": px between centres of query and key, weighted by attention; 0 where each token reads itself.
     - "relative": distance over that of uniform attention, which is 16.5 px for 8 x 8 tokens of 4 px. An
       untrained network has about 1: compare with it too.
-    - "entropy": of a query's attention over log N, from 0 (one token) to 1 (uniform).
 
     Raises ValueError if the network has no queries, keys and values.
     """
@@ -125,11 +108,10 @@ def attention_distance(network: Network, images: Tensor, batch_size: int = 250) 
         pitch = images.shape[-1] / output.grid[1]
         apart = pitch * _distances(*output.grid).to(part.device)
         sums = sums + torch.stack([_reach(attention, apart, prefix) for attention in output.attention])
-    distance, entropy = (sums / len(images)).cpu().numpy().transpose(1, 0, 2)
-    blocks, heads = (range(1, count + 1) for count in distance.shape)
-    index = pd.MultiIndex.from_product([blocks, heads], names=["block", "head"])
-    columns = {"distance": distance, "relative": distance / apart.mean().item(), "entropy": entropy}
-    return pd.DataFrame({name: array.ravel() for name, array in columns.items()}, index).reset_index()
+    distance = (sums / len(images)).cpu().numpy()
+    block, head = (places.ravel() + 1 for places in np.indices(distance.shape))
+    table = pd.DataFrame({"block": block, "head": head, "distance": distance.ravel()})
+    return table.assign(relative=table.distance / apart.mean().item())
 
 
 @torch.inference_mode()
@@ -203,11 +185,10 @@ def _variance(weights: np.ndarray) -> np.ndarray:
 
 
 def _reach(attention: Tensor, apart: Tensor, prefix: int) -> Tensor:
-    """Distance and entropy of attention (B, heads, P+N, P+N), summed over images: float64 (2, heads)."""
+    """Mean distance of attention (B, heads, P+N, P+N), summed over images: float64 (heads,)."""
     maps = attention[..., prefix:, prefix:].double()
     maps = maps / maps.sum(-1, keepdim=True)
-    distance, entropy = (maps * apart).sum(-1), torch.special.entr(maps).sum(-1) / math.log(len(apart))
-    return torch.stack([distance, entropy]).mean(-1).sum(1)
+    return (maps * apart).sum(-1).mean(-1).sum(0)
 
 
 def _centred_gram(values: np.ndarray, size: int) -> np.ndarray:

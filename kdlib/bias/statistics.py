@@ -53,46 +53,18 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
     latter (too wide), and down to .88 with 2 seeds that differ by 5 points (too narrow). A variance of 0
     gives an interval of width 0, with p = 1 if the estimate is 0 and p = 0 otherwise.
 
-    Raises ValueError for fewer than two seeds or images, a value that is not finite, another shape, or a
-    level outside (0, 1).
+    One column (k, 1) is a measure without influence of single images, such as CKA: the interval is Student's
+    t over seeds, on these images.
+
+    Raises ValueError for fewer than two seeds, a value that is not finite, another shape, or a level outside
+    (0, 1).
     """
     values = np.asarray(influence, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"influence has shape {values.shape}; stack one row a seed: (seeds, images)")
-    if len(values) > 1 and values.shape[1] < 2:
-        raise ValueError(f"got {values.shape[1]} image(s), but need at least 2: evaluate more images")
-    return _interval(values, level)
-
-
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Student's t interval of the mean of `values` (k,), one a seed: for new seeds, on these images.
-
-    For what has no influence of single images, such as CKA. Raises ValueError as `crossed_interval` does.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"values have shape {values.shape}; they must be (seeds,): one number a seed")
-    return _interval(values[:, None], level)
-
-
-def interval_of(influence: np.ndarray, level: float = 0.95) -> Interval:
-    """`crossed_interval`, or `mean_interval` of one column (k, 1): a measure without influence of images."""
-    one_column = np.ndim(influence) == 2 and np.shape(influence)[1] == 1
-    return mean_interval(influence[:, 0], level) if one_column else crossed_interval(influence, level)
-
-
-def interval_or_nan(influence: np.ndarray) -> Interval:
-    """`interval_of`, or the estimate alone: NaN ends where a seed is alone or a run has no such measure."""
-    if len(influence) > 1 and np.isfinite(influence).all():
-        return interval_of(influence)
-    nan = float("nan")
-    return Interval(float(np.mean(influence)), nan, nan, nan, nan, *np.shape(influence), nan)
-
-
-def _interval(values: np.ndarray, level: float) -> Interval:
-    k, n = values.shape
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1: write 95% as 0.95")
+    k, n = values.shape
     if k < 2:
         raise ValueError(
             f"got {k} seed(s), an interval needs at least 2: train more seeds; "
@@ -110,6 +82,14 @@ def _interval(values: np.ndarray, level: float) -> Interval:
     half_width = _quantile(level, df) * error
     p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else float(estimate == 0)
     return Interval(estimate, estimate - half_width, estimate + half_width, p, df, k, n, error)
+
+
+def interval_or_nan(influence: np.ndarray, level: float = 0.95) -> Interval:
+    """Or the estimate alone: NaN ends where a seed is alone or a run has no such measure."""
+    if len(influence) > 1 and np.isfinite(influence).all():
+        return crossed_interval(influence, level)
+    nan = float("nan")
+    return Interval(float(np.mean(influence)), nan, nan, nan, nan, *np.shape(influence), nan)
 
 
 def _quantile(level: float, df: float) -> float:

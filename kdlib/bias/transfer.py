@@ -1,10 +1,18 @@
-"""How far a student moved toward its teacher: its movement from the baseline, beside the gap.
+"""How far a student moved toward its teacher, and how much of a property made in the teacher arrives in it.
 
-    movement N = student - baseline,   gap G = teacher - baseline
+Both are the ratio of a movement N and a gap G, of two networks each:
 
-The movement in the teacher's direction is tested, since it has no denominator; N/G is shown where G is
-established. Over several probes, the slope of N on G says which share of the teacher's profile was taken on.
-Each matrix D is (k seeds, n images), or (k, 1) for a measure without influence of single images.
+    transfer      N = student - baseline,           G = teacher - baseline
+    inheritance   N = student made - student plain, G = teacher made - teacher plain
+
+The first asks how far a student goes toward a teacher of another kind. In the second, `made` and `plain` are
+two teachers of one architecture and seed, of which one was trained to have a property; their students saw the
+same ordinary images. What a method does by itself is in both students, so it cancels. The ratio is then the
+coefficient tau of Ojha et al. (NeurIPS 2023, arXiv:2205.16004). It is 0 where nothing arrives and 1 where all
+does, and not clipped: a student may exceed its teacher, or move away from it.
+
+Each matrix is the influence D (k seeds, n images) of a measure, or (k, 1) for one without influence of single
+images; rows are paired by seed. Repeat the row of a teacher that all seeds share.
 """
 
 from collections.abc import Sequence
@@ -14,48 +22,121 @@ import numpy as np
 from scipy import optimize, special
 
 from kdlib.bias.measures import ratio
-from kdlib.bias.statistics import Interval, interval_of, mean_products, standard_error
+from kdlib.bias.statistics import Interval, crossed_interval, interval_or_nan, mean_products, standard_error
+
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """How far a student moved from the baseline, and whether the teacher was elsewhere at all."""
+    """A movement beside a gap, and which share of it that is."""
 
-    movement: Interval  # student - baseline
-    gap: Interval  # teacher - baseline
-    toward: Interval  # movement counted positive toward the teacher; NaN if the gap is exactly 0
-    established: bool  # the gap's interval excludes 0, and the gap is no less than the smallest effect
-    ratio: float  # movement/gap of the grand means: 0 none, 1 all; NaN unless established
-    ratio_low: float  # ends of Fieller's set for it
-    ratio_high: float
+    movement: Interval  # without ends where a seed is alone or a row is NaN
+    gap: Interval
+    reason: str = ""  # why there is no ratio; empty where there is one
+    ratio: float = NAN  # of the grand means: 0 none, 1 all
+    low: float = NAN  # ends of Fieller's set for it
+    high: float = NAN
+    p_none: float = NAN  # two-sided, for a ratio of 0
+    p_all: float = NAN  # two-sided, for a ratio of 1
+
+    @property
+    def established(self) -> bool:
+        """Whether the gap's interval excludes 0, and the gap is no less than the smallest effect."""
+        return not self.reason
+
+    @property
+    def toward(self) -> Interval:
+        """The movement counted positive toward the teacher; NaN if the gap is exactly 0.
+
+        It has no denominator, so it is what is tested. Read it only where the gap is established: baseline
+        enters both differences, so with no true gap its sign follows the noise of the movement, and it leans
+        to the positive.
+        """
+        # A gap of exactly 0 has no direction: NaN, since 0 ± 0 would read as "significantly no movement".
+        sign = float(np.sign(self.gap.estimate)) or np.nan
+        low, high = sorted((sign * self.movement.low, sign * self.movement.high))
+        estimate, p = sign * self.movement.estimate, abs(sign) * self.movement.p
+        return replace(self.movement, estimate=estimate, low=low, high=high, p=p)
 
 
 def transfer(
     student: np.ndarray,
     baseline: np.ndarray,
     teacher: np.ndarray,
-    smallest_effect: float,
+    smallest_effect: float = 0.0,
     level: float = 0.95,
 ) -> Transfer:
-    """Movement of a student toward its teacher, from three matrices D (k, n) of one measure, paired by seed.
+    """Movement of a student toward its teacher, from three matrices (k, n) of one measure.
 
-    Repeat the row of a teacher that all seeds share. `toward` has no denominator, so it is what is tested;
-    the ratio exists only where the gap is established. Read `toward` only there too: baseline enters both
-    differences, so with no true gap its sign follows the noise of the movement, and it leans to the positive.
-
-    Raises ValueError if the shapes differ, a row is NaN, or there are fewer than two seeds.
+    There is no ratio, with the reason, for one seed, a row that is NaN, or a gap that is not established.
+    Raises ValueError if the shapes differ.
     """
-    away, apart = _differences(student, baseline, teacher)
-    movement, gap = interval_of(away, level), interval_of(apart, level)
-    # A gap of exactly 0 has no direction: NaN, since 0 ± 0 would read as "significantly no movement".
-    sign = float(np.sign(gap.estimate)) or np.nan
-    low, high = sorted((sign * movement.low, sign * movement.high))
-    estimate, p = sign * movement.estimate, abs(sign) * movement.p
-    toward = replace(movement, estimate=estimate, low=low, high=high, p=p)
-    if gap.low <= 0 <= gap.high or abs(gap.estimate) < smallest_effect:
-        return Transfer(movement, gap, toward, False, np.nan, np.nan, np.nan)
-    share = movement.estimate / gap.estimate
-    return Transfer(movement, gap, toward, True, share, *ratio_interval(away, apart, level))
+    given = {"student": student, "baseline": baseline, "teacher": teacher}
+    own, without, taught = _alike(**given)
+    lack = _lack(given, "is not defined", " (did not learn, or read neither cue)")
+    return share(own - without, taught - without, smallest_effect, level, lack)
+
+
+def inheritance(
+    student_made: np.ndarray,
+    student_plain: np.ndarray,
+    teacher_made: np.ndarray,
+    teacher_plain: np.ndarray,
+    smallest_effect: float = 0.0,
+    level: float = 0.95,
+) -> Transfer:
+    """tau of four matrices (k, n) of one measure, as :func:`transfer`; NaN: a network that did not learn."""
+    given = {
+        "student of the made teacher": student_made,
+        "student of the plain teacher": student_plain,
+        "made teacher": teacher_made,
+        "plain teacher": teacher_plain,
+    }
+    made, plain, taught, untaught = _alike(**given)
+    lack = _lack({f"the {name}": matrix for name, matrix in given.items()}, "did not learn")
+    return share(made - plain, taught - untaught, smallest_effect, level, lack)
+
+
+def share(
+    movement: np.ndarray,
+    gap: np.ndarray,
+    smallest_effect: float = 0.0,
+    level: float = 0.95,
+    lack: str = "",
+) -> Transfer:
+    """The ratio of two paired differences (k, n), with Fieller's (1954) interval for new seeds and images.
+
+    With the students' difference under a control as `movement` and under the method as `gap` it is the part
+    of the method's tau that the control explains.
+
+    Args:
+        lack: why there can be no interval, if so.
+    """
+    moved, apart = interval_or_nan(movement, level), interval_or_nan(gap, level)
+    if not lack and apart.low <= 0 <= apart.high:
+        lack = "the teachers' difference is not established"
+    elif not lack and abs(apart.estimate) < smallest_effect:
+        lack = f"the teachers' difference is below the smallest effect, {smallest_effect:g}"
+    if lack:
+        return Transfer(moved, apart, lack)
+    ends, p_all = ratio_interval(movement, gap, level), p_value(movement, gap, 1.0)
+    return Transfer(moved, apart, "", moved.estimate / apart.estimate, *ends, moved.p, p_all)
+
+
+def p_value(movement: np.ndarray, gap: np.ndarray, ratio: float) -> float:
+    """Two-sided p for a true ratio, such as a threshold: below 0.05 outside Fieller's 95% set."""
+    return crossed_interval(np.subtract(movement, np.multiply(ratio, gap))).p
+
+
+def ratio_influence(movement: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """Influence (k, n) of the ratio itself, its mean: for differences between taus of two teachers.
+
+    A first-order expansion, so only where the gap is established. To compare a method across directions, take
+    the `crossed_interval` of the difference of two; with one teacher for both, :func:`share` is exact.
+    """
+    tau = movement.mean() / gap.mean()
+    return tau + (movement - tau * gap) / gap.mean()
 
 
 def ratio_interval(movement: np.ndarray, gap: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -64,7 +145,7 @@ def ratio_interval(movement: np.ndarray, gap: np.ndarray, level: float = 0.95) -
     A ratio θ is in the set if the interval of N - θ G holds 0. Nothing is approximated by a small error of
     G: where G's own interval holds 0 the set has no ends, and (-inf, inf) is returned.
     """
-    own = interval_of(gap, level)
+    own = crossed_interval(gap, level)
     if own.low <= 0 <= own.high:
         return -np.inf, np.inf
     k, n = np.shape(gap)
@@ -92,8 +173,8 @@ def profile_slopes(
 ) -> np.ndarray:
     """Slope b through the origin of movements on gaps over probes, plus each seed's influence on it: (k,).
 
-    The mean is b, and `mean_interval` gives its interval for new seeds, on these images and probes. Each
-    argument has a matrix D (k, n) of one measure for every probe; n may differ between probes.
+    The mean is b, and `crossed_interval` of its column (k, 1) gives the interval for new seeds, on these
+    images and probes. Each argument has a matrix D (k, n) of one measure for every probe; n may differ.
 
         b = sum (N G) / sum (G G),   (A B) = mean A mean B - Cov(mean A, mean B)
 
@@ -102,14 +183,15 @@ def profile_slopes(
     weighted by precision: estimated from 3 or 5 seeds such weights are noise. With them a nominal 95% covered
     .74 to .93 in simulation, without them .92 to .97 (8 probes, with and without image effects).
 
-    NaN if the gaps are no larger than their noise. Raises ValueError if the shapes of a probe differ, a row
-    is NaN, or there is no probe.
+    NaN if the gaps are no larger than their noise, or a row is NaN. Raises ValueError if the shapes of a
+    probe differ, or there is no probe.
     """
     if not len(student):
         raise ValueError("no probe has the measure for student, baseline and teacher in every seed")
     above, below = [], []
     for matrices in zip(student, baseline, teacher, strict=True):
-        movement, gap = _differences(*matrices)
+        own, without, taught = _alike(student=matrices[0], baseline=matrices[1], teacher=matrices[2])
+        movement, gap = own - without, taught - without
         covariance = mean_products(movement, gap) @ [1, 1, -1] / movement.size
         (moved, apart), seeds = (movement.mean(), gap.mean()), (movement.mean(axis=1), gap.mean(axis=1))
         moves, gaps = seeds[0] - moved, seeds[1] - apart
@@ -118,41 +200,23 @@ def profile_slopes(
     return ratio([np.sum(above, axis=0)], [np.sum(below, axis=0)])[0]
 
 
-def profile_cosine(
-    student: Sequence[np.ndarray], baseline: Sequence[np.ndarray], teacher: Sequence[np.ndarray]
-) -> float:
-    """Cosine in [-1, 1] between movements and gaps over probes, as `profile_slopes` takes them.
-
-    Near 0 with large movements: changed, but not toward the teacher. Descriptive: the baseline's
-    noise, shared by both, raises it. NaN if nothing moved or the teacher is nowhere else.
-    """
-    pairs = [_differences(*matrices) for matrices in zip(student, baseline, teacher, strict=True)]
-    moves, gaps = np.array([(movement.mean(), gap.mean()) for movement, gap in pairs]).T
-    length = np.linalg.norm(moves) * np.linalg.norm(gaps)
-    return float(moves @ gaps / length) if length else np.nan
-
-
-def _differences(
-    student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Movement and gap, each (k, n)."""
-    given = {"student": student, "baseline": baseline, "teacher": teacher}
-    check_shapes(given)
-    for name, values in given.items():
-        if np.isnan(values).any():
-            rows = np.flatnonzero(np.isnan(values).any(axis=1)).tolist()
-            raise ValueError(
-                f"{name} is not defined in seed row(s) {rows} (did not learn, or read neither cue); "
-                "transfer needs every seed: report it as not testable"
-            )
-    return np.subtract(student, baseline), np.subtract(teacher, baseline)
-
-
-def check_shapes(matrices: dict[str, np.ndarray]) -> None:
-    """Raise ValueError unless all are (k, n) of one shape."""
-    shapes = [np.shape(matrix) for matrix in matrices.values()]
+def _alike(**given: np.ndarray) -> list[np.ndarray]:
+    """The matrices; a ValueError unless all are (k, n) of one shape."""
+    matrices = [np.asarray(matrix) for matrix in given.values()]
+    shapes = [matrix.shape for matrix in matrices]
     if len(set(shapes)) > 1 or len(shapes[0]) != 2:
         raise ValueError(
-            f"{', '.join(matrices)} have shapes {shapes}; all must be the same (seeds, images): give each "
+            f"{', '.join(given)} have shapes {shapes}; all must be the same (seeds, images): give each "
             "seed its own row"
         )
+    return matrices
+
+
+def _lack(given: dict[str, np.ndarray], verb: str, why: str = "") -> str:
+    """Why the matrices have no interval, or nothing."""
+    for name, matrix in given.items():
+        if len(matrix) < 2:
+            return "one seed gives no interval"
+        if rows := np.flatnonzero(np.isnan(matrix).any(axis=1)).tolist():
+            return f"{name} {verb} in seed row(s) {rows}{why}"
+    return ""

@@ -33,8 +33,6 @@ class Method(nn.Module):
     """
 
     title: ClassVar[str]  # for tables and figures
-    paper: ClassVar[str]
-    matches: ClassVar[str] = ""  # what the student takes from the teacher, in a few words
     uses_teacher: ClassVar[bool] = True
     least_classes: ClassVar[int] = 2  # with fewer, a term of its loss would be constant
     reads: ClassVar[tuple[str, ...]] = ("logits",)  # fields of the teacher's Output; empty: no forward of it

@@ -9,16 +9,13 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.methods.base import Batch, Method
+from kdlib.methods.base import Batch, Method, Output
 from kdlib.methods.views import rotations, transformed
-from kdlib.models import Output
 
 
 @dataclass(eq=False)
 class Baseline(Method):
     title = "Baseline"
-    paper = "—"
-    matches = "nothing"
     uses_teacher = False
     reads = ()
     steady = True

@@ -27,11 +27,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method, example_output, ramp
+from kdlib.methods.base import Batch, Method, Network, Output, Split, check_cells, example_output, ramp
 from kdlib.methods.fitnet import resample
 from kdlib.methods.views import transformed
-from kdlib.models import Network, Output, is_vit
+from kdlib.models import is_vit
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -88,8 +87,6 @@ class CAPD(Method):
     """The paper does not give weights, dropout and the discriminator's widths; these values are ours."""
 
     title = "CAPD"
-    paper = "Liu et al. 2022"
-    matches = "attention and tokens of the last block"
     reads = ("qkv", "feature_map")
     reads_student = ("stages",)
 
@@ -112,11 +109,7 @@ class CAPD(Method):
             told = f"CAPD reads the attention of a plain ViT, but the teacher is {teacher.spec.name}"
             raise ValueError(f"{told}; give it a ViT to learn from")
         channels, height, width = example_output(student, train).stages[2].shape[1:]
-        if min(height, width) < 2:
-            raise ValueError(
-                f"CAPD compares cells, but the third stage of {student.spec.name} has {height} x {width} of "
-                f"them at {student.spec.image_size} pixels; use small_stem or larger images"
-            )
+        check_cells("CAPD", student, (height, width))
         attention, dimension = vit.blocks[-1].attn, teacher.embedding_dim
         self.grid, self.split = tuple(vit.patch_embed.grid_size), (3, attention.num_heads, attention.head_dim)
         # Three convolutions in one: the queries', the keys' and the values'.

@@ -21,10 +21,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, outputs
+from kdlib.methods.base import Batch, Network, Output, Split, outputs
 from kdlib.methods.lm import LogitMatching
-from kdlib.models import Network, Output
 
 
 def class_means(network: Network, train: Split, classes: int, temperature: float, size: int = 500) -> Tensor:
@@ -52,7 +50,6 @@ def within_class(labels: Tensor) -> Tensor:
 @dataclass(eq=False)
 class ClassMeans(LogitMatching):
     title = "LM, class means"
-    matches = "mean softened probabilities of the class"
     reads = ()
 
     def build(self, student: Network, teacher: Network, train: Split) -> None:
@@ -67,7 +64,6 @@ class ClassMeans(LogitMatching):
 @dataclass(eq=False)
 class WithinClass(LogitMatching):
     title = "LM, exchanged within classes"
-    matches = "softened probabilities of another image of the class"
 
     def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:
         exchanged = teacher.logits[within_class(batch.labels)]

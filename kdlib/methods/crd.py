@@ -25,9 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method
-from kdlib.models import Network, Output
+from kdlib.methods.base import Batch, Method, Network, Output, Split
 
 
 def contrastive_loss(positive: Tensor, negatives: Tensor, normaliser: Tensor, noise: float) -> Tensor:
@@ -66,8 +64,6 @@ class CRD(Method):
     """
 
     title = "CRD"
-    paper = "Tian et al. 2020"
-    matches = "which images belong together, in the embeddings"
     reads = ("embedding",)
     steady = True
 

@@ -21,11 +21,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method, check_cells, example_output
+from kdlib.methods.base import Batch, Method, Network, Output, Split, check_cells, example_output
 from kdlib.methods.deit import decision_loss
 from kdlib.methods.lm import soft_divergence
-from kdlib.models import Network, Output
 
 
 def dense_logits(feature_map: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -65,8 +63,6 @@ class CSKD(Method):
     """Weights as in the authors' code."""
 
     title = "CSKD"
-    paper = "Zhao et al. 2023"
-    matches = "the class of every cell, and of the image"
     reads = ("logits", "feature_map")
     heads = ("class", "distillation", "dense")
 

@@ -22,11 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.data import Split
 from kdlib.data.properties import PROPERTIES
-from kdlib.methods.base import Batch
+from kdlib.methods.base import Batch, Network, Output, Split
 from kdlib.methods.lm import LogitMatching, divergences
-from kdlib.models import Network, Output
 from kdlib.names import lookup
 
 
@@ -40,7 +38,6 @@ def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
 
 @dataclass(eq=False)
 class _Versions(LogitMatching):
-    paper = "ours"
     steady = False
 
     cue: str = "texture"  # the property whose change of images leaves the wanted cue as it is
@@ -69,7 +66,6 @@ class _Versions(LogitMatching):
 @dataclass(eq=False)
 class Marginalise(_Versions):
     title = "Marginalise"
-    matches = "probabilities averaged over changes of a cue"
     reads = ()
 
     versions: int = 4  # images that the teacher is asked about for each of the student's
@@ -84,7 +80,6 @@ class Marginalise(_Versions):
 @dataclass(eq=False)
 class Gate(_Versions):
     title = "Gate"
-    matches = "probabilities that withstand a change of a cue"
 
     by: Literal["cue", "confidence"] = "cue"  # what opens the gate: withstanding the change, or confidence
 
@@ -103,7 +98,6 @@ class Gate(_Versions):
 @dataclass(eq=False)
 class CounterAugment(_Versions):
     title = "Counter-augmentation"
-    matches = "softened class probabilities; labels where a cue is changed"
 
     counter_weight: float = 1.0
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.methods.base import Batch, Method
-from kdlib.models import Output
+from kdlib.methods.base import Batch, Method, Output
 
 
 def decision_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -32,8 +31,6 @@ class DeiT(Method):
     """Both weights as in the paper, which also smooths the labels, by 0.1."""
 
     title = "DeiT"
-    paper = "Touvron et al. 2021"
-    matches = "the predicted class, through a separate token"
     heads = ("class", "distillation")
 
     label_weight: float = 0.5

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.methods.base import Batch, Method, ramp
-from kdlib.models import Output
+from kdlib.methods.base import Batch, Method, Output, ramp
 
 
 def correlation_distance(student: Tensor, teacher: Tensor, eps: float = 1e-8) -> Tensor:
@@ -37,8 +36,6 @@ class DIST(Method):
     """
 
     title = "DIST"
-    paper = "Huang et al. 2022"
-    matches = "correlations of class probabilities"
     least_classes = 3
 
     weight: float = 2.0

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.methods.base import Batch, Method, ramp
-from kdlib.models import Output
+from kdlib.methods.base import Batch, Method, Output, ramp
 
 
 def split_log_probabilities(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,8 +52,6 @@ class DKD(Method):
     """
 
     title = "DKD"
-    paper = "Zhao et al. 2022"
-    matches = "confidence, and ranking of the other classes"
     least_classes = 3
 
     alpha: float = 1.0

@@ -21,9 +21,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method, example_output
-from kdlib.models import Network, Output
+from kdlib.methods.base import Batch, Method, Network, Output, Split, example_output
 
 STAGE = 2  # from 0: stage 3 of 4
 
@@ -52,8 +50,6 @@ def hint_loss(guided: Tensor, hint: Tensor) -> Tensor:
 @dataclass(eq=False)
 class FitNet(Method):
     title = "FitNet"
-    paper = "Romero et al. 2015"
-    matches = "feature map of the third stage"
     reads = ("stages",)
     reads_student = ("stages",)
     steady = True

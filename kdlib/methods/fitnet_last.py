@@ -19,9 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method, outputs
-from kdlib.models import Network, Output
+from kdlib.methods.base import Batch, Method, Network, Output, Split, outputs
 
 IMAGES = 2000  # of the training set, at most, that the embeddings' variance is measured on
 
@@ -33,12 +31,7 @@ def embeddings(network: Network, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def read_by_teacher(method: Method, student: Network, teacher: Network, images: Tensor) -> Tensor:
-    """Logits (N, C) of the teacher's frozen head on a student's embeddings, translated by a trained method.
-
-    Raises TypeError if the method maps to no teacher's embedding.
-    """
-    if not hasattr(method, "translate"):
-        raise TypeError(f"{method.title} has no map to a teacher's embedding; take rsd or fitnet_last")
+    """Logits (N, C) of the teacher's frozen head on a student's embeddings, which the method translates."""
     method.eval()
     return teacher.backbone.get_classifier()(method.translate(embeddings(student, images)))
 
@@ -46,8 +39,6 @@ def read_by_teacher(method: Method, student: Network, teacher: Network, images: 
 @dataclass(eq=False)
 class FitNetLast(Method):
     title = "FitNet, last layer"
-    paper = "Romero et al. 2015"
-    matches = "embedding"
     reads = ("embedding",)
     steady = True
 

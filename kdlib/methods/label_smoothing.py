@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method, outputs
-from kdlib.models import Network, Output
+from kdlib.methods.base import Batch, Method, Network, Output, Split, outputs
 
 IMAGES = 2000  # of the training set, at most, that the teacher's entropy is measured on
 
@@ -52,8 +50,6 @@ class LabelSmoothing(Method):
     """Temperature 1: the uncertainty that the teacher itself states. 4 gives labels as soft as LM's."""
 
     title = "Label smoothing"
-    paper = "Müller et al. 2019"
-    matches = "the teacher's mean entropy"
     reads = ()
     steady = True
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.methods.base import Batch, Method
-from kdlib.models import Output
+from kdlib.methods.base import Batch, Method, Output
 
 
 def soft_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -39,8 +38,6 @@ class LogitMatching(Method):
     """Temperature and weights as in the field's reference implementations for CIFAR."""
 
     title = "LM"
-    paper = "Hinton et al. 2015"
-    matches = "softened class probabilities"
     steady = True
 
     temperature: float = 4.0
@@ -68,7 +65,6 @@ class ShuffledLogitMatching(LogitMatching):
     """
 
     title = "LM, shuffled classes"
-    matches = "softened class probabilities, wrong classes exchanged"
     least_classes = 3
 
     def forward(self, batch: Batch, student: Output, teacher: Output) -> dict[str, Tensor]:

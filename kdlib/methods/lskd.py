@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.methods.base import Batch, Method, ramp
+from kdlib.methods.base import Batch, Method, Output, ramp
 from kdlib.methods.lm import soft_divergence
-from kdlib.models import Output
 
 
 def standardise(logits: Tensor, eps: float = 1e-7) -> Tensor:
@@ -36,8 +35,6 @@ class LSKD(Method):
     """
 
     title = "LSKD"
-    paper = "Sun et al. 2024"
-    matches = "standardised logits"
     least_classes = 3
 
     weight: float = 9.0

@@ -24,9 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method, example_output
-from kdlib.models import Network, Output
+from kdlib.methods.base import Batch, Method, Network, Output, Split, example_output
 
 
 def enhanced_loss(logits: Tensor, teacher_logits: Tensor, labels: Tensor, exponent: float) -> Tensor:
@@ -93,8 +91,6 @@ class OFA(Method):
     """Authors, for CIFAR-100: e 1, weights 1 in the code; their runs gave the branches 0.1. 0.2 is ours."""
 
     title = "OFA-KD"
-    paper = "Hao et al. 2023"
-    matches = "class probabilities, after every stage"
     reads_student = ("stages",)
 
     exponent: float = 1.0

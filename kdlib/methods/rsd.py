@@ -20,9 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method
-from kdlib.models import Network, Output
+from kdlib.methods.base import Batch, Method, Network, Output, Split
 
 EPSILON = 1e-5  # added to a column's standard deviation
 MOMENTUM = 0.1  # of the running moments that `translate` uses
@@ -52,8 +50,6 @@ def redundancy_loss(student: Tensor, teacher: Tensor, kappa: float) -> Tensor:
 @dataclass(eq=False)
 class RSD(Method):
     title = "RSD"
-    paper = "Zhang et al. 2025"
-    matches = "embedding, its dimensions decorrelated"
     reads = ("embedding",)
     steady = True
 

@@ -23,11 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method
+from kdlib.methods.base import Batch, Method, Network, Output, Split
 from kdlib.methods.lm import divergences, soft_divergence
 from kdlib.methods.views import rotations
-from kdlib.models import Network, Output
 
 
 def apart(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,8 +77,6 @@ class SSKD(Method):
     """Weights, temperatures and ratios of the authors' code, except ``stage_temperature``."""
 
     title = "SSKD"
-    paper = "Xu et al. 2020"
-    matches = "similarities between rotated images, class probabilities"
     reads = ("logits", "embedding")
     steady = True
 

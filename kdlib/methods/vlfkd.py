@@ -28,11 +28,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.data import Split
-from kdlib.methods.base import Batch, Method, check_cells, example_output
+from kdlib.methods.base import Batch, Method, Network, Output, Split, check_cells, example_output
 from kdlib.methods.dkd import split_log_probabilities
 from kdlib.methods.lm import soft_divergence
-from kdlib.models import Network, Output
 
 
 class AttentionPool(nn.Module):
@@ -91,8 +89,6 @@ class VLFKD(Method):
     """Weights for CIFAR-10 and the reductions above. E of 128 suits 512 channels; for 2048 take 512."""
 
     title = "VLFKD"
-    paper = "Zheng et al. 2023"
-    matches = "last feature map, its cells' correlations, label confidence"
     reads = ("logits", "feature_map")
     steady = True
 

@@ -6,7 +6,9 @@ something is absent, a probe isn't accepted (see :mod:`kdlib.bias.acceptance`), 
 the teacher isn't established to differ, or the rules rest on a network that has not learned.
 """
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +18,15 @@ import yaml
 
 from kdlib.bias.influence import INSIDE, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS, learned
-from kdlib.bias.statistics import Interval, holm, interval_of, with_interval
+from kdlib.bias.statistics import Interval, crossed_interval, holm
 from kdlib.bias.transfer import Transfer, profile_slopes, transfer
 from kdlib.probes import series
-from kdlib.report.original import CORRECTED, original_table
-from kdlib.report.tables import span, tested
+from kdlib.report.tables import interval, span, tested
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.internals import inside_table
 from kdlib.study.tables import cost_table
 
 CLAIMS: dict[str, dict] = yaml.safe_load(Path(__file__).with_name("claims.yml").read_text(encoding="utf-8"))
-TEXTS = ["claim", "original", "hypothesis", "statistic", "supported", "contradicted"]
 WORDS = ["supported", "contradicted", "learns slowly"]  # that a claim may have a rule for, in this order
 LEARNED = 0.9  # of the baseline's accuracy on clean images; no verdict rests on a student with less
 LOCAL = {"attention": None, "rms": 1}  # smaller where a network is more local: measure and place, if any one
@@ -45,12 +45,8 @@ class Records:
 
 def records_of(study, accepted: set[str]) -> Records:
     """A study's; trains what is missing. See :class:`kdlib.study.study.Study`."""
-    return Records(
-        evidence={direction: study.evidence(direction) for direction in study.directions},
-        cost={direction: cost_table(study, direction) for direction in study.directions},
-        inside={direction: inside_table(study, direction) for direction in study.directions},
-        accepted=accepted,
-    )
+    makers = (study.evidence, lambda name: cost_table(study, name), lambda name: inside_table(study, name))
+    return Records(*({name: make(name) for name in study.directions} for make in makers), accepted)
 
 
 @dataclass(frozen=True)
@@ -69,38 +65,29 @@ def judge(records: Records) -> dict[str, Verdict]:
     return {name: _judge(claim, records) for name, claim in CLAIMS.items()}
 
 
-def read_claims() -> pd.DataFrame:
-    """The claims, fixed before the runs, in words: the columns TEXTS."""
-    return pd.DataFrame([{"claim": name, **claim} for name, claim in CLAIMS.items()])[TEXTS]
-
-
 def claims_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """Each claim: the original's sentence and its own numbers beside this study's verdict and reason."""
-    claims = read_claims()
+    columns = {"the original": "original", "its own numbers": "numbers", "tested here": "hypothesis"}
+    return verdict_table("claim", CLAIMS, columns, verdicts)
+
+
+def verdict_table(
+    kind: str, known: dict[str, dict], columns: dict[str, str], verdicts: dict[str, Verdict]
+) -> pd.DataFrame:
+    """A row for each claim or hypothesis: what is known of it in the columns, its verdict, and why."""
     return pd.DataFrame(
-        {
-            "claim": claims.claim,
-            "the original": claims.original,
-            "its own numbers": claims.claim.map(originals_numbers()),
-            "tested here": claims.hypothesis,
-            "verdict": [verdicts[name].word for name in claims.claim],
-            "because": [verdicts[name].because for name in claims.claim],
-        }
+        {kind: name}
+        | {column: known[name].get(key, "") for column, key in columns.items()}
+        | {"verdict": verdict.word, "because": verdict.because}
+        for name, verdict in verdicts.items()
     )
-
-
-def originals_numbers() -> dict[str, str]:
-    """What the original's accuracies say of each claim."""
-    table = original_table()
-    return {name: tell(table) for name, tell in CORRECTED.items()}
 
 
 def _judge(claim: dict, records: Records) -> Verdict:
     try:
-        _check(claim, records)
         table = _compare(claim, records)
     except NotTestable as reason:
-        return _mildest(claim, records, str(reason)) or Verdict("not testable", str(reason))
+        return _not_testable(claim, records, str(reason))
     shown, told = table.drop(columns=["family", "gap", "failed", *LIMITS.values()]), _tell(claim, table)
     word = next((word for word in WORDS if word in claim and _holds(claim[word], table)), "inconclusive")
     if gaps := "; ".join(table.gap[table.gap != ""].unique()):
@@ -120,40 +107,33 @@ def _tell(claim: dict, table: pd.DataFrame) -> str:
     rows = table[table.group.isin(claim.get("tells", table.group))]
     rows = rows.sort_values("estimate", ascending="below" not in claim["supported"]).itertuples()
     form = claim.get("form", "+.3f")
-    return "; ".join(
-        f"{row.comparison} {with_interval(row.estimate, row.low, row.high, form)}" for row in rows
-    )
+    return "; ".join(f"{row.comparison} {interval(row, form)}" for row in rows)
 
 
-def _mildest(claim: dict, records: Records, reason: str) -> Verdict | None:
-    """Where not every level of a series can be used, a hint: what the mildest level alone would say."""
+def _not_testable(claim: dict, records: Records, reason: str) -> Verdict:
+    """Where not every level of a series can be used, with a hint: what the mildest level alone would say."""
     if not (name := claim.get("mildest")):
-        return None
-    mildest = series()[name][0]
-    families = {
-        group: family | {"measures": [[mildest if part == name else part for part in measured]
-                                      for measured in family["measures"]]}
-        for group, family in claim["comparisons"].items()
-    }  # fmt: skip
-    found = _judge(claim | {"mildest": None, "comparisons": families}, records)
-    if found.comparisons is None:
-        return None
-    told = f"{reason}. With {_plain(mildest)} alone it would be {found.word}: {found.because}"
-    return Verdict("not testable", told, found.comparisons)
+        return Verdict("not testable", reason)
+    level = series()[name][0]
+    alone = json.dumps(claim | {"mildest": ""}).replace(f'"{name}"', f'"{level}"')
+    found = _judge(json.loads(alone), records)
+    if found.comparisons is not None:
+        reason += f". With {_plain(level)} alone it would be {found.word}"
+    return Verdict("not testable", reason, found.comparisons)
 
 
-def _check(claim: dict, records: Records) -> None:
+# ---- preconditions ----
+
+
+def _check(asked: "list[Comparison]", directions: list[str], records: Records) -> None:
     """Raises NotTestable where something is absent, a probe isn't accepted, or there is one seed."""
-    families = claim["comparisons"].values()
-    used = [
-        name for family in families for role, others in family["roles"].items() for name in (role, *others)
-    ]
-    probes = {probe for family in families for _, *probes in family["measures"] for probe in probes}
-    for direction in claim["directions"]:
+    used = dict.fromkeys(role for one in asked for role in (one.role, one.other) if role)
+    probes = {one.probe for one in asked if one.probe}
+    for direction in directions:
         if direction not in records.evidence:
             raise NotTestable(f"this study has no {direction_title(direction)}")
         measures = records.evidence[direction]
-        absent = [title_of(role) for role in dict.fromkeys(used) if role not in measures.roles]
+        absent = [title_of(role) for role in used if role not in measures.roles]
         absent += [_plain(probe) for probe in sorted(probes - {probe for _, probe in measures.questions})]
         if absent:
             raise NotTestable(f"this study lacks {', '.join(absent)}")
@@ -166,16 +146,20 @@ def _check(claim: dict, records: Records) -> None:
                 raise NotTestable("one seed gives no interval")
             if not learned(hits, measures.chance).all():
                 raise NotTestable(f"{title_of(role)} did not learn in every seed")
-    if most := claim.get("teachers_within"):
-        first, second = (
-            records.evidence[name]["teacher", "accuracy", "clean"] for name in claim["directions"]
+
+
+def _check_teachers(parts: list[Measures], most: float) -> None:
+    """Raises NotTestable if the accuracies of two directions' teachers differ by more."""
+    first, second = (measures["teacher", "accuracy", "clean"] for measures in parts)
+    apart = crossed_interval(first - second)
+    if abs(apart.estimate) > most:
+        raise NotTestable(
+            f"the teachers' accuracies differ by {apart}, more than {most}: a better teacher can't be "
+            "told from a better network"
         )
-        apart = interval_of(first - second)
-        if abs(apart.estimate) > most:
-            raise NotTestable(
-                f"the teachers' accuracies differ by {apart}, more than {most}: a better teacher can't be "
-                "told from a better network"
-            )
+
+
+# ---- comparisons ----
 
 
 @dataclass(frozen=True)
@@ -198,9 +182,9 @@ class Comparison:
         """Students that have not learned, with their accuracy as a share of the baseline's."""
         found = []
         for measures in self.parts:
-            baseline = measures["baseline", "accuracy", "clean"].mean()
+            clean = {role: measures[role, "accuracy", "clean"].mean() for role in measures.roles}
             for role in filter(None, (self.role, self.other)):
-                share = measures[role, "accuracy", "clean"].mean() / baseline
+                share = clean[role] / clean["baseline"]
                 told = "diverged" if np.isnan(share) else f"{share:.2f}"
                 found += [] if share >= LEARNED else [f"{title_of(role)} {told}"]
         return ", ".join(found)
@@ -208,15 +192,13 @@ class Comparison:
     def difference(self) -> dict:
         found = []
         for measures in self.parts:
-            found.append(_matrix(measures, self.role, self.measure, self.probe))
-            if self.other:
-                found[-1] = found[-1] - self.times * _matrix(measures, self.other, self.measure, self.probe)
-        return _row(interval_of(found[0] - found[1] if len(found) > 1 else found[0]))
+            other = self.times * self._matrix(measures, self.other) if self.other else 0
+            found.append(self._matrix(measures, self.role) - other)
+        return _row(crossed_interval(found[0] - found[1] if len(found) > 1 else found[0]))
 
     def _transfer(self) -> tuple[Transfer, dict]:
         """And where the teacher isn't established to differ, its "gap" in words."""
-        roles = (self.role, "baseline", "teacher")
-        matrices = [_matrix(self.parts[0], role, self.measure, self.probe) for role in roles]
+        matrices = [self._matrix(self.parts[0], role) for role in (self.role, "baseline", "teacher")]
         found = transfer(*matrices, SMALLEST_EFFECTS[self.measure])
         told = f"{_plain(self.measure)} under {_plain(self.probe)}: {found.gap}"
         return found, {"gap": "" if found.established else told}
@@ -229,7 +211,7 @@ class Comparison:
     def share(self) -> dict:
         """Share of the teacher's gap; "within" reads the movement's own 90% interval."""
         found, gap = self._transfer()
-        ratio = {"estimate": found.ratio, "low": found.ratio_low, "high": found.ratio_high, "p": np.nan}
+        ratio = {"estimate": found.ratio, "low": found.low, "high": found.high, "p": np.nan}
         return _row(found.movement) | ratio | gap | {"local": self._more_local()}
 
     def _more_local(self) -> bool:
@@ -239,7 +221,7 @@ class Comparison:
             part = inside[(inside.measure == measure) & ((inside.place == place) | (place is None))]
             values = part.groupby(["role", "seed", "place"])["value"].mean().groupby(["role", "seed"]).mean()
             difference = (values.get(self.role) - values.get("baseline")).to_numpy()
-            if interval_of(difference[:, None]).high < 0:
+            if crossed_interval(difference[:, None]).high < 0:
                 return True
         return False
 
@@ -248,65 +230,72 @@ class Comparison:
         ours, baseline = self.parts[0].profiles(self.role, "baseline")
         if not ours:
             raise NotTestable("no probe has a retention in every seed")
-        rows = [_row(interval_of(kept - before)) for kept, before in zip(ours, baseline, strict=True)]
+        rows = [_row(crossed_interval(kept - before)) for kept, before in zip(ours, baseline, strict=True)]
         return max(rows, key=lambda row: max(-row["narrow_low"], row["narrow_high"]))
 
     def cost(self) -> dict:
         """Ratio of the seconds of an epoch, paired by seed; its interval is that of the logarithm."""
         cost = self.records.cost[self.directions[0]]
         seconds = cost.pivot(index="seed", columns="role", values="epoch")[[self.role, self.other]].dropna()
-        row = _row(interval_of(np.log(seconds[self.role] / seconds[self.other]).to_numpy()[:, None]))
+        row = _row(crossed_interval(np.log(seconds[self.role] / seconds[self.other]).to_numpy()[:, None]))
         return {name: value if name == "p" else np.exp(value) for name, value in row.items()}
 
+    def _matrix(self, measures: Measures, role: str) -> np.ndarray:
+        """D (seeds, images), (seeds, 1) for the slope; NotTestable where a seed has no such measure."""
+        if self.measure == "slope":
+            profiles = measures.profiles(role, "baseline", "teacher")
+            found = profile_slopes(*profiles)[:, None] if profiles[0] else np.array([[np.nan]])
+        elif self.probe is None:  # the mean over probes whose images are the test images one for one
+            whole = measures["teacher", "accuracy", "clean"].shape
+            names = [
+                name for name in measures.headings if measures["teacher", "accuracy", name].shape == whole
+            ]
+            found = np.mean([measures[role, self.measure, name] for name in names], axis=0)
+        else:
+            found = measures[role, self.measure, self.probe]
+        if not np.isfinite(found).all():
+            told = f"{_plain(self.measure)} under {_plain(self.probe or 'all probes')}"
+            raise NotTestable(f"{told} is not defined for {title_of(role)} in every seed")
+        return found
 
-def _matrix(measures: Measures, role: str, measure: str, probe: str | None) -> np.ndarray:
-    """D (seeds, images), or (seeds, 1) for the slope. Raises NotTestable where a seed has no such measure."""
-    if measure == "slope":
-        profiles = measures.profiles(role, "baseline", "teacher")
-        found = profile_slopes(*profiles)[:, None] if profiles[0] else np.array([[np.nan]])
-    elif probe is None:  # the mean over probes whose images are the test images one for one
-        whole = measures["teacher", "accuracy", "clean"].shape
-        asked = [name for name in measures.headings if measures["teacher", "accuracy", name].shape == whole]
-        found = np.mean([measures[role, measure, name] for name in asked], axis=0)
-    else:
-        found = measures[role, measure, probe]
-    if not np.isfinite(found).all():
-        told = f"{_plain(measure)} under {_plain(probe or 'all probes')}"
-        raise NotTestable(f"{told} is not defined for {title_of(role)} in every seed")
-    return found
+
+def _asked(claim: dict, records: Records) -> Iterator[tuple[str, dict, Comparison]]:
+    """Every comparison of a claim, with its group and what claims.yml says of that."""
+    for group, family in claim["comparisons"].items():
+        for role, others in family["roles"].items():
+            for measured in family["measures"]:
+                for other in others or [None]:
+                    asked = (records, claim["directions"], role, other, *measured)
+                    yield group, family, Comparison(*asked, times=family.get("times", 1.0))
+
+
+def _compare(claim: dict, records: Records) -> pd.DataFrame:
+    """A row a comparison: group, comparison, learned, estimate, low, high, narrow_low, ..., p, holm."""
+    comparisons, rows = list(_asked(claim, records)), []
+    _check([one for *_, one in comparisons], claim["directions"], records)
+    if "teachers_within" in claim:
+        _check_teachers(comparisons[0][2].parts, claim["teachers_within"])
+    for group, family, asked in comparisons:
+        names = {"role": title_of(asked.role), "other": title_of(asked.other or "teacher")}
+        names |= {"measure": _plain(asked.measure), "probe": _plain(asked.probe or "")}
+        failed = "" if asked.role in claim.get("may_fail", ()) else asked.failed()
+        row = {"group": group, "comparison": family["name"].format(**names)}
+        row |= {"family": family.get("family", group), "failed": failed, "learned": not failed, "gap": ""}
+        row |= {"smallest": SMALLEST_EFFECTS.get(asked.measure), "twice_chance": 2 * asked.parts[0].chance}
+        rows.append(row | getattr(asked, family.get("statistic", "difference"))())
+    table = pd.DataFrame(rows)
+    return table.assign(holm=table.groupby("family").p.transform(holm))
 
 
 def _row(interval: Interval) -> dict[str, float]:
     return span(interval) | tested(interval)
 
 
-def _compare(claim: dict, records: Records) -> pd.DataFrame:
-    """A row a comparison: group, comparison, learned, estimate, low, high, narrow_low, ..., p, holm."""
-    rows = []
-    for group, family in claim["comparisons"].items():
-        made = [
-            Comparison(records, claim["directions"], role, other, *measured, times=family.get("times", 1.0))
-            for role, others in family["roles"].items()
-            for measured in family["measures"]
-            for other in others or [None]
-        ]
-        for asked in made:
-            names = {"role": title_of(asked.role), "other": title_of(asked.other or "teacher")}
-            names |= {"measure": _plain(asked.measure), "probe": _plain(asked.probe or "")}
-            failed = "" if asked.role in claim.get("may_fail", ()) else asked.failed()
-            row = {"group": group, "comparison": family["name"].format(**names)}
-            row |= {"family": family.get("family", group), "failed": failed, "learned": not failed, "gap": ""}
-            row |= {
-                "smallest": SMALLEST_EFFECTS.get(asked.measure),
-                "twice_chance": 2 * asked.parts[0].chance,
-            }
-            rows.append(row | getattr(asked, family.get("statistic", "difference"))())
-    table = pd.DataFrame(rows)
-    return table.assign(holm=table.groupby("family").p.transform(holm))
-
-
 def _plain(name: str) -> str:
     return name.replace("_", " ")
+
+
+# ---- rules ----
 
 
 def _holds(rule: str, table: pd.DataFrame) -> bool:
@@ -323,23 +312,29 @@ def _met(clause: str, table: pd.DataFrame) -> bool:
     quantifier, group, said = re.fullmatch(r"(every|some) (\w+) is (.+)", clause).groups()
     rows = table[(table.group == group) | (group == "comparison")]
     return {"every": all, "some": any}[quantifier](
-        row.learned and _is(said, row) for row in rows.itertuples()
+        row.learned and holds_for(said, row) for _, row in rows.iterrows()
     )
 
 
-def _is(said: str, row: tuple) -> bool:
-    """Whether one comparison is what a clause says, like "below 0.25 or within the smallest effect"."""
+def holds_for(said: str, row: pd.Series) -> bool:
+    """Whether one comparison is what a clause says, like "below 0.25 or within the smallest effect".
+
+    Args:
+        row: estimate, low and high, narrow_low and narrow_high (the 90% interval), and p after Holm's
+            correction: for the limit in "significantly above 0.25" as "holm at 0.25", otherwise as "holm".
+    """
     for word, joined in ((" or ", any), (" and ", all)):
         if word in said:
-            return joined(_is(part, row) for part in said.split(word))
+            return joined(holds_for(part, row) for part in said.split(word))
     if said == "local":
         return bool(row.local)
-    test, limit = re.fullmatch(r"(.*(?:above|below|within)) (.+)", said).groups()
-    limit = getattr(row, LIMITS[limit]) if limit in LIMITS else float(limit)
+    test, named = re.fullmatch(r"(.*(?:above|below|within)) (.+)", said).groups()
+    limit = row[LIMITS[named]] if named in LIMITS else float(named)
+    significant = row.get(f"holm at {named}", row.get("holm", np.nan)) < 0.05
     return {
         "above": row.low > limit,
         "below": row.high < limit,
         "within": -limit < row.narrow_low and row.narrow_high < limit,
-        "significantly above": row.estimate > limit and row.holm < 0.05,
-        "significantly below": row.estimate < limit and row.holm < 0.05,
+        "significantly above": row.estimate > limit and significant,
+        "significantly below": row.estimate < limit and significant,
     }[test]

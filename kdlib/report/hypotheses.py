@@ -6,14 +6,16 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from kdlib.bias.inheritance import influence, p_value, share
-from kdlib.bias.statistics import holm, with_interval
-from kdlib.report.claims import NotTestable, Verdict
+from kdlib.bias.statistics import holm
+from kdlib.bias.transfer import p_value, ratio_influence, share
+from kdlib.report.claims import NotTestable, Verdict, holds_for, verdict_table
 from kdlib.report.made import RULES, Change, aligned, changes, part_of, reasons, title_of_property
+from kdlib.report.tables import interval
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.made import Made
 
 KEYS = {"methods": title_of, "properties": title_of_property, "directions": direction_title}
+CLAUSES = {"above": "significantly above", "below": "significantly below", "inside": "within"}
 Side = dict[str, list[str]]  # what a comparison's value is the mean over, by KEYS
 
 
@@ -22,28 +24,16 @@ def judge(made: Made) -> dict[str, Verdict]:
     return {name: _judge(hypothesis, made) for name, hypothesis in RULES["hypotheses"].items()}
 
 
-def verdict_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
+def hypotheses_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """What was expected, what others found, the verdict and the numbers that decide it."""
-    known = RULES["hypotheses"]
-    return pd.DataFrame(
-        {
-            "hypothesis": name,
-            "statement": known[name]["statement"],
-            "known": known[name].get("known", ""),
-            "verdict": verdict.word,
-            "because": verdict.because,
-        }
-        for name, verdict in verdicts.items()
-    )
+    columns = {"statement": "statement", "known": "known"}
+    return verdict_table("hypothesis", RULES["hypotheses"], columns, verdicts)
 
 
 def comparison_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """Every comparison of every hypothesis, with its value, p at each threshold and what it says."""
-    tables = [
-        verdict.comparisons.assign(hypothesis=name)
-        for name, verdict in verdicts.items()
-        if verdict.comparisons is not None
-    ]
+    judged = {name: verdict.comparisons for name, verdict in verdicts.items()}
+    tables = [table.assign(hypothesis=name) for name, table in judged.items() if table is not None]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -75,7 +65,7 @@ def _told(hypothesis: dict, table: pd.DataFrame) -> str:
     row = testable.loc[favour[next(iter(hypothesis["supports"]))].idxmin()]
     told = f"{testable.supports.sum()} of {len(testable)} comparisons support it and "
     told += f"{testable.contradicts.sum()} contradict it; least favourable: {row.comparison} "
-    told += with_interval(row.estimate, row.low, row.high, "+.2f")
+    told += interval(row)
     left = len(table) - len(testable)
     return told + (f"; {left} not testable: {reasons(table)}" if left else "")
 
@@ -95,23 +85,16 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
             rows.append(row | {"reason": str(reason)})
             continue
         wide, narrow = share(moved, apart), share(moved, apart, level=0.90)
-        row |= {"estimate": wide.tau, "low": wide.low, "high": wide.high}
+        row |= {"estimate": wide.ratio, "low": wide.low, "high": wide.high}
         row |= {"narrow_low": narrow.low, "narrow_high": narrow.high}
         rows.append(row | {f"p at {limit}": p_value(moved, apart, limit) for limit in limits})
     table = pd.DataFrame(rows)
     for limit in limits:
         table[f"holm at {limit}"] = table.groupby("family", sort=False)[f"p at {limit}"].transform(holm)
     for said in ("supports", "contradicts"):
-        rules = hypothesis[said].items()
-        table[said] = [any(_holds(*rule, row) for rule in rules) for _, row in table.iterrows()]
+        rule = " or ".join(f"{CLAUSES[word]} {limit}" for word, limit in hypothesis[said].items())
+        table[said] = [holds_for(rule, row) for _, row in table.iterrows()]
     return table.drop(columns="family")
-
-
-def _holds(word: str, limit: float, row: pd.Series) -> bool:
-    if word == "inside":
-        return -limit < row.narrow_low and row.narrow_high < limit
-    beyond = row.estimate > limit if word == "above" else row.estimate < limit
-    return bool(beyond and row[f"holm at {limit}"] < 0.05)
 
 
 def _comparisons(hypothesis: dict) -> Iterator[tuple[Side, Side | None, int]]:
@@ -140,7 +123,7 @@ def _ratio(
     taus = [_changed(hypothesis, made, side, place) for side in (of, minus) if side]
     denominators = [apart for side in taus for _, apart in side]
     shared = all(np.array_equal(apart, denominators[0]) for apart in denominators)
-    parts = [[moved if shared else influence(moved, apart) for moved, apart in side] for side in taus]
+    parts = [[moved if shared else ratio_influence(moved, apart) for moved, apart in side] for side in taus]
     means = [np.mean(aligned(side), axis=0) for side in parts]
     value = np.subtract(*aligned(means)) if minus else means[0]
     return value, denominators[0] if shared else np.ones_like(value)
@@ -157,7 +140,7 @@ def _changed(hypothesis: dict, made: Made, side: Side, place: int) -> list[tuple
         change = other = _found(made, direction, name, role, measure)
         if hypothesis.get("quantity") == "class_part":
             other = _found(made, direction, name, "lm", measure)
-            if not (part := part_of(change, other)).testable:
+            if not (part := part_of(change, other)).established:
                 raise NotTestable(part.reason)
         pairs.append((change.moved, change.apart if other is change else other.moved))
     return pairs
@@ -169,7 +152,7 @@ def _found(made: Made, direction: str, name: str, role: str, measure: str) -> Ch
     if change is None:
         asked = any(key[0] == direction and key[2] == role for key in found)
         raise NotTestable(f"this study does not have {measure if asked else title_of(role)}")
-    if not change.found.testable:
+    if not change.found.established:
         raise NotTestable(change.found.reason)
     return change
 

@@ -13,17 +13,18 @@ import pandas as pd
 import yaml
 
 from kdlib.bias.influence import Measures
-from kdlib.bias.inheritance import Inheritance, inheritance, kept, not_testable, share
-from kdlib.bias.statistics import Interval, holm, interval_or_nan, with_interval
+from kdlib.bias.statistics import holm
+from kdlib.bias.transfer import Transfer, inheritance, share
 from kdlib.data.properties import PROPERTIES
 from kdlib.probes import series
-from kdlib.report.figures.style import label_of, words
-from kdlib.report.tables import span
+from kdlib.report.figures.style import words
+from kdlib.report.tables import interval, span
 from kdlib.study.controls import READ
 from kdlib.study.made import Made
 
 RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
 PUBLISHED = pd.DataFrame(RULES["published"])  # tau that others found, by role and property
+KEPT = 0.9  # share of a reference's accuracy, below which a network counts as not learned
 CONTROLS = ("ceiling", "class_means", "within_class")
 COLUMNS = ["direction", "property", "role", "measure", "primary", "tau", "low", "high"]
 COLUMNS += ["p_none", "p_all", "holm_none", "holm_all"]
@@ -37,16 +38,8 @@ class Change:
 
     moved: np.ndarray  # influence (seeds, images) of S[made] - S[plain]; NaN in a seed that does not count
     apart: np.ndarray  # of T[made] - T[plain]
-    found: Inheritance
+    found: Transfer
     facts: dict[str, float]  # how well the students learned
-
-    @property
-    def student(self) -> Interval:
-        return interval_or_nan(self.moved)
-
-    @property
-    def teacher(self) -> Interval:
-        return interval_or_nan(self.apart)
 
 
 @lru_cache(1)  # a chapter makes several tables of one experiment
@@ -62,21 +55,14 @@ def changes(made: Made) -> dict[tuple[str, str, str, str], Change]:
             with_it = made.evidence(direction, name)
             measures = [measure for measure in RULES["measures"] if probes_of(plain, measure)]
             taught = {measure: _pair(with_it, plain, "teacher", measure) for measure in measures}
-            apart = {measure: np.subtract(*pair) for measure, pair in taught.items()}
             for role in with_it.students:
                 facts = _facts(with_it, plain, role)
                 for measure in measures:
                     own = _pair(with_it, plain, role, measure)
-                    tau = _tau(*own, *taught[measure])
-                    change = Change(np.subtract(*own), apart[measure], tau, facts)
+                    tau = inheritance(*own, *taught[measure], RULES["rules"]["smallest_gap"])
+                    change = Change(np.subtract(*own), np.subtract(*taught[measure]), tau, facts)
                     found[direction, name, role, measure] = change
     return found
-
-
-def _tau(*four: np.ndarray) -> Inheritance:
-    if len(four[0]) < 2:
-        return not_testable("one seed gives no interval")
-    return inheritance(*four, smallest_effect=RULES["rules"]["smallest_gap"])
 
 
 def _pair(with_it: Measures, plain: Measures, role: str, measure: str) -> list[np.ndarray]:
@@ -105,6 +91,11 @@ def aligned(matrices: list[np.ndarray]) -> list[np.ndarray]:
     """Matrices (seeds, images) as they are; where the images differ, their means over images: (seeds, 1)."""
     same = len({matrix.shape for matrix in matrices}) == 1
     return matrices if same else [matrix.mean(axis=1, keepdims=True) for matrix in matrices]
+
+
+def kept(hits: np.ndarray, reference_hits: np.ndarray) -> np.ndarray:
+    """Which seeds keep 0.9 of a reference's accuracy on ordinary images: boolean (k,), of hits (k, n)."""
+    return np.mean(hits, axis=1) >= KEPT * np.mean(reference_hits, axis=1)
 
 
 def _facts(with_it: Measures, plain: Measures, role: str) -> dict[str, float]:
@@ -153,10 +144,9 @@ def tau_table(made: Made) -> pd.DataFrame:
 
 def _tau_row(change: Change) -> dict:
     found = change.found
-    row = {name: getattr(found, name) for name in ("tau", "low", "high", "p_none", "p_all")}
-    for who in ("student", "teacher"):
-        row |= span(getattr(change, who), who, f"{who}_")
-    return row | change.facts | {"testable": found.testable, "reason": found.reason}
+    row = {"tau": found.ratio} | {name: getattr(found, name) for name in ("low", "high", "p_none", "p_all")}
+    row |= span(found.movement, "student", "student_") | span(found.gap, "teacher", "teacher_")
+    return row | change.facts | {"testable": found.established, "reason": found.reason}
 
 
 def teacher_table(made: Made) -> pd.DataFrame:
@@ -168,21 +158,25 @@ def teacher_table(made: Made) -> pd.DataFrame:
     return first.assign(property=first.property.map(title_of_property))[columns]
 
 
-def specificity_matrix(made: Made, direction: str, method: str) -> pd.DataFrame:
+def specificity_matrix(made: Made, method: str) -> pd.DataFrame:
     """How far each made property moved each measure, in the teacher and in the method's student.
 
     Raw differences, made minus plain, in the units of the measures, which all run from 0 to 1: what is off
     the diagonal has no teacher's difference to be divided by. Columns: direction, role ("teacher" or the
-    method), made, measure, estimate, low, high.
+    method), made, network (direction and property in words), measure, own (the property's), estimate, low,
+    high.
     """
     rows = []
-    for (where, name, role, measure), change in changes(made).items():
-        if (where, role) == (direction, method):
-            for who, found in (("teacher", change.teacher), (method, change.student)):
-                row = {"direction": direction, "role": who, "made": name, "measure": measure}
-                rows.append(row | span(found))
-    columns = ["direction", "role", "made", "measure", "estimate", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    for (direction, name, role, measure), change in changes(made).items():
+        network = f"{words(direction)}: {title_of_property(name)}"
+        own = measure in RULES["properties"][name]
+        for who, found in (
+            (("teacher", change.found.gap), (method, change.found.movement)) if role == method else ()
+        ):
+            row = {"direction": direction, "role": who, "made": name, "network": network}
+            rows.append(row | {"measure": measure, "own": own} | span(found))
+    columns = ["direction", "role", "made", "network", "measure", "own", "estimate", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).astype({"own": bool})
 
 
 def class_part(made: Made) -> pd.DataFrame:
@@ -196,20 +190,18 @@ def class_part(made: Made) -> pd.DataFrame:
         method = found.get((direction, name, "lm", measure))
         if role == "class_means" and method and measure in RULES["properties"][name]:
             part = part_of(control, method)
-            row = {"direction": direction, "property": name, "measure": measure, "part": part.tau}
+            row = {"direction": direction, "property": name, "measure": measure, "part": part.ratio}
             rows.append(row | {"low": part.low, "high": part.high, "reason": part.reason})
     columns = ["direction", "property", "measure", "part", "low", "high", "reason"]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(["part", "low", "high"], float))
 
 
-def part_of(control: Change, method: Change) -> Inheritance:
-    """The share of a method's tau that its control has; not testable where the method has none."""
-    for change in (method, control):
-        if not change.found.testable:
-            return change.found
-    if method.student.low <= 0 <= method.student.high:
-        return not_testable("the method itself moves its students nowhere")
-    return share(control.moved, method.moved)
+def part_of(control: Change, method: Change) -> Transfer:
+    """The share of a method's tau that its control has; with a reason where the method has none."""
+    lack = method.found.reason or control.found.reason
+    if not lack and method.found.movement.low <= 0 <= method.found.movement.high:
+        lack = "the method itself moves its students nowhere"
+    return share(control.moved, method.moved, lack=lack)
 
 
 def reasons(table: pd.DataFrame) -> str:
@@ -241,25 +233,21 @@ def crosses(direction: str) -> bool:
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """A :func:`tau_table` to read: primary measures, intervals in the cells."""
     rows = table[table.primary]
-
-    def cells(name: str, low: str, high: str, form: str) -> list[str]:
-        spans = zip(rows[name], rows[low], rows[high], strict=True)
-        return ["—" if np.isnan(value) else with_interval(value, *ends, form) for value, *ends in spans]
-
+    each = list(rows.itertuples())
     return pd.DataFrame(
         {
             "property": rows.property.map(title_of_property),
             "role": rows.role,
-            "tau": cells("tau", "low", "high", "+.2f"),
+            "tau": [interval(row, of="tau") for row in each],
             "p, Holm": rows.holm_none,
-            "student": cells("student", "student_low", "student_high", "+.3f"),
-            "teacher": cells("teacher", "teacher_low", "teacher_high", "+.3f"),
+            "student": [interval(row, "+.3f", "student", "student_") for row in each],
+            "teacher": [interval(row, "+.3f", "teacher", "teacher_") for row in each],
             "accuracy / baseline": rows.accuracy,
             "price": rows.price,
             "agreement": rows.agreement,
             "not testable": rows.reason,
         }
-    )
+    ).replace("not defined", "—")
 
 
 def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
@@ -272,13 +260,3 @@ def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
     both = table.role.str.removesuffix(READ).isin(table.role[read].str.removesuffix(READ))
     chosen = table[table.primary & (both if heads else ~read)]
     return chosen.assign(panel=chosen.property.map(title_of_property))
-
-
-def specificity_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """A :func:`specificity_matrix` for a heat map with numbers: the teacher's panel beside the student's."""
-    return table.assign(
-        panel=table.role.map(label_of),
-        row=table.direction.map(words) + ": " + table.made.map(title_of_property),
-        column=table.measure,
-        value=table.estimate,
-    )

@@ -1,15 +1,15 @@
 """Tables made of tables: what a chapter shows of them, and what its figures draw."""
 
-from functools import reduce
+from pathlib import Path
 
 import pandas as pd
 
 from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.influence import INSIDE
-from kdlib.bias.statistics import effect_word, with_interval
+from kdlib.bias.statistics import effect_word
 from kdlib.probes import PROBES
-from kdlib.report.figures.style import label_of, words
-from kdlib.report.tables import sides
+from kdlib.report.figures.style import words
+from kdlib.report.tables import interval, sides
 from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, title_of
 
 PROPERTIES = {  # what the study is about -> (measure, probe)
@@ -51,8 +51,8 @@ def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
     """Every movement in words: direction, method, measure, probe, result, and which way it went."""
     results = []
     for row in transfer.itertuples():
-        span = with_interval(row.movement, row.movement_low, row.movement_high)
-        results.append(movement_word(row) + ("" if pd.isna(row.movement) else f", {span}"))
+        told = "" if pd.isna(row.movement) else ", " + interval(row, "+.3f", "movement", "movement_")
+        results.append(movement_word(row) + told)
     return pd.DataFrame(
         {
             "direction": transfer.direction.map(direction_title),
@@ -103,19 +103,12 @@ def control_table(names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["control", "what it tells"])
 
 
-def wide_table(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """A measure as "estimate [low, high]", roles down and probes across."""
-    rows = table[table.measure == measure]
-    cells = [with_interval(*span, ".2f") for span in zip(rows.estimate, rows.low, rows.high, strict=True)]
-    rows = rows.assign(cell=cells, role=rows.role.map(title_of))
-    wide = rows.pivot(index="role", columns="probe", values="cell")
-    return wide.loc[rows.role.unique(), rows.probe.unique()].reset_index().rename_axis(columns=None)
-
-
-def measures_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """Roles down, the measures of the table across, with intervals; all of one probe."""
-    columns = [wide_table(table, name).set_axis(["role", name], axis=1) for name in table.measure.unique()]
-    return reduce(lambda left, right: left.merge(right, on="role", sort=False), columns)
+def wide_table(table: pd.DataFrame, columns: str = "probe") -> pd.DataFrame:
+    """A measure's table as "estimate [low, high]", roles down and probes across; or a probe's measures."""
+    cells = [interval(row, ".2f") for row in table.itertuples()]
+    named = table.assign(cell=cells, role=table.role.map(title_of))
+    wide = named.pivot(index="role", columns=columns, values="cell")
+    return wide.loc[named.role.unique(), named[columns].unique()].reset_index().rename_axis(columns=None)
 
 
 # ---- what figures draw ----
@@ -123,62 +116,32 @@ def measures_side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 
 def learning(history: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy for :func:`kdlib.report.figures.curves`: a panel a student, the baseline in each."""
-    table = history[history.term == "test_accuracy"].rename(columns={"epoch": "x", "role": "line"})
-    alone = table[table.line == "baseline"].assign(seed=None)
-    students = [role for role in table.line.unique() if role not in REFERENCES]
-    parts = [pd.concat([alone, table[table.line == role]]).assign(panel=label_of(role)) for role in students]
-    return pd.concat(parts) if parts else alone.assign(panel="Baseline")
+    table = history[history.term == "test_accuracy"]
+    alone = table[table.role == "baseline"].assign(seed=None)
+    students = [role for role in table.role.unique() if role not in REFERENCES]
+    parts = [pd.concat([alone, table[table.role == role]]).assign(panel=role) for role in students]
+    return pd.concat(parts) if parts else alone.assign(panel="baseline")
 
 
-def severities(table: pd.DataFrame) -> pd.DataFrame:
-    """A severity table for curves: a panel a series, a line for each direction's baseline student."""
-    return table.rename(columns={"level": "x", "accuracy": "value"}).assign(
-        panel=table.series.map(words), line=table.network
-    )
-
-
-def by_depth(inside: dict[str, pd.DataFrame], measure: str) -> pd.DataFrame:
-    """What was seen inside networks for curves: a panel a direction, a line a role."""
-    parts = [part[part.measure == measure].assign(panel=words(name)) for name, part in inside.items()]
-    found = pd.concat(parts) if parts else pd.DataFrame(columns=["value", "seed"])
-    return found.drop(columns="seed").rename(columns={"place": "x", "role": "line"})
-
-
-def cells(table: pd.DataFrame, value: str) -> pd.DataFrame:
-    """A table of direction, role and probe for a heat map: a panel a direction, a row a probe."""
-    if "accepted" in table:
-        table = table[table.accepted]
-    named = {"panel": "direction", "column": "role", "row": "probe"}
-    found = table.assign(**{new: table[old].map(label_of if old == "role" else words)
-                            for new, old in named.items()})  # fmt: skip
-    return found.assign(value=table[value])
-
-
-def residual_cells(schedules: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def residuals(schedules: pd.DataFrame) -> pd.DataFrame:
     """What accuracy alone doesn't explain, for a heat map; a dot where the interval leaves out zero."""
-    parts = [part[~part.schedule].assign(direction=name) for name, part in schedules.items() if len(part)]
-    if not parts:
-        return pd.DataFrame()
-    found = cells(pd.concat(parts, ignore_index=True), "residual")
-    return found.assign(mark=((found.low > 0) | (found.high < 0)).map({True: "•", False: ""}))
+    found = schedules[~schedules.schedule]
+    marks = ((found.low > 0) | (found.high < 0)).map({True: "•", False: ""})
+    return found.assign(estimate=found.residual, mark=marks)
 
 
-def effect_cells(transfer: pd.DataFrame) -> pd.DataFrame:
+def effects(transfer: pd.DataFrame) -> pd.DataFrame:
     """Movements in smallest effects for a heat map: teacher first; ▸ and ◂ significantly toward and away.
 
-    On accepted probes; what probes are compared with is left out.
+    Rows of the map are the column "question"; what probes are compared with is left out.
     """
-    unit = transfer.measure.map(SMALLEST_EFFECTS)
-    marks = sides(transfer).map({"toward": "▸", "away": "◂"}).fillna("")
-    found = transfer.assign(value=transfer.movement / unit, mark=marks, column=transfer.method.map(label_of))
-    left_out = found.measure.eq("invariance") | found.probe.isin(COMPARISONS) | ~found.accepted
-    found, unit = found[~left_out], unit[~left_out]
-    teacher = found.assign(value=found.gap / unit, mark="", column="Teacher").dropna(subset="value")
-    teacher = teacher.drop_duplicates(["direction", "measure", "probe"])
-    both = pd.concat([teacher, found], ignore_index=True).assign(
-        row=lambda table: [_question(row) for row in table.itertuples()]
-    )
-    return both.assign(panel=both.direction.map(words)).sort_values("direction", kind="stable")
+    found = transfer[transfer.measure.ne("invariance") & ~transfer.probe.isin(COMPARISONS)]
+    unit, marks = found.measure.map(SMALLEST_EFFECTS), sides(found).map({"toward": "▸", "away": "◂"})
+    found = found.assign(role=found.method, estimate=found.movement / unit, mark=marks.fillna(""))
+    teacher = found.assign(role="teacher", estimate=found.gap / unit, mark="").dropna(subset="estimate")
+    both = pd.concat([teacher.drop_duplicates(["direction", "measure", "probe"]), found], ignore_index=True)
+    questions = [_question(row) for row in both.itertuples()]
+    return both.assign(question=questions).sort_values("direction", kind="stable")
 
 
 def _question(row) -> str:
@@ -187,29 +150,38 @@ def _question(row) -> str:
     return probe if row.measure == "retention" else f"{words(row.measure)} {probe}".strip()
 
 
-def likeness_cells(likeness: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """CKA of equal stages for a heat map, mean over seeds."""
-    parts = []
-    for direction, table in likeness.items():
-        same = table[table.student_stage == table.teacher_stage]
-        mean = same.groupby(["role", "student_stage"], sort=False).cka.mean().reset_index(name="value")
-        parts.append(mean.assign(panel=words(direction)))
-    found = pd.concat(parts, ignore_index=True)
-    stages = ("stage " + found.student_stage.astype(str)).replace("stage out", "embedding")
-    return found.assign(row=stages, column=found.role.map(label_of))
+def equal_stages(likeness: pd.DataFrame) -> pd.DataFrame:
+    """CKA of equal stages for a heat map, whose rows are the column "stage"."""
+    same = likeness[likeness.student_stage == likeness.teacher_stage]
+    stages = ("stage " + same.student_stage.astype(str)).replace("stage out", "embedding")
+    return same.assign(estimate=same.cka, stage=stages)
 
 
-def gains_by_cost(gains: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def gains_by_cost(gains: pd.DataFrame) -> pd.DataFrame:
     """Gains for a forest plot, cheapest training first, with the cost in the name."""
-    found = pd.concat(table.sort_values("cost").assign(direction=name) for name, table in gains.items())
+    found = pd.concat(part.sort_values("cost") for _, part in gains.groupby("direction", sort=False))
     return found.assign(measure="gain in " + found.gain, suffix=[f", {cost:.1f}×" for cost in found.cost])
 
 
-def original_cells(original: pd.DataFrame) -> pd.DataFrame:
+def original_table() -> pd.DataFrame:
+    """The original study's accuracies with the chance-adjusted retention that follows from them.
+
+    Read from its saved notebook outputs, in percent; ten classes. NaN where the clean accuracy is within
+    ten points of chance: then there is nothing to retain.
+    """
+    table = pd.read_csv(Path(__file__).with_name("original.csv"))
+    for probe in table.columns[3:]:
+        table[f"ratio {probe}"] = table[probe] / table["clean"]
+        retained = (table[probe] - 10) / (table["clean"] - 10)
+        table[f"retention {probe}"] = retained.where(table["clean"] > 20)
+    return table
+
+
+def original_ratios(original: pd.DataFrame) -> pd.DataFrame:
     """The original's published ratios and the retentions that its accuracies give, for a heat map."""
-    named = original.assign(row=original.direction.map(words) + ": " + original.model)
-    long = named.melt(id_vars="row", value_vars=[name for name in original if " " in name])
-    panel, column = long.variable.str.split(" ", expand=True).T.to_numpy()
+    named = original.assign(student=original.direction.map(words) + ": " + original.model)
+    shown = [name for name in original if " " in name and "seconds" not in name]
+    long = named.melt("student", shown, value_name="estimate")
+    kind, probe = long.variable.str.split(" ", expand=True).T.to_numpy()
     titles = {"ratio": "published ratio", "retention": "chance-adjusted retention"}
-    found = long.assign(panel=[titles[name] for name in panel], column=column)
-    return found[found.column != "seconds"].sort_values("panel", ascending=False, kind="stable")
+    return long.assign(panel=[titles[name] for name in kind], probe=probe)

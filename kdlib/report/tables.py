@@ -5,23 +5,27 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from kdlib.bias import measures as m
 from kdlib.bias.answers import Answers
 from kdlib.bias.influence import INSIDE, MEASURES, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS
-from kdlib.bias.statistics import Interval, interval_or_nan
-from kdlib.bias.transfer import profile_cosine, profile_slopes, transfer
-from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, roles, title_of
+from kdlib.bias.statistics import Interval, interval_or_nan, with_interval
+from kdlib.bias.transfer import profile_slopes, transfer
+from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, roles
 
 GAINS = {"accuracy": "accuracy", "error_consistency": "error consistency with the teacher"}
 SPANS = [f"{name}{end}" for name in ("movement", "gap", "toward") for end in ("", "_low", "_high")]
-NUMBERS = [*SPANS, "narrow_low", "narrow_high", "p", "ratio", "seeds_up"]
+NUMBERS = [*SPANS, "narrow_low", "narrow_high", "p", "ratio"]
 MOVED = ["direction", "method", "measure", "probe", *NUMBERS, "seeds", "established", "reason", "beyond"]
 
 
 def span(found: Interval, name: str = "estimate", ends: str = "") -> dict[str, float]:
     """An interval as three columns of a table."""
     return {name: found.estimate, f"{ends}low": found.low, f"{ends}high": found.high}
+
+
+def interval(row, form: str = "+.2f", of: str = "estimate", ends: str = "") -> str:
+    """The estimate of a table's row with its interval, in a format."""
+    return with_interval(getattr(row, of), getattr(row, f"{ends}low"), getattr(row, f"{ends}high"), form)
 
 
 def tested(found: Interval) -> dict[str, float]:
@@ -86,7 +90,9 @@ def transfer_table(measures: Measures) -> pd.DataFrame:
                 row = {"direction": measures.direction, "method": method, "measure": measure, "probe": probe}
                 row |= _movement(*(found[role] for role in (method, "baseline", "teacher")), measure)
                 rows.append(row | {"beyond": _beyond(found, method, np.sign(row["gap"]))})
-    table = pd.DataFrame(rows, columns=MOVED).astype({"established": bool, "beyond": float})
+    table = pd.DataFrame(rows, columns=MOVED).astype(
+        dict.fromkeys([*NUMBERS, "beyond"], float) | {"established": bool}
+    )
     return _by_role(table, "method", measures.students)
 
 
@@ -113,26 +119,21 @@ def sides(table: pd.DataFrame) -> pd.Series:
 
 
 def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, measure: str) -> dict:
-    row = dict.fromkeys(NUMBERS, np.nan) | {"seeds": len(student), "established": False, "reason": ""}
-    if len(student) < 2:
-        return row | {"reason": "one seed gives no interval"}
-    try:
-        found = transfer(student, baseline, teacher, SMALLEST_EFFECTS[measure])
-    except ValueError as error:
-        return row | {"reason": str(error).partition(";")[0].partition(", an interval")[0]}
+    found = transfer(student, baseline, teacher, SMALLEST_EFFECTS[measure])
+    row = {"seeds": len(student), "established": found.established, "ratio": found.ratio, "reason": ""}
+    if np.isnan(found.movement.low) or np.isnan(found.gap.low):
+        return row | {"gap": np.nan, "reason": found.reason}
     for name in ("movement", "gap", "toward"):
         row |= span(getattr(found, name), name, f"{name}_")
-    up = ((student - baseline).mean(axis=1) > 0).sum()
-    told = {"ratio": found.ratio, "seeds_up": up, "established": found.established}
-    return row | tested(found.movement) | told
+    return row | tested(found.movement)
 
 
 def schedule_table(measures: Measures) -> pd.DataFrame:
     """Retentions beside clean accuracy, means over seeds, and what accuracy alone doesn't explain.
 
-    Columns: role, probe, clean, retention, schedule (the baseline at some number of epochs), and residual,
-    low, high: retention above the straight line through those of the same seed, with its interval over
-    seeds. "Effective robustness" in the sense of Taori et al. (2020). NaN with fewer than three schedules.
+    Columns: direction, role, probe, clean, retention, schedule (the baseline at some number of epochs), and
+    residual, low, high: retention above the straight line through those of the same seed, and its interval
+    over seeds. "Effective robustness" in the sense of Taori et al. (2020). NaN with fewer than three of them.
     """
     schedules = ["baseline", *(role for role in measures.students if roles()[role].epochs != 1)]
     clean = {role: measures[role, "accuracy", "clean"].mean(axis=1) for role in measures.roles}
@@ -140,12 +141,16 @@ def schedule_table(measures: Measures) -> pd.DataFrame:
     for probe in measures.retained:
         kept = {role: measures[role, "retention", probe].mean(axis=1) for role in measures.roles}
         for role in measures.roles:
-            row = {"role": role, "probe": probe, "clean": clean[role].mean(), "retention": kept[role].mean()}
             residual = kept[role] - _line(clean, kept, schedules, clean[role])
-            rows.append(
-                row | {"schedule": role in schedules} | span(interval_or_nan(residual[:, None]), "residual")
-            )
-    return pd.DataFrame(rows)
+            row = {"direction": measures.direction, "role": role, "probe": probe}
+            row |= {
+                "clean": clean[role].mean(),
+                "retention": kept[role].mean(),
+                "schedule": role in schedules,
+            }
+            rows.append(row | span(interval_or_nan(residual[:, None]), "residual"))
+    columns = ["direction", "role", "probe", "clean", "retention", "schedule", "residual", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).astype({"schedule": bool})
 
 
 def _line(clean: dict, kept: dict, schedules: list[str], at: np.ndarray) -> np.ndarray:
@@ -160,65 +165,41 @@ def _line(clean: dict, kept: dict, schedules: list[str], at: np.ndarray) -> np.n
 def gain_table(measures: Measures, cost: pd.DataFrame) -> pd.DataFrame:
     """What each student gains over the baseline and what its training costs.
 
-    Columns: role, cost (of a whole run, in runs of the baseline), gain, estimate, low, high. The gains are
-    differences on clean images.
+    Columns: direction, role, gain, cost (of a whole run, in runs of the baseline), estimate, low, high. The
+    gains are differences on clean images.
     """
     seconds = (cost.epoch * cost.epochs).groupby(cost.role).mean()
     rows = []
     for role in measures.students:
         for measure, gain in GAINS.items():
             difference = measures[role, measure, "clean"] - measures["baseline", measure, "clean"]
-            row = {"role": role, "cost": seconds[role] / seconds["baseline"], "gain": gain}
+            row = {"direction": measures.direction, "role": role, "gain": gain}
+            row |= {"cost": seconds[role] / seconds["baseline"]}
             rows.append(row | span(interval_or_nan(difference)))
-    return pd.DataFrame(rows, columns=["role", "cost", "gain", "estimate", "low", "high"])
+    return pd.DataFrame(rows, columns=["direction", "role", "gain", "cost", "estimate", "low", "high"])
 
 
 def slope_table(measures: Measures) -> pd.DataFrame:
-    """Over all retentions: slope of each student's movements on the teacher's gaps, interval, and cosine.
+    """Over all retentions: slope of each student's movements on the teacher's gaps, and its interval.
 
-    Columns: direction, role, slope, low, high, cosine; NaN where no probe has a retention in every run.
+    Columns: direction, role, slope, low, high; NaN where no probe has a retention in every run.
     """
     rows = []
     for role in measures.students:
         profiles = measures.profiles(role, "baseline", "teacher")
-        defined = bool(profiles[0])
-        slopes = profile_slopes(*profiles)[:, None] if defined else np.array([[np.nan]])
-        row = {"direction": measures.direction, "role": role} | span(interval_or_nan(slopes), "slope")
-        rows.append(row | {"cosine": profile_cosine(*profiles) if defined else np.nan})
-    return pd.DataFrame(rows, columns=["direction", "role", "slope", "low", "high", "cosine"])
-
-
-def consistency_table(measures: Measures) -> pd.DataFrame:
-    """Errors like the teacher's on clean images, means over seeds, one row a role.
-
-    Columns: network, consistency, largest (what the two accuracies allow), agreement, same_error. The first
-    rows are for scale: two teachers, and two baselines, of different seeds.
-    """
-    hits = {role: measures[role, "accuracy", "clean"] for role in measures.roles}
-    rows = [
-        _consistency(f"two {role}s", hits[role], np.roll(hits[role], 1, axis=0))
-        for role in ("teacher", "baseline")
-        if len(hits[role]) > 1
-    ]
-    for role in ("baseline", *measures.students):
-        row = _consistency(title_of(role), hits[role], hits["teacher"])
-        others = {name: measures[role, name, "clean"].mean() for name in ("agreement", "same_error")}
-        rows.append(row | others)
-    return pd.DataFrame(rows)
-
-
-def _consistency(name: str, hits: np.ndarray, other: np.ndarray) -> dict:
-    limit = m.error_consistency_limit(hits, other)
-    return {"network": name, "consistency": m.error_consistency(hits, other).mean(), "largest": limit.mean()}
+        slopes = profile_slopes(*profiles)[:, None] if profiles[0] else np.array([[np.nan]])
+        row = {"direction": measures.direction, "role": role}
+        rows.append(row | span(interval_or_nan(slopes), "slope"))
+    return pd.DataFrame(rows, columns=["direction", "role", "slope", "low", "high"])
 
 
 def severity_table(references: dict[str, Answers]) -> pd.DataFrame:
-    """The baselines' accuracy at each level of a series: series, level, network, accuracy."""
+    """The baselines' accuracy at each level of a series: series, level, network, value."""
     rows = []
     for direction, answers in references.items():
         network = "Baseline " + direction_title(direction).rpartition(" ")[2]
         for name, levels in Measures(answers).series.items():
             for level, probe in enumerate(levels, start=1):
                 accuracy = answers.hits("baseline", probe).mean()
-                rows.append({"series": name, "level": level, "network": network, "accuracy": accuracy})
-    return pd.DataFrame(rows, columns=["series", "level", "network", "accuracy"])
+                rows.append({"series": name, "level": level, "network": network, "value": accuracy})
+    return pd.DataFrame(rows, columns=["series", "level", "network", "value"])

@@ -26,7 +26,6 @@ from kdlib.study.controls import roles, title_of
 from kdlib.study.specs import RunSpec, environment
 from kdlib.train import Clock, batches, in_precision, make_optimiser, train_step
 
-GOAL = {"cpu": 1.10, "cuda": 1.15}  # steps of the floor
 PARTS = ("data", "teacher", "student", "method", "update")
 
 
@@ -148,15 +147,10 @@ def step_costs(study: Study, direction: str, rounds: int) -> pd.DataFrame:
 
 
 def keep(study: Study, rounds: int) -> tuple[pd.DataFrame, list[Path]]:
-    """Measure both directions; the table, and where it lies: as JSON with the machine, CSV, and a figure."""
-    from kdlib.report.figures import set_style, steps_over_floors
-
+    """Measure both directions; the table, and where it lies: as JSON, with the machine."""
     table = pd.concat([step_costs(study, name, rounds) for name in study.directions], ignore_index=True)
     study.folder.mkdir(parents=True, exist_ok=True)
-    paths = [study.folder / f"bench.{kind}" for kind in ("json", "csv", "png")]
+    path = study.folder / "bench.json"
     found = {"machine": environment(study.store.device), "rounds": rounds, "steps": table.to_dict("records")}
-    paths[0].write_text(json.dumps(found, indent=1))
-    table.to_csv(paths[1], index=False)
-    set_style()
-    steps_over_floors(table, GOAL[study.store.device.type]).savefig(paths[2], dpi=160)
-    return table, paths
+    path.write_text(json.dumps(found, indent=1))
+    return table, [path]

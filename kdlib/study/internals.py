@@ -26,7 +26,7 @@ def traits(study, run: Run) -> Arrays:
     """Interactions between patches, and how much of its embedding each scrambled image keeps.
 
     Returns:
-        "near", "far", "weighted" and "mass" as :func:`kdlib.bias.representations.interactions`, and
+        "near" and "far" as :func:`kdlib.bias.representations.interactions`, and
         "invariance <probe>" for each of the scrambling probes, all (n,).
     """
     few = study.few.images, study.few.labels
@@ -79,29 +79,26 @@ def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
 
 
 def inside_table(study, direction: str) -> pd.DataFrame:
-    """Size of receptive fields by stage, reach of attention by block, of every run and an untrained student.
+    """Radius of receptive fields by stage, reach of attention by block; an untrained student's too.
 
-    Columns: role, seed, measure, place (stage or block, from 1), value. Measures: "rms", "share_50" and
-    "share_90" of :func:`kdlib.bias.representations.receptive_field`, "attention" (relative) and "entropy"
-    of each head.
+    Columns: direction, role, seed, measure, place (stage or block, from 1), value. Measures: "rms", px, of
+    :func:`kdlib.bias.representations.receptive_field`, and "attention", the relative distance of each head.
     """
     tables = []
     for role, seed, found in _looked_into(study, direction):
-        sizes = representations.receptive_field(found["maps"])
-        parts = {name: (sizes.stage, sizes[name]) for name in ("rms", "share_50", "share_90")}
+        parts = {"rms": (range(1, 5), representations.receptive_field(found["maps"]))}
         if "attention_block" in found:
             parts["attention"] = found["attention_block"], found["attention_relative"]
-            parts["entropy"] = found["attention_block"], found["attention_entropy"]
         for measure, (place, value) in parts.items():
             rows = {"role": role, "seed": seed, "measure": measure, "place": place, "value": value}
-            tables.append(pd.DataFrame(rows))
+            tables.append(pd.DataFrame({"direction": direction} | rows))
     return pd.concat(tables, ignore_index=True)
 
 
 def likeness_table(study, direction: str) -> pd.DataFrame:
     """CKA between four stages and the embedding of each student and of its teacher, on the test images.
 
-    Columns: role, seed, student_stage, teacher_stage (1 to 4, "out"), cka.
+    Columns: direction, role, seed, student_stage, teacher_stage (1 to 4, "out"), cka.
     """
     runs, rows, images = study.runs(direction), [], study.test.images
     for place, teacher in enumerate(runs.pop("teacher")):
@@ -117,10 +114,10 @@ def likeness_table(study, direction: str) -> pd.DataFrame:
             run = students[place]
             kept = _kept(study, run, f"cka-{teacher.spec.id}-{study.test_digest}", compare)
             rows += [
-                (role, run.spec.seed, STAGES[i], STAGES[j], value)
+                (direction, role, run.spec.seed, STAGES[i], STAGES[j], value)
                 for (i, j), value in np.ndenumerate(kept["cka"])
             ]
-    return pd.DataFrame(rows, columns=["role", "seed", "student_stage", "teacher_stage", "cka"])
+    return pd.DataFrame(rows, columns=["direction", "role", "seed", "student_stage", "teacher_stage", "cka"])
 
 
 def _ckas(student: list[np.ndarray], teacher: list[np.ndarray]) -> np.ndarray:

@@ -192,7 +192,9 @@ def test_a_teacher_without_attention_is_refused(make_network, shapes):
 def test_a_student_whose_third_stage_is_one_cell_is_refused(make_network, shapes):
     spec = ModelSpec("resnet18", image_size=16, options=CNN.options)
     student = Network(spec, len(shapes.classes), *shapes.statistics)
-    with pytest.raises(ValueError, match="third stage of resnet18 has 1 x 1 of them at 16 pixels; use"):
+    with pytest.raises(
+        ValueError, match="CAPD needs at least 2 x 2 cells; resnet18 has 1 x 1: take larger images"
+    ):
         CAPD().build(student, make_network("vit"), shapes.train)
     assert student.training
 

@@ -9,9 +9,9 @@ import PIL.Image
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
-from kdlib.report.figures.style import label_of, set_style, words
+from kdlib.report.figures.style import set_style, words
 
-READABLE = {"direction": words, "measure": words, "probe": words, "role": label_of, "method": label_of}
+READABLE = {"direction", "measure", "probe", "role", "method"}  # columns of names
 
 
 class Page:
@@ -83,7 +83,7 @@ def _fewer_colours(path: Path) -> None:
 
 def table_html(table: pd.DataFrame, name: str) -> str:
     """A table as HTML: titles instead of keys, text to the left, a dash where there is no number."""
-    table = table.assign(**{name: table[name].map(READABLE[name]) for name in table if name in READABLE})
+    table = table.assign(**{name: table[name].map(words) for name in table if name in READABLE})
     table = table.rename(columns=lambda name: str(name).replace("_", " ")).replace([np.inf, -np.inf], np.nan)
     table = table.reset_index(drop=True)
     style = table.style.hide(axis="index").set_uuid(name)  # the same table gives the same HTML

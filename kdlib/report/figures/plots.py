@@ -8,8 +8,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from kdlib.report.figures.style import COLOURS, label_of, legend, needs, panels, style_of, words
+from kdlib.report.figures.style import COLOURS, legend, needs, panels, style_of, words
 from kdlib.study.controls import CONTROLS, REFERENCES, WITHOUT_IT, roles
+
+PARTS = {"data": "0.8", "stage": COLOURS[4], "teacher": "black"}  # of an epoch
+PARTS |= {"student": COLOURS[5], "method": COLOURS[1], "update": COLOURS[0]}
 
 
 @needs("estimate")
@@ -57,7 +60,7 @@ def _spots(axis: plt.Axes, part: pd.DataFrame) -> None:
         _spot(axis, place, role, *row[["estimate", "low", "high"]])
     if "baseline" in part.index:
         axis.axvspan(*part.loc["baseline", ["low", "high"]], color="0.93", zorder=0)
-    _names(axis, [label_of(role) + part.get("suffix", {}).get(role, "") for role in part.index], "small")
+    _names(axis, [words(role) + part.get("suffix", {}).get(role, "") for role in part.index], "small")
 
 
 def _names(axis: plt.Axes, names: list[str], size: str = "medium") -> None:
@@ -73,65 +76,74 @@ def _spot(axis: plt.Axes, place: float, role: str, estimate: float, low: float, 
     axis.plot(estimate, place, linestyle="", **style, markersize=4)
 
 
-@needs("value")
+@needs("estimate")
 def heat_map(
-    table: pd.DataFrame, label: str, limits: tuple[float, float], numbers: bool = False, columns: int = 1
+    table: pd.DataFrame,
+    label: str,
+    limits: tuple[float, float],
+    row: str = "probe",
+    column: str = "role",
+    panel: str = "direction",
+    numbers: bool = False,
+    columns: int = 1,
 ) -> Figure:
-    """A cell for each row and column of a panel, grey where there is no value.
+    """A cell for each row and column of a panel: the mean of its estimates, grey where there is none.
 
     Args:
-        table: columns panel, row, column, value; "mark" is written into its cell.
-        numbers: write the values instead.
+        table: column estimate, and those that ``row``, ``column`` and ``panel`` name; "mark" is written into
+            its cell.
         label: of the colour bar.
         limits: of the colours; on both sides of 0 they diverge.
+        numbers: write the estimates instead.
         columns: of panels.
     """
-    names, rows = list(table.panel.unique()), list(table.row.unique())
-    wide = table.groupby("panel").column.nunique().max()
+    names, rows = list(table[panel].unique()), list(table[row].unique())
+    wide = table.groupby(panel)[column].nunique().max()
     size = ((0.4 if numbers else 0.3) * wide + 1.6 / columns, 0.2 * len(rows) + 1.3)
     figure, axes = panels(len(names), columns, height=size[1], width=size[0], sharey=True)
     colours = plt.get_cmap("RdBu" if limits[0] < 0 else "Blues").with_extremes(bad="0.88")
     for axis, name in zip(axes, names, strict=True):
-        part = table[table.panel == name]
-        across = list(part.column.unique())
-        grid = part.pivot(index="row", columns="column", values="value").reindex(rows, columns=across)
+        part = table[table[panel] == name]
+        across = list(part[column].unique())
+        grid = part.pivot_table("estimate", row, column).reindex(rows, columns=across)
         image = axis.imshow(grid, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
-        for cell in part.itertuples():
-            text = cell.mark if "mark" in part else ""
-            text = f"{cell.value:.2f}" if numbers and np.isfinite(cell.value) else text
-            dark = abs(cell.value) > 0.6 * limits[1]
-            place = across.index(cell.column), rows.index(cell.row)
+        for _, cell in part.iterrows():
+            text = cell.get("mark", "")
+            text = f"{cell.estimate:.2f}" if numbers and np.isfinite(cell.estimate) else text
+            place = across.index(cell[column]), rows.index(cell[row])
+            dark = abs(cell.estimate) > 0.6 * limits[1]
             axis.text(*place, text, ha="center", va="center", fontsize="x-small", color="w" if dark else "k")
-        axis.set_xticks(range(len(across)), across, rotation=90)
-        axis.set_yticks(range(len(rows)), rows)
+        axis.set_xticks(range(len(across)), map(words, across), rotation=90)
+        axis.set_yticks(range(len(rows)), map(words, rows))
         axis.tick_params(length=0, labelsize="small")
-        axis.set_title(textwrap.fill(name, 16) if columns > 1 else name)
+        axis.set_title(textwrap.fill(words(name), 16) if columns > 1 else words(name))
         sns.despine(ax=axis, left=True, bottom=True)
     figure.colorbar(image, ax=axes, label=label, shrink=0.7 / len(axes) * columns, aspect=20)
     return figure
 
 
 @needs("value")
-def curves(table: pd.DataFrame, xlabel: str, ylabel: str, columns: int = 5) -> Figure:
+def curves(table: pd.DataFrame, xlabel: str, ylabel: str, x: str, panel: str, line: str = "role") -> Figure:
     """Means over an ordered quantity: a line for each network, thin ones for its seeds.
 
     Args:
-        table: columns panel, line (a role, or a name), x, value; "seed" draws a thin line for each.
+        table: column value, and those that ``x``, ``panel`` and ``line`` (a role, or a name) name; "seed"
+            draws a thin line for each.
     """
-    names, lines = list(table.panel.unique()), list(table.line.unique())
-    known = [line for line in lines if line in (*REFERENCES, "untrained", *roles())]
-    own = {line: {"color": colour, "marker": "o"} for line, colour in zip(lines, COLOURS, strict=False)}
-    few = min(columns, len(names))
+    names, lines = list(table[panel].unique()), list(table[line].unique())
+    known = [name for name in lines if name in (*REFERENCES, "untrained", *roles())]
+    own = {name: {"color": colour, "marker": "o"} for name, colour in zip(lines, COLOURS, strict=False)}
+    few = min(5, len(names))
     figure, axes = panels(len(names), few, height=1.5 if few > 3 else 2.6, width=8.4 / few, sharey=True)
     for axis, name in zip(axes, names, strict=True):
-        part = table[table.panel == name]
-        for line, rows in part.groupby("line", sort=False):
-            style = style_of(line) if line in known else own[line]
+        part = table[table[panel] == name]
+        for who, rows in part.groupby(line, sort=False):
+            style = style_of(who) if who in known else own[who]
             for _, run in rows.groupby("seed") if "seed" in rows else []:
-                axis.plot(run.x, run.value, color=style["color"], alpha=0.35, linewidth=0.7)
-            mean = rows.groupby("x").value.mean()
-            axis.plot(mean.index, mean, **style, markersize=3.5, label=line)
-        axis.set_title(name, fontsize="medium")
+                axis.plot(run[x], run.value, color=style["color"], alpha=0.35, linewidth=0.7)
+            mean = rows.groupby(x).value.mean()
+            axis.plot(mean.index, mean, **style, markersize=3.5, label=who)
+        axis.set_title(words(name), fontsize="medium")
         axis.xaxis.get_major_locator().set_params(integer=True)
     figure.supxlabel(xlabel)
     figure.supylabel(ylabel)
@@ -151,7 +163,7 @@ def movements(table: pd.DataFrame) -> Figure:
     transferred, as the teacher does not differ significantly.
 
     Args:
-        table: as :func:`kdlib.report.findings.movements` gives it.
+        table: as :func:`kdlib.report.summaries.movements` gives it.
     """
     directions, properties = list(table.direction.unique()), list(table.property.unique())
     height = 0.75 * len(properties)
@@ -185,7 +197,7 @@ def _movement(axis: plt.Axes, place: int, rows: pd.DataFrame) -> None:
         axis.plot(row.movement, place + offset, linestyle="", **style, markersize=2.8)
         axis.hlines(place + offset, row.movement_low, row.movement_high, color=style["color"], linewidth=0.7)
         if row.beyond > 0 and row.established:
-            axis.annotate(label_of(role), (row.movement_high, place + offset), xytext=(3, 0),
+            axis.annotate(words(role), (row.movement_high, place + offset), xytext=(3, 0),
                           textcoords="offset points", va="center", fontsize="x-small")  # fmt: skip
 
 
@@ -224,10 +236,25 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         for value in (0, 1):
             axis.axvline(value, color="0.4", linestyle=":", linewidth=1)
         axis.set_title(textwrap.fill(name, 26))
-        _names(axis, [label_of(role) for role in roles], "small")
+        _names(axis, [words(role) for role in roles], "small")
     low, high = _limits(table.assign(estimate=table.tau))
     axes[0].set_xlim(min(low, -0.1), max(high, 1.1))
     figure.supxlabel("part of the teacher's property that arrives (tau)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize="small")
+    return figure
+
+
+def cost_bars(table: pd.DataFrame) -> Figure:
+    """Seconds of an epoch by part, a bar for each role: means over seeds."""
+    parts = [part for part in PARTS if part in table]
+    means = table.groupby("role", sort=False)[parts].mean().rename(index=words)
+    figure, axis = plt.subplots(figsize=(6, 0.24 * len(means) + 0.9))
+    left = np.zeros(len(means))
+    for part in parts:
+        axis.barh(means.index, means[part], left=left, color=PARTS[part], label=part)
+        left += means[part].fillna(0).to_numpy()
+    axis.invert_yaxis()
+    axis.set_xlabel("seconds an epoch")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

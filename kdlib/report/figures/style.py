@@ -22,6 +22,7 @@ KINDS = {  # what a network is, or what a method matches of the teacher -> how i
     "control": {"color": COLOURS[3], "marker": "o", "markerfacecolor": "white"},
     "untrained": {"color": "0.75", "marker": "x"},
 }
+TITLES = {"far_near": "long-range interaction ratio", "untrained": "Baseline, untrained"}
 
 
 def set_style() -> None:
@@ -53,19 +54,14 @@ def style_of(role: str) -> dict:
     return KINDS[kind_of(role)]
 
 
-def label_of(role: str) -> str:
-    """What figures and texts call a role; a title stays as it is."""
-    try:
-        return title_of(role)
-    except KeyError:
-        return "Baseline, untrained" if role == "untrained" else role
-
-
 def words(name: str) -> str:
-    """What figures and texts call a direction, a measure or a probe: no keys, no underscores."""
+    """What figures and texts call a direction, a role, a measure or a probe; a title stays as it is."""
     if "_to_" in name:
         return direction_title(name)
-    return {"far_near": "long-range interaction ratio"}.get(name, name.replace("_", " "))
+    try:
+        return TITLES.get(name) or title_of(name)
+    except KeyError:  # no role
+        return name.replace("_", " ")
 
 
 def legend(figure: Figure, roles: Iterable[str]) -> None:
