@@ -166,9 +166,9 @@ def bench(options: Namespace) -> None:
     """Time a step of every method beside what its networks alone take."""
     from kdlib.study.bench import keep
 
-    table, paths = keep(_study(options), options.rounds)
+    table, path = keep(_study(options), options.rounds)
     print(table.drop(columns="role").to_string(index=False, float_format="{:.2f}".format))
-    print("kept in", *paths, file=sys.stderr)
+    print("kept in", path, file=sys.stderr)
 
 
 def list_names(options: Namespace) -> None:

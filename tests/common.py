@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import yaml
@@ -10,6 +11,9 @@ import yaml
 from kdlib.bias.answers import Answers
 from kdlib.bias.influence import Measures
 from kdlib.probes import Stimuli
+from kdlib.report.figures import page
+from kdlib.report.notebooks import NOTEBOOKS
+from kdlib.study import Study
 from kdlib.study.profile import PROFILES
 
 IMAGES = 400
@@ -65,6 +69,21 @@ def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 200) -> dict
     path = folder / "minimal.yml"
     path.write_text(yaml.safe_dump(profile))
     return {"profile": str(path), "output": str(folder / "outputs"), "data": str(folder / "data")}
+
+
+def run_cells(study: Study, monkeypatch) -> str:
+    """What all notebooks say of a study; their cells run here, without a kernel."""
+    shown = []
+    monkeypatch.setattr(page, "display", lambda part: shown.append(str(part.data)))
+    for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+        names = {}
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)
+                if "parameters" in cell["metadata"].get("tags", []):
+                    names |= study.parameters
+    plt.close("all")
+    return "\n".join(shown)
 
 
 def make_evidence(*args, **options) -> Measures:

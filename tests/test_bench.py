@@ -57,7 +57,7 @@ def test_the_floor_sees_the_methods_images_and_reads_the_teacher_it_reads(study)
 
 
 def test_what_is_kept_can_be_read(study):
-    table, (as_json,) = keep(study, rounds=1)
+    table, as_json = keep(study, rounds=1)
     found = json.loads(as_json.read_text())
     assert found["machine"]["threads"] == torch.get_num_threads() and found["rounds"] == 1
     pd.testing.assert_frame_equal(pd.DataFrame(found["steps"]), table)

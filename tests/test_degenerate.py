@@ -1,13 +1,10 @@
 """Studies that can say little: each comes to its end, and says what it can't tell and why."""
 
-import json
-
-import matplotlib.pyplot as plt
 import pytest
 
-from kdlib.report.figures import page
-from kdlib.report.notebooks import NOTEBOOKS
 from kdlib.study.study import Study
+
+from .common import run_cells
 
 DIRECTIONS = ("cnn_to_vit", "vit_to_cnn")
 ONE_METHOD = {f"directions.{name}.methods": ["lm"] for name in DIRECTIONS}
@@ -19,18 +16,9 @@ def told(minimal, finished, monkeypatch):
     """What all notebooks say in a study with these overrides; cells run here, without a kernel."""
 
     def run(overrides: dict) -> str:
-        shown = []
-        monkeypatch.setattr(page, "display", lambda part: shown.append(str(part.data)))
-        Study(**minimal, overrides=overrides, quiet=True).train()
-        for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
-            names = {}
-            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-                if cell["cell_type"] == "code":
-                    exec("".join(cell["source"]), names)
-                    if "parameters" in cell["metadata"].get("tags", []):
-                        names |= minimal | {"results": None, "overrides": overrides}
-        plt.close("all")
-        text = "\n".join(shown)
+        study = Study(**minimal, overrides=overrides, quiet=True)
+        study.train()
+        text = run_cells(study, monkeypatch)
         assert " nan" not in text and "NaN" not in text
         return text
 

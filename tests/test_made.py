@@ -199,11 +199,11 @@ def test_a_table_to_read_has_dashes_and_reasons_where_nothing_is_known():
 @pytest.mark.parametrize(
     ("crossing", "told"),
     [
-        ({}, "**Yes: a property that was made in the teacher arrives significantly in a student of the other "
-             "architecture in 6 of 6 comparisons of a method and a property. By logit matching, 0.50 of it "
-             "arrives on average, and 0.80 in students of the teacher's own architecture.**"),
-        ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit", "noise"): 0.0}, "**In part: a property"),
-        ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit"): -0.2}, "**Not that this study could tell: a pro"),
+        ({}, "**Yes. A property that was trained into the teacher arrives significantly in a student of the "
+             "other architecture in 6 of 6 comparisons of a method and a property. With logit matching, 50% "
+             "of it arrives on average, and 80% if teacher and student share an architecture.**"),
+        ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit", "noise"): 0.0}, "**Partly. A property"),
+        ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit"): -0.2}, "**Not that this study could tell. A pro"),
     ],
 )  # fmt: skip
 def test_the_title_is_answered_by_crossings_alone(crossing, told):

@@ -396,7 +396,8 @@ def test_bench_command(minimal, tmp_path, capsys):
     place = [f"--profile={minimal['profile']}", f"--output={tmp_path}", f"--data={minimal['data']}"]
     assert main(["bench", "--rounds=1", *place, *few]) == 0
     assert "OFA-KD" in capsys.readouterr().out
-    assert len(pd.read_csv(tmp_path / "minimal" / "bench.csv")) == 2 + 2
+    kept = json.loads((tmp_path / "minimal" / "bench.json").read_text())
+    assert len(kept["steps"]) == 2 + 2
 
 
 def test_errors_are_one_line(capsys):

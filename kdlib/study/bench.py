@@ -146,11 +146,11 @@ def step_costs(study: Study, direction: str, rounds: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def keep(study: Study, rounds: int) -> tuple[pd.DataFrame, list[Path]]:
+def keep(study: Study, rounds: int) -> tuple[pd.DataFrame, Path]:
     """Measure both directions; the table, and where it lies: as JSON, with the machine."""
     table = pd.concat([step_costs(study, name, rounds) for name in study.directions], ignore_index=True)
     study.folder.mkdir(parents=True, exist_ok=True)
     path = study.folder / "bench.json"
     found = {"machine": environment(study.store.device), "rounds": rounds, "steps": table.to_dict("records")}
     path.write_text(json.dumps(found, indent=1))
-    return table, [path]
+    return table, path
