@@ -20,13 +20,8 @@ def superpixels(images: Tensor, labels: Tensor, generator: torch.Generator, n: i
     number asked for, to a lattice (at 32 px, 100 and 144 are the same); ``meta["regions"]`` is the mean that
     came out.
     """
-    from skimage.segmentation import slic  # takes a second to import, and few need it
-
     count, channels = images.shape[:2]
-    regions = [
-        slic(image, n_segments=n, compactness=10, start_label=0, channel_axis=-1)
-        for image in images.permute(0, 2, 3, 1).contiguous().numpy()
-    ]
+    regions = [_regions(image, n) for image in images.permute(0, 2, 3, 1).double().numpy()]
     regions = torch.from_numpy(np.stack(regions)).view(count, 1, -1)
     # One number a region, channel and image: then a single bincount averages the whole set.
     bins = regions + (regions.max() + 1) * torch.arange(count * channels).view(count, channels, 1)
@@ -34,6 +29,22 @@ def superpixels(images: Tensor, labels: Tensor, generator: torch.Generator, n: i
     mean = torch.bincount(bins.view(-1), weights=images.double().view(-1)) / size
     painted = mean[bins].round().to(torch.uint8).view(images.shape)
     return in_place_of(painted, labels, regions=bins.unique().numel() / (count * channels))
+
+
+def _regions(image: np.ndarray, n: int) -> np.ndarray:
+    """SLIC of compactness 10, its colours rounded: else flat ones tie or not by the processor's last digit.
+
+    Args:
+        image: float64 (H, W, 3), whole numbers.
+    """
+    from skimage.color import rgb2lab  # takes a second to import, and few need it
+    from skimage.segmentation import slic
+
+    # SLIC stretches what it is given to [0, 1]: here first the colours, as always, and then Lab, which the
+    # compactness makes up for.
+    lab = rgb2lab((image - image.min()) / max(np.ptp(image), 1)).round(7)
+    stretch = max(np.ptp(lab), 1e-6)
+    return slic(lab, n, compactness=10 / stretch, start_label=0, channel_axis=-1, convert2lab=False)
 
 
 def grid_mean(images: Tensor, labels: Tensor, generator: torch.Generator, grid: int) -> Stimuli:
