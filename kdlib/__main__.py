@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Stopped as stopped:
-        print(f"{stopped}; the same command goes on from there", file=sys.stderr)
+        if not getattr(options, "helper", False):  # who started it tells
+            print(f"{stopped}; the same command goes on from there", file=sys.stderr)
         return STOPPED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -246,7 +247,8 @@ def _train(options: Namespace, stop: Stop):
             stop.help(command, os.environ | {"OMP_NUM_THREADS": str(threads)})
     if not options.helper and not study.parameters["scheduler"]:
         found = environment(study.store.device)
-        print(f"device: {found['device']}; {options.jobs} x {found['threads']} threads", file=sys.stderr)
+        told = f"device: {found['device']}; processes: {options.jobs}; threads of each: {found['threads']}"
+        print(told, file=sys.stderr)
     try:
         runs = study.train()
     except RunsFailed:

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from kdlib import __main__ as command
 from kdlib.__main__ import granted_processors, main
@@ -87,6 +89,16 @@ def test_threads_and_device_hold_for_whatever_is_started(monkeypatch):
     assert os.environ == {"OMP_NUM_THREADS": "0", "CUDA_VISIBLE_DEVICES": ""}
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "3"})
     assert main(["train"]) == 0 and os.environ == {"OMP_NUM_THREADS": "3"}
+
+
+def test_runs_that_diverged_are_told(monkeypatch, capsys):
+    runs = [SimpleNamespace(diverged=no, spec=SimpleNamespace(label=f"run {no}")) for no in (0, 1, 2)]
+    store = SimpleNamespace(root="runs", device=torch.device("cpu"))
+    study = SimpleNamespace(store=store, parameters={"scheduler": ""}, train=lambda: runs)
+    monkeypatch.setattr(command, "_study", lambda options, **more: study)
+    monkeypatch.setattr("kdlib.study.preflight.preflight", lambda study: None)
+    assert main(["train"]) == 0
+    assert "2 of 3 runs diverged, so they answer nothing: run 1; run 2\n" in capsys.readouterr().err
 
 
 SLOW = ("torch", "torchvision", "timm", "numpy", "pandas", "scipy", "matplotlib", "papermill")
