@@ -3,12 +3,14 @@
 import os
 import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
+from contextlib import suppress
 from pathlib import Path
 
 from kdlib.study.interrupt import STOPPED, Stop, Stopped
 from kdlib.study.profile import digest_of, folder_of, overridden_profile, profile_names
 
 # What takes seconds to import, torch above all, is imported by the commands that need it.
+CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps what containers and schedulers grant
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,6 +20,11 @@ def main(arguments: list[str] | None = None) -> int:
         SystemExit: 2 for a command or an option that doesn't exist; 0 after --help.
     """
     options = _parser().parse_args(arguments)
+    # Variables, since what this process starts, helpers and notebooks' kernels, is to do as it does.
+    if (granted := granted_processors()) < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(granted))
+    if getattr(options, "device", None) == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
         if "profile" in options:  # a wrong one is told before torch is loaded
             if options.from_results:
@@ -27,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Stopped as stopped:
-        print(f"{stopped}; the same command goes on from there", file=sys.stderr)
+        if not getattr(options, "helper", False):  # who started it tells
+            print(f"{stopped}; the same command goes on from there", file=sys.stderr)
         return STOPPED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -38,6 +46,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kdlib: {' '.join(str(error).split())}", file=sys.stderr)  # torch's have several lines
         return 1
     return 0
+
+
+def granted_processors() -> int:
+    """How many processors this process may use: by its affinity, and by its control groups (version 2)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError):
+        group = CGROUPS / Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # none is set here, or "max"
+                quota, period = map(int, (folder / "cpu.max").read_text().split())
+                count = min(count, quota // period)
+    return max(1, count)
 
 
 class _Parser(ArgumentParser):
@@ -54,6 +74,7 @@ def _parser() -> ArgumentParser:
     study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the profile")
     training = _Parser(add_help=False, parents=[study])
     training.add_argument("--jobs", type=_at_least(1), default=1, help="processes that share the runs (1)")
+    training.add_argument("--device", choices=("auto", "cpu", "cuda"), help="auto: the GPU if CUDA has one")
     limit = {"type": _at_least(0.0), "metavar": "MINUTES", "help": "then stop, to go on later"}
     training.add_argument("--time-limit", **limit)
     training.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster (DASK_SCHEDULER_ADDRESS)")
@@ -208,8 +229,11 @@ def _train(options: Namespace, stop: Stop):
 
     from kdlib.study.preflight import preflight
     from kdlib.study.runs import RunsFailed
+    from kdlib.study.specs import environment
 
     study = _study(options, should_stop=stop, scheduler=options.scheduler)
+    if options.device == "cuda" and study.store.device.type != "cuda":
+        raise ValueError("--device cuda: torch finds no GPU; give --device cpu to train without one")
     if not options.helper:
         preflight(study)  # and decodes the images, before the helpers look for them
     if options.jobs > 1 and not study.parameters["scheduler"]:
@@ -221,14 +245,19 @@ def _train(options: Namespace, stop: Stop):
         for _ in range(options.jobs - 1):
             command = [sys.executable, "-m", "kdlib", "train", *words]
             stop.help(command, os.environ | {"OMP_NUM_THREADS": str(threads)})
+    if not options.helper and not study.parameters["scheduler"]:
+        found = environment(study.store.device)
+        told = f"device: {found['device']}; processes: {options.jobs}; threads of each: {found['threads']}"
+        print(told, file=sys.stderr)
     try:
         runs = study.train()
     except RunsFailed:
         if options.helper:  # who started it finds the same, and tells
             return None
         raise
-    for run in (run for run in runs if run.diverged):
-        print(f"diverged: {run.spec.label} ({run.path})", file=sys.stderr)
+    if diverged := [] if options.helper else [run.spec.label for run in runs if run.diverged]:
+        told = f"{len(diverged)} of {len(runs)} runs diverged, so they answer nothing: {'; '.join(diverged)}"
+        print(told, file=sys.stderr)
     print(f"{len(runs)} runs are complete under {study.store.root}")
     return study
 

@@ -8,12 +8,13 @@ import shutil
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,11 +22,26 @@ from torch import Tensor
 from kdlib.names import one_line
 
 MANIFEST = "manifest.json"
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 Arrays = dict[str, np.ndarray]
 
 
 class DiskFull(OSError):
     """There is no room for a file; what was there before is as it was."""
+
+
+def lock(path: Path, target: Path, timeout: float = -1) -> AbstractContextManager:
+    """Held, nobody else writes ``target``; its holder may take it again.
+
+    What is there, but where this user can't write, is read without a lock: written things are whole.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path, is_singleton=True).acquire(timeout=timeout)
+    except OSError as error:
+        if error.errno not in READ_ONLY or not target.exists():
+            raise
+        return nullcontext()
 
 
 @contextmanager

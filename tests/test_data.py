@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import pickle
 import tarfile
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
+from kdlib import disk
 from kdlib.data import (
     CIFAR10_CLASSES,
     DataError,
@@ -68,6 +70,17 @@ def test_images_are_decoded_once(tmp_path, monkeypatch):
     write_folder(tmp_path, count=1)
     first = load(DataSpec("cifar10"), tmp_path)
     monkeypatch.setattr(sources, "_decode", None)
+    again = load(DataSpec("cifar10"), tmp_path)
+    assert torch.equal(first.train.images, again.train.images)
+
+
+def test_decoded_images_are_read_where_no_lock_can_be_written(tmp_path, monkeypatch):
+    def refuse(*more, **options):
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    write_folder(tmp_path, count=1)
+    first = load(DataSpec("cifar10"), tmp_path)
+    monkeypatch.setattr(disk, "FileLock", refuse)
     again = load(DataSpec("cifar10"), tmp_path)
     assert torch.equal(first.train.images, again.train.images)
 

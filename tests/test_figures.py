@@ -40,6 +40,15 @@ def closed():
     plt.close("all")
 
 
+def test_a_matplotlibrc_changes_nothing_and_names_are_no_formulas():
+    plt.rcParams |= {"text.usetex": True, "font.size": 40}
+    figures.set_style()
+    figure = plt.figure()
+    assert not plt.rcParams["text.usetex"] and plt.rcParams["font.size"] < 20
+    figure.text(0, 0, "cost_$_{ of $")  # no formula that could be read
+    figure.canvas.draw()
+
+
 def points(axis) -> list[float]:
     return sorted(
         float(line.get_xdata()[0]) for line in axis.lines if line.get_marker() not in ("None", None)

@@ -1,11 +1,15 @@
 """The command line: what it refuses, and what it needs torch for."""
 
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from kdlib.__main__ import main
+from kdlib import __main__ as command
+from kdlib.__main__ import granted_processors, main
 from kdlib.methods import METHODS
 from kdlib.study.profile import profile_names
 
@@ -62,6 +66,39 @@ def test_methods_and_profiles_are_listed(capsys):
 def test_everything_that_can_be_named_is_listed(kind, capsys):
     assert main(["list", kind]) == 0
     assert {"methods": "crd", "probes": "cue_conflict", "models": "resnet18"}[kind] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("told", "count"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1)])
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has control groups")
+def test_processors_are_those_granted_not_the_machines(told, count, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(command, "CGROUPS", tmp_path)
+    (tmp_path / "cpu.max").write_text(told)
+    assert granted_processors() == count
+
+
+def test_threads_and_device_hold_for_whatever_is_started(monkeypatch):
+    monkeypatch.setattr(command, "granted_processors", lambda: 0)  # fewer than any machine has
+
+    def train(options):
+        pass
+
+    monkeypatch.setattr(command, "train", train)
+    monkeypatch.setattr(os, "environ", {"CUDA_VISIBLE_DEVICES": "0"})
+    assert main(["train", "--device=cpu"]) == 0
+    assert os.environ == {"OMP_NUM_THREADS": "0", "CUDA_VISIBLE_DEVICES": ""}
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "3"})
+    assert main(["train"]) == 0 and os.environ == {"OMP_NUM_THREADS": "3"}
+
+
+def test_runs_that_diverged_are_told(monkeypatch, capsys):
+    runs = [SimpleNamespace(diverged=no, spec=SimpleNamespace(label=f"run {no}")) for no in (0, 1, 2)]
+    store = SimpleNamespace(root="runs", device=torch.device("cpu"))
+    study = SimpleNamespace(store=store, parameters={"scheduler": ""}, train=lambda: runs)
+    monkeypatch.setattr(command, "_study", lambda options, **more: study)
+    monkeypatch.setattr("kdlib.study.preflight.preflight", lambda study: None)
+    assert main(["train"]) == 0
+    assert "2 of 3 runs diverged, so they answer nothing: run 1; run 2\n" in capsys.readouterr().err
 
 
 SLOW = ("torch", "torchvision", "timm", "numpy", "pandas", "scipy", "matplotlib", "papermill")

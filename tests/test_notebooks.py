@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -42,6 +43,14 @@ def run(tmp_path, monkeypatch):
         return notebooks.run_notebooks(study)
 
     return execute
+
+
+def test_the_kernel_is_this_python_whatever_is_installed(run, tmp_path, monkeypatch):
+    spec = tmp_path / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["/bin/false"], "display_name": "another", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert run(f"import sys\nassert sys.executable == {sys.executable!r}")
 
 
 def test_a_failing_cell_is_told_in_a_line(run, tmp_path):

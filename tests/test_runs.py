@@ -19,7 +19,7 @@ from kdlib.bias import accuracy
 from kdlib.disk import DiskFull
 from kdlib.methods import METHODS
 from kdlib.probes import stimuli
-from kdlib.study import runs
+from kdlib.study import runs, status
 from kdlib.study.interrupt import Stopped
 from kdlib.study.runs import RunsFailed, RunStore
 from kdlib.study.specs import Run, RunSpec, environment
@@ -193,6 +193,27 @@ def test_a_diverged_run_is_kept_answers_nothing_and_teaches_nobody(store, make_s
     told = "its teacher, baseline: resnet18, seed 0, diverged in epoch 1: train"
     with pytest.raises(RuntimeError, match=told):
         store.get(make_spec("vit", "lm", "cnn"))
+
+
+def test_finished_runs_are_read_where_no_lock_can_be_written(store, make_spec, shapes, monkeypatch):
+    """Root can write anywhere, so here the lock refuses."""
+    spec, clean = make_spec("cnn"), {"clean": stimuli("clean", shapes.test.images, shapes.test.labels)}
+    run = store.get(spec)
+    answers = store.predictions(run, clean)["clean"]["predicted"]
+
+    def refuse(*more, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(disk, "FileLock", refuse)
+    monkeypatch.setattr(status, "FileLock", refuse)
+    monkeypatch.setattr(store, "_train", None)
+    (again,) = store.get_all([spec])
+    assert np.array_equal(store.predictions(again, clean)["clean"]["predicted"], answers)
+    part = {"run": spec.id, "direction": "", "role": "", "seed": 0, "epochs": 2, "kind": ""}
+    (row,) = status.states(store.root, {"probes": ["clean"], "runs": [part]})
+    assert (row["state"], row["answers"]) == ("done", "1/1")
+    with pytest.raises(PermissionError):  # before time is spent
+        store.get(make_spec("vit"))
 
 
 def test_a_full_disk_is_told_and_loses_nothing(store, make_spec, monkeypatch):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kdlib.study.interrupt import Stop
+from kdlib.study.interrupt import SIGNALS, Stop
 
 # A process that waits until it is told to stop, and leaves a file when it does; given 1, it has a helper.
 WAIT = """
@@ -45,6 +45,16 @@ def test_the_first_signal_is_remembered_and_the_second_interrupts():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_nohup_is_kept():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_the_time_is_up():
     assert Stop(minutes=0)() and not Stop(minutes=1)() and not Stop()()
 
@@ -66,7 +76,7 @@ def pair(tmp_path):
     return start
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_to_all_stops_a_process_and_its_helper_once(pair, tmp_path, number):
     process = pair()
     os.killpg(process.pid, number)

@@ -180,9 +180,15 @@ def test_a_precision_that_the_processor_only_emulates_is_told(found, precision, 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
     training = dataclasses.replace(RECIPES["cnn"], precision=precision)
     _warn_of_slow_precision(training, torch.device("cpu"))
-    _warn_of_slow_precision(training, torch.device("cuda"))
     told = [str(warning.message) for warning in recwarn]
     assert len(told) == warned and all("--set training.precision=float32" in text for text in told)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_that_only_emulates_bfloat16_is_told(native, monkeypatch, recwarn):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    _warn_of_slow_precision(dataclasses.replace(RECIPES["cnn"], precision="bfloat16"), torch.device("cuda"))
+    assert ["this GPU has no" in str(warning.message) for warning in recwarn] == [True] * (not native)
 
 
 def test_clock_adds_up_and_starts_anew():

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from PIL import Image, ImageOps
-from tqdm.auto import tqdm
 
 from kdlib import disk
 from kdlib.data.base import DataError, Dataset, DataSpec, Split, cache_folder, data_root
 from kdlib.names import one_line, overridden
+from kdlib.progress import progress_bar
 
 Source = tuple[str, tuple[str, ...], Split, Split]
 CIFAR10_CLASSES = (
@@ -176,7 +175,8 @@ def _image_folder(root: Path, spec: DataSpec) -> Source:
         for split, items in files.items():
             with ThreadPoolExecutor() as pool:
                 images = pool.map(lambda item: _decode(item[0], spec.image_size), items)
-                images = list(tqdm(images, f"decode {spec.name}/{split}", len(items), unit="image"))
+                shown = {"desc": f"decode {spec.name}/{split}", "total": len(items), "unit": "image"}
+                images = list(progress_bar(images, **shown))
             errors += [image for image in images if isinstance(image, DataError)]
             if not errors:
                 yield f"{split}_images", np.stack(images)
@@ -251,7 +251,7 @@ def _decoded_once(root: Path, name: str, files: list[Path], decode: Callable) ->
     listing = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
     key = hashlib.sha256(json.dumps([READER, name, listing]).encode()).hexdigest()[:12]
     folder = cache_folder(root) / f"{name}-{key}"
-    with FileLock(f"{folder}.lock"):
+    with disk.lock(Path(f"{folder}.lock"), folder):
         if folder.is_dir() and (problem := disk.damage(folder)):
             warnings.warn(f"{folder} is damaged ({problem}): decoded again", stacklevel=2)
             shutil.rmtree(folder)

@@ -11,7 +11,9 @@ from typing import ClassVar
 
 import nbformat
 import papermill
+from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -27,9 +29,10 @@ TOGETHER = 2  # notebooks that run side by side: none needs another, and one kee
 
 
 class Kernel(AsyncKernelManager):
-    """Remembers the kernels, so that an interrupted command can end them."""
+    """This Python, whatever kernels are installed; remembered, so that an interrupted command can end it."""
 
     started: ClassVar[list["Kernel"]] = []
+    kernel_spec = KernelSpec(**get_kernel_dict())
 
     async def start_kernel(self, **more) -> None:
         Kernel.started.append(self)

@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm.auto import tqdm
 
 from kdlib.methods import METHODS
 from kdlib.models import ModelSpec, Network
+from kdlib.progress import progress_bar
 from kdlib.study import Study
 from kdlib.study.controls import roles, title_of
 from kdlib.study.specs import RunSpec, environment
@@ -115,7 +115,7 @@ def step_costs(study: Study, direction: str, rounds: int) -> pd.DataFrame:
     specs = {member.role: member.spec for member in students if roles()[member.role].epochs == 1}
     baseline = Contender(study, specs["baseline"])
     plain, rows = baseline.parameters(), []
-    for role, spec in tqdm(specs.items(), desc=direction, disable=study.store.quiet):
+    for role, spec in progress_bar(specs.items(), desc=direction, disable=study.store.quiet):
         contender = Contender(study, spec)
         work, all_work = flops(contender.floor), flops(contender.step)
         turns = {"step": contender.step, "floor": contender.floor, "baseline": baseline.step}

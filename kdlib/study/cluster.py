@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from tqdm.auto import tqdm
-
+from kdlib.progress import progress_bar
 from kdlib.study.interrupt import Stopped
 from kdlib.study.runs import RunsFailed, RunStore
 from kdlib.study.specs import Run, RunSpec
@@ -69,7 +68,7 @@ class ClusterStore(RunStore):
         with (
             NamedTemporaryFile(dir=self.root.absolute(), prefix="client-") as seen,
             _connect(self.scheduler) as client,
-            tqdm(total=len(specs), desc="runs", unit="run", disable=self.quiet) as bar,
+            progress_bar(total=len(specs), desc="runs", unit="run", disable=self.quiet) as bar,
         ):
             futures = _submit(client, specs, self.make, seen.name)
             waiting = as_completed(futures, loop=client.loop)
@@ -78,7 +77,7 @@ class ClusterStore(RunStore):
                     raise Stopped(f"stopped with {waiting.count()} of {len(specs)} runs to do")
                 for future in waiting.next_batch(block=False):
                     spec = futures[future]
-                    bar.set_postfix_str(spec.label)
+                    bar.set_postfix_str(spec.label, refresh=False)
                     bar.update()
                     run = self.load(spec) if future.status == "finished" else None
                     if run:

@@ -9,6 +9,7 @@ import sys
 import time
 
 STOPPED = 3  # the exit code of a command that was stopped
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # as schedulers send
 
 
 class Stopped(RuntimeError):
@@ -18,8 +19,8 @@ class Stopped(RuntimeError):
 class Stop:
     """Whether to stop: the time is up, a signal came, or the process that this one helps is gone.
 
-    Within ``with`` it takes SIGINT and SIGTERM. The first is remembered until the next checkpoint, the second
-    is a KeyboardInterrupt at once. Helpers stop when their standard input ends, so also if their parent dies.
+    Within ``with`` it takes SIGNALS. The first is remembered until the next checkpoint, the second is a
+    KeyboardInterrupt at once. Helpers stop when their standard input ends, so also if their parent dies.
 
     Args:
         minutes: until the time is up; None: it never is.
@@ -42,7 +43,9 @@ class Stop:
         self.helpers.append(subprocess.Popen(words, env=environment, **options))
 
     def __enter__(self) -> "Stop":
-        self.handlers = {each: signal.signal(each, self._take) for each in (signal.SIGINT, signal.SIGTERM)}
+        nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        taken = [each for each in SIGNALS if not (nohup and each == signal.SIGHUP)]
+        self.handlers = {each: signal.signal(each, self._take) for each in taken}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *more) -> None:

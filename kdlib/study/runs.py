@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -93,9 +93,8 @@ class RunStore:
             raise Stopped(f"stopped {where}")
 
     def lock(self, run_id: str, timeout: float = -1):
-        """Held, nobody else writes in the run's directory or beside it; its holder may take it again."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        return FileLock(beside(self.root, run_id, "lock"), is_singleton=True).acquire(timeout=timeout)
+        """Held, nobody else writes in the run's directory or beside it; see :func:`kdlib.disk.lock`."""
+        return disk.lock(beside(self.root, run_id, "lock"), self.root / run_id, timeout)
 
     # ------------------------------------------------------------------------------------------ runs
 
@@ -201,7 +200,8 @@ class RunStore:
             with disk.written(failed) as partial:
                 partial.write_text(f"{line}\n\n{traceback.format_exc()}")
             raise
-        failed.unlink(missing_ok=True)
+        if failed.exists():  # where nobody can write, there is none
+            failed.unlink()
         return run
 
     def _told(self, lost: dict[str, RunSpec], count: int) -> str:

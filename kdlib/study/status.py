@@ -122,6 +122,8 @@ def _held(lock: Path) -> bool:
         if lock.exists():
             with FileLock(lock, timeout=0):
                 pass
-        return False
     except Timeout:
         return True
+    except OSError:  # another user's, which can't be told
+        pass
+    return False

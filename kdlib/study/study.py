@@ -108,8 +108,7 @@ class Study:
         """What makes the study on the command line."""
         given = {"profile": self.parameters["profile"], "from-results": self.parameters["results"]}
         words = [f"--{key} {value}" for key, value in given.items() if value]
-        sets = self.parameters["overrides"].items()
-        words += [f"--set '{key}={json.dumps(value)}'" for key, value in sets]
+        words += [f"--set '{key}={json.dumps(value)}'" for key, value in self.parameters["overrides"].items()]
         return " ".join(["python -m kdlib study", *words])
 
     @cached_property
@@ -235,7 +234,8 @@ class Study:
 
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.study.runs.RunStore.get_all`."""
-        with self.store.lock("plan"), disk.written(self.folder / f"plan-{self.profile_digest}.json") as path:
+        plan = self.folder / f"plan-{self.profile_digest}.json"
+        with disk.lock(self.folder / "plan.lock", plan), disk.written(plan) as path:
             path.write_text(json.dumps(self.plan(), indent=1))
         return list(self.store.get_all(self.specs(), self.ask_all))
 

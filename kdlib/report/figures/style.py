@@ -26,7 +26,8 @@ TITLES = {"far_near": "long-range interaction ratio", "untrained": "Baseline, un
 
 
 def set_style() -> None:
-    """The one style of all figures: readable at a column's width, text kept as text in SVG."""
+    """The one style of all figures, whatever a matplotlibrc says: for a column's width, with text in SVG."""
+    plt.rcdefaults()
     sns.set_theme(context="paper", style="ticks", font_scale=1.05)
     plt.rcParams |= {
         "axes.spines.top": False,
@@ -37,6 +38,7 @@ def set_style() -> None:
         "savefig.bbox": "tight",
         "svg.fonttype": "none",
         "svg.hashsalt": "kdlib",  # the same figure gives the same file
+        "text.parse_math": False,  # a class may be named $1
     }
 
 
