@@ -1,8 +1,8 @@
-"""timm's CNNs and ViTs by name, at any image size, behind one forward.
+"""timm's networks by name, at any image size, behind one forward.
 
 A network takes images as uint8 or floats in [0, 1] and normalises them itself, so that clean and perturbed
-images are treated alike. What it returns has the same shape for both families: a method asks for the
-embedding or the feature map, never for the architecture.
+images are treated alike. What it returns has the same shape for every family: a method asks for the
+embedding or the feature map, never for the architecture. docs/networks.md lists the families that work.
 """
 
 import inspect
@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +40,9 @@ class Output:
     logits: Tensor  # (B, C), what the network predicts: the mean of its heads
     heads: dict[str, Tensor]  # each head's logits: (B, C), and (B, C, h, w) of a "dense" head
     embedding: Tensor  # (B, D), what the last linear layer sees
-    feature_map: Tensor  # (B, D, h, w); for a ViT the patch tokens after the last norm, row by row
-    stages: tuple[Tensor, ...] = ()  # four of (B, D_k, h_k, w_k); a ViT's at 1/6, 1/3, 5/6 and 1 of its depth
-    prefixes: tuple[Tensor, ...] = ()  # with the stages, a ViT's class token and the like: (B, P, D)
+    feature_map: Tensor  # (B, D, h, w); of tokens the patches' after the last norm, row by row
+    stages: tuple[Tensor, ...] = ()  # four of (B, D_k, h_k, w_k), see Network._four_stages
+    prefixes: tuple[Tensor, ...] = ()  # with stages of tokens, the class token and the like: (B, P, D)
     qkv: tuple[Tensor, ...] = ()  # a ViT's queries, keys and values, (3, B, heads, P+N, d), block by block
 
     @property
@@ -71,8 +72,8 @@ class Network(nn.Module):
             any other network reads it from the embedding. "dense" applies the second head to every cell of
             the feature map. What the network predicts is the mean of all. The other weights stay the same.
 
-    Raises UnknownName if timm has no model of that name, or the model takes no such option; ValueError if a
-    ViT's patches don't cover the image.
+    Raises UnknownName if timm has no model of that name, or the model takes no such option; ValueError if its
+    patches don't cover the image, or it can't give all of an Output at this size.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class Network(nn.Module):
             self.has_token = "distillation" in heads and is_vit(self.backbone)
             if self.has_token:
                 self.backbone = _with_another_token(self.backbone, spec, num_classes)
+            self.num_prefix_tokens = getattr(self.backbone, "num_prefix_tokens", 0)
+            self.embedding_dim, self.blocks = self._measured()
             if "distillation" in heads:
                 self.head_dist = nn.Linear(self.embedding_dim, num_classes)
                 nn.init.trunc_normal_(self.head_dist.weight, std=0.02)
@@ -103,13 +106,28 @@ class Network(nn.Module):
             mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
         self.register_buffer("mean", mean.view(1, 3, 1, 1).clone())
         self.register_buffer("std", std.view(1, 3, 1, 1).clone())
-        self.num_prefix_tokens = getattr(self.backbone, "num_prefix_tokens", 0)
         self.to(memory_format=torch.channels_last)
 
-    @property
-    def embedding_dim(self) -> int:
-        """D, the width of what the last linear layer sees."""
-        return getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+    @torch.no_grad()
+    def _measured(self) -> tuple[int, list[int]]:
+        """D, the width of what the last linear layer sees, and which intermediate maps are the four stages.
+
+        Read from one pass, never from the architecture's name.
+        """
+        size = self.spec.image_size
+        image = torch.linspace(-1, 1, 3 * size**2).view(1, 3, size, size)
+        self.backbone.eval()
+        try:
+            features, maps = self.backbone.forward_intermediates(image)
+            embedding = self.backbone.forward_head(features, pre_logits=True)
+            logits = self._head("class", features, embedding, self._as_map(features))
+            if not torch.allclose(logits, self.backbone(image), atol=1e-4):
+                raise ValueError("its last layer on its embedding doesn't give its logits")
+        except Exception as error:  # of many kinds: a network fails in its own way
+            told = f"{self.spec.name} doesn't work at {size} px ({one_line(error)})"
+            raise ValueError(f"{told}; take another size, options or network of docs/networks.md") from error
+        self.backbone.train()
+        return embedding.shape[1], _four_stages([tuple(found.shape) for found in maps])
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 or [0, 1] floats (B, 3, H, W) to what the backbone expects."""
@@ -149,18 +167,15 @@ class Network(nn.Module):
         )
 
     def _features_and_stages(self, images: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        if not (hasattr(self.backbone, "patch_embed") and hasattr(self.backbone, "blocks")):
-            features, stages = self.backbone.forward_intermediates(images, indices=4)
-            return features, stages, []
-        depth = len(self.backbone.blocks)
-        wanted = [math.ceil(depth / 6), math.ceil(depth / 3), max(1, 5 * depth // 6), depth]
-        blocks = sorted({block - 1 for block in wanted})
-        features, pairs = self.backbone.forward_intermediates(images, blocks, return_prefix_tokens=True)
-        if not self.num_prefix_tokens:  # then timm returns the maps alone
-            pairs = [(stage, stage.new_zeros(len(stage), 0, stage.shape[1])) for stage in pairs]
+        forward, blocks = self.backbone.forward_intermediates, sorted(set(self.blocks))
+        if self.num_prefix_tokens and "return_prefix_tokens" in inspect.signature(forward).parameters:
+            features, pairs = forward(images, indices=blocks, return_prefix_tokens=True)
+        else:
+            features, maps = forward(images, indices=blocks)
+            pairs = [(stage, stage.new_zeros(len(stage), 0, stage.shape[1])) for stage in maps]
         found = dict(zip(blocks, pairs, strict=True))
-        stages, prefixes = zip(*(found[block - 1] for block in wanted), strict=True)
-        return features, stages, prefixes
+        stages, prefixes = zip(*(found[block] for block in self.blocks), strict=True)
+        return features, stages, prefixes if features.ndim == 3 else ()
 
     def _head(self, name: str, features: Tensor, embedding: Tensor, feature_map: Tensor) -> Tensor:
         if name == "distillation":
@@ -168,17 +183,31 @@ class Network(nn.Module):
         if name == "dense":
             return self.head_dist(feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         classifier = self.backbone.get_classifier()
-        # A network with several heads (timm's distilled DeiT) fuses them in its own way.
-        single = isinstance(classifier, nn.Module)
+        # A network with several heads (timm's distilled DeiT) fuses them in its own way; a convolution for a
+        # head takes maps.
+        single = isinstance(classifier, nn.Module) and not isinstance(classifier, nn.Conv2d)
         return classifier(embedding) if single else self.backbone.forward_head(features)
 
     def _as_map(self, features: Tensor) -> Tensor:
+        """(B, P+N, D) tokens, or maps with channels first or last, to (B, D, h, w); images are square."""
         if features.ndim == 3:
-            tokens = features[:, self.num_prefix_tokens :]
-            return tokens.transpose(1, 2).unflatten(2, tuple(self.backbone.patch_embed.grid_size))
-        if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
-            return features.permute(0, 3, 1, 2)
-        return features
+            count = features.shape[1]
+            side = math.isqrt(count - self.num_prefix_tokens)
+            return features[:, count - side**2 :].transpose(1, 2).unflatten(2, (side, side))
+        rows, columns, channels = features.shape[1:]
+        return features.permute(0, 3, 1, 2) if rows == columns != channels else features
+
+
+def _four_stages(shapes: list[tuple[int, ...]]) -> list[int]:
+    """Which of the maps of these shapes (B, D, h, w) are the stages.
+
+    Of maps all alike, as a ViT's, those at 1/6, 1/3, 5/6 and 1 of the depth; otherwise the last four. Where
+    there are fewer the first stands for those that lack.
+    """
+    depth = len(shapes)
+    alike = len(set(shapes)) == 1
+    parts = [math.ceil(depth / 6), math.ceil(depth / 3), 5 * depth // 6, depth]
+    return [max(1, block) - 1 for block in (parts if alike else range(depth - 3, depth + 1))]
 
 
 def is_vit(backbone: nn.Module) -> bool:
@@ -198,23 +227,29 @@ def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
             hint = str(error).split(" Valid:")[0]
             raise UnknownName(f"{hint} `python -m kdlib list models` lists all.") from None
     options = dict(spec.options)
-    if spec.name.startswith(("vit_", "deit")):
+    if spec.name.startswith(("vit_", "deit")) and spec.image_size < 128:
         # Small images get patches that make an 8 x 8 grid, others those of the network's name.
-        small = {"patch_size": max(2, spec.image_size // 8)} if spec.image_size < 128 else {}
-        options = {"img_size": spec.image_size} | small | options
+        options = {"patch_size": max(2, spec.image_size // 8)} | options
+    # create_model's own arguments load files and change where weights come from.
+    reserved = options.keys() & inspect.signature(timm.create_model).parameters
+    create = partial(timm.create_model, spec.name, pretrained=spec.pretrained, num_classes=num_classes)
     try:
-        # create_model's own arguments load files and change where weights come from.
-        reserved = options.keys() & inspect.signature(timm.create_model).parameters
         if reserved:
             raise TypeError(f"not for a profile: {', '.join(sorted(reserved))}")
-        model = timm.create_model(spec.name, pretrained=spec.pretrained, num_classes=num_classes, **options)
+        try:
+            model = create(**{"img_size": spec.image_size} | options)
+        except TypeError as error:  # raised before a weight is drawn
+            if "img_size" in options or "'img_size'" not in str(error):
+                raise
+            model = create(**options)
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError) as error:
         raise UnknownName(
             f"timm's {spec.name} does not take these options ({one_line(error)}); given: {', '.join(options)}"
         ) from error
     if spec.small_stem:
         _shrink_stem(model, spec.name)
-    for patch in model.patch_embed.patch_size if is_vit(model) else ():
+    patches = getattr(model, "patch_embed", None)
+    for patch in patches.patch_size if isinstance(patches, timm.layers.PatchEmbed) else ():
         if spec.image_size % patch:
             told = f"{spec.name} has patches of {patch} px, which leave out a part of {spec.image_size} px"
             raise ValueError(f"{told}; set image_size to a multiple of {patch}, or options.patch_size")
