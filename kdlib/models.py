@@ -274,6 +274,8 @@ def _shrink_stem(model: nn.Module, name: str) -> None:
 
 def _with_another_token(plain: nn.Module, spec: ModelSpec, num_classes: int) -> nn.Module:
     """The same ViT with one more prefix token, which starts as the class token with a little noise."""
+    if hasattr(plain, "dist_token"):
+        raise ValueError(f"{spec.name} has a token for distillation already; take a network without it")
     count = plain.num_reg_tokens
     options = spec.options | {"reg_tokens": count + 1}
     model = _backbone(replace(spec, pretrained=False, options=options), num_classes)
