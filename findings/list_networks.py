@@ -28,23 +28,17 @@ OPTIONS = {
     "vit_tiny_patch16_224": {"embed_dim": 16, "depth": 2, "num_heads": 2},
     "volo_d1_224": {"use_aux_head": False},
 }
-# One of each of timm's modules that has a network below about 100 million weights.
+# A small network of each family; add a name and run it again.
 NAMES = """
-resnet18 resnetv2_18 regnety_002 efficientnet_b0 mobilenetv3_small_050 densenet121 vgg11 ghostnet_050
-convnext_atto inception_next_atto convmixer_768_32 hrnet_w18_small dla34 dpn48b rexnet_100 vovnet39a
-selecsls42 res2net50_26w_4s resnest14d cspresnet50 nf_resnet50 lcnetv2_small hgnetv2_b0 repghostnet_050
-tresnet_m bat_resnext26ts botnet26t_256 rdnet_tiny inception_v3 inception_v4 inception_resnet_v2 xception41
-legacy_xception skresnet18 legacy_seresnet18 hardcorenas_a cspnext_tiny starnet_s1 fasternet_t0 repvit_m0_9
-vit_tiny_patch16_224 deit_tiny_distilled_patch16_224 vit_tiny_r_s16_p8_224 vit_relpos_small_patch16_224
-samvit_base_patch16_224 naflexvit_base_patch16_gap beit_base_patch16_224 eva02_tiny_patch14_224
-cait_xxs24_224 xcit_nano_12_p16_224 convit_tiny tnt_s_patch16_224 volo_d1_224 crossvit_9_240
-vitamin_small_224 qwen3_vit_88m swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224
-mvitv2_tiny hiera_tiny_224 hieradet_small nest_tiny pit_ti_224 levit_128s twins_svt_small davit_tiny
-focalnet_tiny_srf gcvit_xxtiny pvt_v2_b0 maxvit_rmlp_pico_rw_256 coatnet_pico_rw_224 coat_tiny
-visformer_tiny mobilevit_xxs edgenext_xx_small efficientformer_l1 efficientformerv2_s0 efficientvit_b0
-efficientvit_m0 efficientvim_m1 fastvit_t8 tiny_vit_5m_224 swiftformer_xs shvit_s1 nextvit_small
-lowformer_b0 cpubone_b0_bfrobust csatv2 poolformer_s12 mambaout_femto sequencer2d_s mixer_s32_224
-gmlp_ti16_224 resmlp_12_224
+resnet18 resnetv2_18 regnety_002 efficientnet_b0 mobilenetv3_small_050 densenet121 convnext_atto
+convmixer_768_32 rexnet_100 inception_v3 csatv2 vit_tiny_patch16_224 deit_tiny_distilled_patch16_224
+vit_relpos_small_patch16_224 beit_base_patch16_224 eva02_tiny_patch14_224 cait_xxs24_224
+xcit_nano_12_p16_224 convit_tiny tnt_s_patch16_224 volo_d1_224 crossvit_9_240 vitamin_small_224
+swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 mvitv2_tiny hiera_tiny_224 nest_tiny pit_ti_224
+levit_128s twins_svt_small davit_tiny focalnet_tiny_srf gcvit_xxtiny pvt_v2_b0 coatnet_pico_rw_224
+maxvit_rmlp_pico_rw_256 coat_tiny visformer_tiny mobilevit_xxs edgenext_xx_small efficientformer_l1
+efficientformerv2_s0 efficientvit_b0 efficientvit_m0 fastvit_t8 tiny_vit_5m_224 poolformer_s12
+mambaout_femto sequencer2d_s mixer_s32_224 gmlp_ti16_224 resmlp_12_224
 """
 PAGE = """# timm's networks
 

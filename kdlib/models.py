@@ -71,6 +71,8 @@ class Network(nn.Module):
         heads: "class" is timm's own. "distillation" is a second one: a ViT gets a token for it, as in DeiT,
             any other network reads it from the embedding. "dense" applies the second head to every cell of
             the feature map. What the network predicts is the mean of all. The other weights stay the same.
+        backbone: a trained network of your own, on the CPU, which takes normalised images; the spec then only
+            names it and gives its image size. Not timm's, it has no stages, and its embedding is its logits.
 
     Raises UnknownName if timm has no model of that name, or the model takes no such option; ValueError if its
     patches don't cover the image, or it can't give all of an Output at this size.
@@ -84,6 +86,7 @@ class Network(nn.Module):
         std: Tensor,
         seed: int = 0,
         heads: Collection[str] = ("class",),
+        backbone: nn.Module | None = None,
     ):
         super().__init__()
         self.spec = spec
@@ -91,12 +94,15 @@ class Network(nn.Module):
         # fork_rng: building a network leaves the caller's random numbers as they were.
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.backbone = _backbone(spec, num_classes)
+            self.backbone = _backbone(spec, num_classes) if backbone is None else backbone
+            plain = backbone is not None and not hasattr(backbone, "forward_intermediates")
+            if plain:
+                self.backbone = _LogitsAlone(backbone, spec.name)
             self.has_token = "distillation" in heads and is_vit(self.backbone)
             if self.has_token:
                 self.backbone = _with_another_token(self.backbone, spec, num_classes)
             self.num_prefix_tokens = getattr(self.backbone, "num_prefix_tokens", 0)
-            self.embedding_dim, self.blocks = self._measured()
+            self.embedding_dim, self.blocks = (num_classes, []) if plain else self._measured()
             if "distillation" in heads:
                 self.head_dist = nn.Linear(self.embedding_dim, num_classes)
                 nn.init.trunc_normal_(self.head_dist.weight, std=0.02)
@@ -116,9 +122,12 @@ class Network(nn.Module):
         """
         size = self.spec.image_size
         image = torch.linspace(-1, 1, 3 * size**2).view(1, 3, size, size)
+        training = self.backbone.training
         self.backbone.eval()
         try:
-            features, maps = self.backbone.forward_intermediates(image)
+            features = self.backbone.forward_features(image)
+            empty = len(getattr(self.backbone, "blocks", "?")) == 0  # a ViT without blocks has no stages
+            maps = [] if empty else self.backbone.forward_intermediates(image)[1]
             embedding = self.backbone.forward_head(features, pre_logits=True)
             logits = self._head("class", features, embedding, self._as_map(features))
             if not torch.allclose(logits, self.backbone(image), atol=1e-4):
@@ -126,7 +135,7 @@ class Network(nn.Module):
         except Exception as error:  # of many kinds: a network fails in its own way
             told = f"{self.spec.name} doesn't work at {size} px ({one_line(error)})"
             raise ValueError(f"{told}; take another size, options or network of docs/networks.md") from error
-        self.backbone.train()
+        self.backbone.train(training)
         return embedding.shape[1], _four_stages([tuple(found.shape) for found in maps])
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -210,6 +219,26 @@ def _four_stages(shapes: list[tuple[int, ...]]) -> list[int]:
     return [max(1, block) - 1 for block in (parts if alike else range(depth - 3, depth + 1))]
 
 
+class _LogitsAlone(nn.Module):
+    """timm's interface around any network that gives logits (B, C): a map of one cell."""
+
+    def __init__(self, network: nn.Module, name: str):
+        super().__init__()
+        self.network, self.name = network, name
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        return self.network(images)[:, :, None, None]
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        return features.flatten(1)
+
+    def get_classifier(self) -> nn.Module:
+        return nn.Identity()
+
+    def forward_intermediates(self, images: Tensor, indices: list[int]) -> None:
+        raise ValueError(f"{self.name} has no stages to read: only timm's networks do")
+
+
 def is_vit(backbone: nn.Module) -> bool:
     """Whether it is timm's plain ViT, whose blocks and attention can be read."""
     from timm.models.vision_transformer import VisionTransformer
@@ -274,8 +303,8 @@ def _shrink_stem(model: nn.Module, name: str) -> None:
 
 def _with_another_token(plain: nn.Module, spec: ModelSpec, num_classes: int) -> nn.Module:
     """The same ViT with one more prefix token, which starts as the class token with a little noise."""
-    if hasattr(plain, "dist_token"):
-        raise ValueError(f"{spec.name} has a token for distillation already; take a network without it")
+    if hasattr(plain, "dist_token") or plain.cls_token is None:
+        raise ValueError(f"{spec.name} gets no distillation token: it needs a class token, and none such yet")
     count = plain.num_reg_tokens
     options = spec.options | {"reg_tokens": count + 1}
     model = _backbone(replace(spec, pretrained=False, options=options), num_classes)

@@ -165,7 +165,7 @@ def test_the_distillation_token_is_one_more_and_the_other_weights_stay(options):
 
 def test_a_vit_that_has_a_distillation_token_gets_no_second_one():
     spec = ModelSpec("deit_tiny_distilled_patch16_224", options={"depth": 1})
-    with pytest.raises(ValueError, match="has a token for distillation already; take a network without it"):
+    with pytest.raises(ValueError, match="gets no distillation token"):
         Network(spec, 10, MEAN, STD, heads=("class", "distillation"))
 
 
@@ -237,3 +237,26 @@ def test_unknown_model_gets_the_closest_name():
 def test_unknown_constructor_option_is_named():
     with pytest.raises(UnknownName, match="resnet18 does not take these options .*'depth'"):
         Network(ModelSpec("resnet18", options={"depth": 3}), 10, MEAN, STD)
+
+
+# ---------------------------------------------------------------------------------- a network of your own
+
+
+def test_any_torch_network_with_its_mean_and_std_answers_as_it_would_itself():
+    own = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
+    network = Network(ModelSpec("mine"), 10, MEAN, STD, backbone=own)
+    output = network(IMAGES)
+    assert torch.equal(output.logits, own((IMAGES / 255 - 0.5) / 0.25))
+    assert network.embedding_dim == output.embedding.shape[1] == 10
+    with pytest.raises(ValueError, match="mine has no stages to read: only timm's networks do"):
+        network(IMAGES, ["stages"])
+
+
+def test_a_trained_network_of_timm_stays_as_it_is():
+    model = timm.create_model("levit_128s", num_classes=10).eval()
+    network = Network(ModelSpec("mine"), 10, MEAN, STD, backbone=model)
+    assert network.backbone is model and not model.training
+    with torch.no_grad():
+        output = network(IMAGES, ["stages"])
+        assert torch.allclose(output.logits, model((IMAGES / 255 - 0.5) / 0.25), atol=1e-5)
+    assert [stage.shape[1] for stage in output.stages] == [128, 128, 256, 384]
