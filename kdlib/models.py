@@ -116,10 +116,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def _measured(self) -> tuple[int, list[int]]:
-        """D, the width of what the last linear layer sees, and which intermediate maps are the four stages.
-
-        Read from one pass, never from the architecture's name.
-        """
+        """D and which intermediate maps are the four stages, read from one pass, never from the name."""
         size = self.spec.image_size
         image = torch.linspace(-1, 1, 3 * size**2).view(1, 3, size, size)
         training = self.backbone.training
@@ -133,8 +130,8 @@ class Network(nn.Module):
             if not torch.allclose(logits, self.backbone(image), atol=1e-4):
                 raise ValueError("its last layer on its embedding doesn't give its logits")
         except Exception as error:  # of many kinds: a network fails in its own way
-            told = f"{self.spec.name} doesn't work at {size} px ({one_line(error)})"
-            raise ValueError(f"{told}; take another size, options or network of docs/networks.md") from error
+            told = f"doesn't work at {size} px ({one_line(error)}); take another size or network"
+            raise ValueError(f"{self.spec.name} {told}") from error
         self.backbone.train(training)
         return embedding.shape[1], _four_stages([tuple(found.shape) for found in maps])
 
@@ -192,8 +189,7 @@ class Network(nn.Module):
         if name == "dense":
             return self.head_dist(feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         classifier = self.backbone.get_classifier()
-        # A network with several heads (timm's distilled DeiT) fuses them in its own way; a convolution for a
-        # head takes maps.
+        # Several heads (timm's distilled DeiT) are fused in their own way; a convolution takes maps.
         single = isinstance(classifier, nn.Module) and not isinstance(classifier, nn.Conv2d)
         return classifier(embedding) if single else self.backbone.forward_head(features)
 
@@ -210,8 +206,7 @@ class Network(nn.Module):
 def _four_stages(shapes: list[tuple[int, ...]]) -> list[int]:
     """Which of the maps of these shapes (B, D, h, w) are the stages.
 
-    Of maps all alike, as a ViT's, those at 1/6, 1/3, 5/6 and 1 of the depth; otherwise the last four. Where
-    there are fewer the first stands for those that lack.
+    Alike, as a ViT's: at 1/6, 1/3, 5/6 and 1 of the depth; others: the last four, the first repeated.
     """
     depth = len(shapes)
     alike = len(set(shapes)) == 1
