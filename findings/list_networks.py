@@ -37,7 +37,7 @@ xcit_nano_12_p16_224 convit_tiny tnt_s_patch16_224 volo_d1_224 crossvit_9_240 vi
 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 mvitv2_tiny hiera_tiny_224 nest_tiny pit_ti_224
 levit_128s twins_svt_small davit_tiny focalnet_tiny_srf gcvit_xxtiny pvt_v2_b0 coatnet_pico_rw_224
 maxvit_rmlp_pico_rw_256 coat_tiny visformer_tiny mobilevit_xxs edgenext_xx_small efficientformer_l1
-efficientformerv2_s0 efficientvit_b0 efficientvit_m0 fastvit_t8 tiny_vit_5m_224 poolformer_s12
+efficientformerv2_s0 efficientvit_b0 efficientvit_m0 tiny_vit_5m_224 poolformer_s12
 mambaout_femto sequencer2d_s mixer_s32_224 gmlp_ti16_224 resmlp_12_224
 """
 PAGE = """# timm's networks
