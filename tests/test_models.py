@@ -253,7 +253,7 @@ def test_any_torch_network_with_its_mean_and_std_answers_as_it_would_itself():
 
 
 def test_a_trained_network_of_timm_stays_as_it_is():
-    model = timm.create_model("levit_128s", num_classes=10).eval()
+    model = timm.create_model("levit_128s", num_classes=10, img_size=32).eval()
     network = Network(ModelSpec("mine"), 10, MEAN, STD, backbone=model)
     assert network.backbone is model and not model.training
     with torch.no_grad():
