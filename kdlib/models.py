@@ -1,8 +1,8 @@
-"""timm's CNNs and ViTs by name, at any image size, behind one forward.
+"""timm's networks by name, at any image size, behind one forward.
 
 A network takes images as uint8 or floats in [0, 1] and normalises them itself, so that clean and perturbed
-images are treated alike. What it returns has the same shape for both families: a method asks for the
-embedding or the feature map, never for the architecture.
+images are treated alike. What it returns has the same shape for every family: a method asks for the
+embedding or the feature map, never for the architecture. docs/networks.md lists the families that work.
 """
 
 import inspect
@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +40,9 @@ class Output:
     logits: Tensor  # (B, C), what the network predicts: the mean of its heads
     heads: dict[str, Tensor]  # each head's logits: (B, C), and (B, C, h, w) of a "dense" head
     embedding: Tensor  # (B, D), what the last linear layer sees
-    feature_map: Tensor  # (B, D, h, w); for a ViT the patch tokens after the last norm, row by row
-    stages: tuple[Tensor, ...] = ()  # four of (B, D_k, h_k, w_k); a ViT's at 1/6, 1/3, 5/6 and 1 of its depth
-    prefixes: tuple[Tensor, ...] = ()  # with the stages, a ViT's class token and the like: (B, P, D)
+    feature_map: Tensor  # (B, D, h, w); of tokens the patches' after the last norm, row by row
+    stages: tuple[Tensor, ...] = ()  # four of (B, D_k, h_k, w_k), see Network._four_stages
+    prefixes: tuple[Tensor, ...] = ()  # with stages of tokens, the class token and the like: (B, P, D)
     qkv: tuple[Tensor, ...] = ()  # a ViT's queries, keys and values, (3, B, heads, P+N, d), block by block
 
     @property
@@ -70,9 +71,11 @@ class Network(nn.Module):
         heads: "class" is timm's own. "distillation" is a second one: a ViT gets a token for it, as in DeiT,
             any other network reads it from the embedding. "dense" applies the second head to every cell of
             the feature map. What the network predicts is the mean of all. The other weights stay the same.
+        backbone: a trained network of your own, on the CPU, which takes normalised images; the spec then only
+            names it and gives its image size. Not timm's, it has no stages, and its embedding is its logits.
 
-    Raises UnknownName if timm has no model of that name, or the model takes no such option; ValueError if a
-    ViT's patches don't cover the image.
+    Raises UnknownName if timm has no model of that name, or the model takes no such option; ValueError if its
+    patches don't cover the image, or it can't give all of an Output at this size.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Network(nn.Module):
         std: Tensor,
         seed: int = 0,
         heads: Collection[str] = ("class",),
+        backbone: nn.Module | None = None,
     ):
         super().__init__()
         self.spec = spec
@@ -90,10 +94,15 @@ class Network(nn.Module):
         # fork_rng: building a network leaves the caller's random numbers as they were.
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.backbone = _backbone(spec, num_classes)
+            self.backbone = _backbone(spec, num_classes) if backbone is None else backbone
+            plain = backbone is not None and not hasattr(backbone, "forward_intermediates")
+            if plain:
+                self.backbone = _LogitsAlone(backbone, spec.name)
             self.has_token = "distillation" in heads and is_vit(self.backbone)
             if self.has_token:
                 self.backbone = _with_another_token(self.backbone, spec, num_classes)
+            self.num_prefix_tokens = getattr(self.backbone, "num_prefix_tokens", 0)
+            self.embedding_dim, self.blocks = (num_classes, []) if plain else self._measured()
             if "distillation" in heads:
                 self.head_dist = nn.Linear(self.embedding_dim, num_classes)
                 nn.init.trunc_normal_(self.head_dist.weight, std=0.02)
@@ -103,13 +112,28 @@ class Network(nn.Module):
             mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
         self.register_buffer("mean", mean.view(1, 3, 1, 1).clone())
         self.register_buffer("std", std.view(1, 3, 1, 1).clone())
-        self.num_prefix_tokens = getattr(self.backbone, "num_prefix_tokens", 0)
         self.to(memory_format=torch.channels_last)
 
-    @property
-    def embedding_dim(self) -> int:
-        """D, the width of what the last linear layer sees."""
-        return getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+    @torch.no_grad()
+    def _measured(self) -> tuple[int, list[int]]:
+        """D and which intermediate maps are the four stages, read from one pass, never from the name."""
+        size = self.spec.image_size
+        image = torch.linspace(-1, 1, 3 * size**2).view(1, 3, size, size)
+        training = self.backbone.training
+        self.backbone.eval()
+        try:
+            features = self.backbone.forward_features(image)
+            empty = len(getattr(self.backbone, "blocks", "?")) == 0  # a ViT without blocks has no stages
+            maps = [] if empty else self.backbone.forward_intermediates(image)[1]
+            embedding = self.backbone.forward_head(features, pre_logits=True)
+            logits = self._head("class", features, embedding, self._as_map(features))
+            if not torch.allclose(logits, self.backbone(image), atol=1e-4):
+                raise ValueError("its last layer on its embedding doesn't give its logits")
+        except Exception as error:  # of many kinds: a network fails in its own way
+            told = f"doesn't work at {size} px ({one_line(error)}); take another size or network"
+            raise ValueError(f"{self.spec.name} {told}") from error
+        self.backbone.train(training)
+        return embedding.shape[1], _four_stages([tuple(found.shape) for found in maps])
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 or [0, 1] floats (B, 3, H, W) to what the backbone expects."""
@@ -149,18 +173,15 @@ class Network(nn.Module):
         )
 
     def _features_and_stages(self, images: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        if not (hasattr(self.backbone, "patch_embed") and hasattr(self.backbone, "blocks")):
-            features, stages = self.backbone.forward_intermediates(images, indices=4)
-            return features, stages, []
-        depth = len(self.backbone.blocks)
-        wanted = [math.ceil(depth / 6), math.ceil(depth / 3), max(1, 5 * depth // 6), depth]
-        blocks = sorted({block - 1 for block in wanted})
-        features, pairs = self.backbone.forward_intermediates(images, blocks, return_prefix_tokens=True)
-        if not self.num_prefix_tokens:  # then timm returns the maps alone
-            pairs = [(stage, stage.new_zeros(len(stage), 0, stage.shape[1])) for stage in pairs]
+        forward, blocks = self.backbone.forward_intermediates, sorted(set(self.blocks))
+        if self.num_prefix_tokens and "return_prefix_tokens" in inspect.signature(forward).parameters:
+            features, pairs = forward(images, indices=blocks, return_prefix_tokens=True)
+        else:
+            features, maps = forward(images, indices=blocks)
+            pairs = [(stage, stage.new_zeros(len(stage), 0, stage.shape[1])) for stage in maps]
         found = dict(zip(blocks, pairs, strict=True))
-        stages, prefixes = zip(*(found[block - 1] for block in wanted), strict=True)
-        return features, stages, prefixes
+        stages, prefixes = zip(*(found[block] for block in self.blocks), strict=True)
+        return features, stages, prefixes if features.ndim == 3 else ()
 
     def _head(self, name: str, features: Tensor, embedding: Tensor, feature_map: Tensor) -> Tensor:
         if name == "distillation":
@@ -168,17 +189,49 @@ class Network(nn.Module):
         if name == "dense":
             return self.head_dist(feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         classifier = self.backbone.get_classifier()
-        # A network with several heads (timm's distilled DeiT) fuses them in its own way.
-        single = isinstance(classifier, nn.Module)
+        # Several heads (timm's distilled DeiT) are fused in their own way; a convolution takes maps.
+        single = isinstance(classifier, nn.Module) and not isinstance(classifier, nn.Conv2d)
         return classifier(embedding) if single else self.backbone.forward_head(features)
 
     def _as_map(self, features: Tensor) -> Tensor:
+        """(B, P+N, D) tokens, or maps with channels first or last, to (B, D, h, w); images are square."""
         if features.ndim == 3:
-            tokens = features[:, self.num_prefix_tokens :]
-            return tokens.transpose(1, 2).unflatten(2, tuple(self.backbone.patch_embed.grid_size))
-        if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
-            return features.permute(0, 3, 1, 2)
-        return features
+            count = features.shape[1]
+            side = math.isqrt(count - self.num_prefix_tokens)
+            return features[:, count - side**2 :].transpose(1, 2).unflatten(2, (side, side))
+        rows, columns, channels = features.shape[1:]
+        return features.permute(0, 3, 1, 2) if rows == columns != channels else features
+
+
+def _four_stages(shapes: list[tuple[int, ...]]) -> list[int]:
+    """Which of the maps of these shapes (B, D, h, w) are the stages.
+
+    Alike, as a ViT's: at 1/6, 1/3, 5/6 and 1 of the depth; others: the last four, the first repeated.
+    """
+    depth = len(shapes)
+    alike = len(set(shapes)) == 1
+    parts = [math.ceil(depth / 6), math.ceil(depth / 3), 5 * depth // 6, depth]
+    return [max(1, block) - 1 for block in (parts if alike else range(depth - 3, depth + 1))]
+
+
+class _LogitsAlone(nn.Module):
+    """timm's interface around any network that gives logits (B, C): a map of one cell."""
+
+    def __init__(self, network: nn.Module, name: str):
+        super().__init__()
+        self.network, self.name = network, name
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        return self.network(images)[:, :, None, None]
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        return features.flatten(1)
+
+    def get_classifier(self) -> nn.Module:
+        return nn.Identity()
+
+    def forward_intermediates(self, images: Tensor, indices: list[int]) -> None:
+        raise ValueError(f"{self.name} has no stages to read: only timm's networks do")
 
 
 def is_vit(backbone: nn.Module) -> bool:
@@ -198,23 +251,29 @@ def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
             hint = str(error).split(" Valid:")[0]
             raise UnknownName(f"{hint} `python -m kdlib list models` lists all.") from None
     options = dict(spec.options)
-    if spec.name.startswith(("vit_", "deit")):
+    if spec.name.startswith(("vit_", "deit")) and spec.image_size < 128:
         # Small images get patches that make an 8 x 8 grid, others those of the network's name.
-        small = {"patch_size": max(2, spec.image_size // 8)} if spec.image_size < 128 else {}
-        options = {"img_size": spec.image_size} | small | options
+        options = {"patch_size": max(2, spec.image_size // 8)} | options
+    # create_model's own arguments load files and change where weights come from.
+    reserved = options.keys() & inspect.signature(timm.create_model).parameters
+    create = partial(timm.create_model, spec.name, pretrained=spec.pretrained, num_classes=num_classes)
     try:
-        # create_model's own arguments load files and change where weights come from.
-        reserved = options.keys() & inspect.signature(timm.create_model).parameters
         if reserved:
             raise TypeError(f"not for a profile: {', '.join(sorted(reserved))}")
-        model = timm.create_model(spec.name, pretrained=spec.pretrained, num_classes=num_classes, **options)
+        try:
+            model = create(**{"img_size": spec.image_size} | options)
+        except TypeError as error:  # raised before a weight is drawn
+            if "img_size" in options or "'img_size'" not in str(error):
+                raise
+            model = create(**options)
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError) as error:
         raise UnknownName(
             f"timm's {spec.name} does not take these options ({one_line(error)}); given: {', '.join(options)}"
         ) from error
     if spec.small_stem:
         _shrink_stem(model, spec.name)
-    for patch in model.patch_embed.patch_size if is_vit(model) else ():
+    patches = getattr(model, "patch_embed", None)
+    for patch in patches.patch_size if isinstance(patches, timm.layers.PatchEmbed) else ():
         if spec.image_size % patch:
             told = f"{spec.name} has patches of {patch} px, which leave out a part of {spec.image_size} px"
             raise ValueError(f"{told}; set image_size to a multiple of {patch}, or options.patch_size")
@@ -239,6 +298,8 @@ def _shrink_stem(model: nn.Module, name: str) -> None:
 
 def _with_another_token(plain: nn.Module, spec: ModelSpec, num_classes: int) -> nn.Module:
     """The same ViT with one more prefix token, which starts as the class token with a little noise."""
+    if hasattr(plain, "dist_token") or plain.cls_token is None:
+        raise ValueError(f"{spec.name} gets no distillation token: it needs a class token, and none such yet")
     count = plain.num_reg_tokens
     options = spec.options | {"reg_tokens": count + 1}
     model = _backbone(replace(spec, pretrained=False, options=options), num_classes)

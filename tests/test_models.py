@@ -20,6 +20,13 @@ SPECS = {
     "deit_tiny_distilled_patch16_224": {"options": {"depth": 2}},
     "vit_small_patch16_dinov3": {"options": {"depth": 2}},
     "swin_tiny_patch4_window7_224": {"options": {"img_size": 32, "patch_size": 2, "window_size": 4}},
+    "swinv2_tiny_window8_256": {"options": {"embed_dim": 12, "depths": [1, 1, 1, 1]}},
+    "mixer_s16_224": {},
+    "xcit_nano_12_p16_224": {"options": {"depth": 2}},
+    "cait_xxs24_224": {"options": {"depth": 2}},
+    "coatnet_pico_rw_224": {},
+    "levit_128s": {},
+    "resnetv2_18": {},
 }
 
 
@@ -37,6 +44,20 @@ def test_one_interface_for_every_architecture(name):
     assert output.feature_map.shape[2:] == (rows, columns)
     assert output.tokens.shape == (2, rows * columns, output.feature_map.shape[1])
     assert output.logits.dtype == output.feature_map.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("csatv2", "Kernel size: .2 x 2.. Kernel size can't be greater"),
+        ("efficientformer_l1", "Expected size for first two dimensions"),
+        ("eva02_tiny_patch14_224", "patches of 14 px, which leave out a part of 32 px"),
+        ("volo_d1_224", "its last layer on its embedding doesn't give its logits"),
+    ],
+)
+def test_a_network_that_fails_at_a_size_is_refused_with_the_reason(name, reason):
+    with pytest.raises(ValueError, match=f"^{name} .*{reason}"):
+        Network(ModelSpec(name), 10, MEAN, STD)
 
 
 def test_a_vits_map_is_its_patch_tokens_row_by_row():
@@ -142,6 +163,12 @@ def test_the_distillation_token_is_one_more_and_the_other_weights_stay(options):
     assert 0.015 < distance < 0.025
 
 
+def test_a_vit_that_has_a_distillation_token_gets_no_second_one():
+    spec = ModelSpec("deit_tiny_distilled_patch16_224", options={"depth": 1})
+    with pytest.raises(ValueError, match="gets no distillation token"):
+        Network(spec, 10, MEAN, STD, heads=("class", "distillation"))
+
+
 def test_what_a_network_predicts_is_the_mean_of_its_heads():
     spec = ModelSpec("vit_tiny_patch16_224", options={"depth": 1})
     network = Network(spec, 10, MEAN, STD, heads=("class", "distillation", "dense")).eval()
@@ -210,3 +237,26 @@ def test_unknown_model_gets_the_closest_name():
 def test_unknown_constructor_option_is_named():
     with pytest.raises(UnknownName, match="resnet18 does not take these options .*'depth'"):
         Network(ModelSpec("resnet18", options={"depth": 3}), 10, MEAN, STD)
+
+
+# ---------------------------------------------------------------------------------- a network of your own
+
+
+def test_any_torch_network_with_its_mean_and_std_answers_as_it_would_itself():
+    own = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
+    network = Network(ModelSpec("mine"), 10, MEAN, STD, backbone=own)
+    output = network(IMAGES)
+    assert torch.equal(output.logits, own((IMAGES / 255 - 0.5) / 0.25))
+    assert network.embedding_dim == output.embedding.shape[1] == 10
+    with pytest.raises(ValueError, match="mine has no stages to read: only timm's networks do"):
+        network(IMAGES, ["stages"])
+
+
+def test_a_trained_network_of_timm_stays_as_it_is():
+    model = timm.create_model("levit_128s", num_classes=10, img_size=32).eval()
+    network = Network(ModelSpec("mine"), 10, MEAN, STD, backbone=model)
+    assert network.backbone is model and not model.training
+    with torch.no_grad():
+        output = network(IMAGES, ["stages"])
+        assert torch.allclose(output.logits, model((IMAGES / 255 - 0.5) / 0.25), atol=1e-5)
+    assert [stage.shape[1] for stage in output.stages] == [128, 128, 256, 384]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import Tensor
+from numpy.typing import ArrayLike
 
 from kdlib.disk import Arrays, read_arrays, write_arrays
 from kdlib.names import lookup
@@ -19,14 +19,17 @@ VERSION = 3  # of the probes' code: raise it when a change of the code changes a
 
 
 def stimuli(
-    name: str, images: Tensor, labels: Tensor, seed: int = 0, cache: str | Path | None = None
+    name: str, images: ArrayLike, labels: ArrayLike, seed: int = 0, cache: str | Path | None = None
 ) -> Stimuli:
     """The stimuli of a probe by its name, from the cache directory where it holds them.
+
+    ``images`` are uint8 (N, 3, H, W), ``labels`` whole numbers (N,); tensors on the CPU, or NumPy's arrays.
 
     The file's name covers probe, parameters, seed, images and labels. ``meta["seconds"]`` is the time that
     making them took. Raises UnknownName for another probe, ValueError for images or labels that it refuses.
     """
     probe = lookup("probe", name, PROBES)
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
     if cache is None:
         return probe(images, labels, seed)
     asked = {"images": images.numpy(), "labels": labels.long().numpy()}
