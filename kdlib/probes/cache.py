@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import ArrayLike
 
-from kdlib.disk import Arrays, read_arrays, write_arrays
+from kdlib.disk import Arrays, lock, read_arrays, write_arrays
 from kdlib.names import lookup
 from kdlib.probes.base import Stimuli
 from kdlib.probes.registry import PROBES
@@ -34,8 +33,7 @@ def stimuli(
         return probe(images, labels, seed)
     asked = {"images": images.numpy(), "labels": labels.long().numpy()}
     path = Path(cache) / f"{name}-{_digest(asked, f'{VERSION}{probe.describe(seed)}')[:20]}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):  # what several processes need is made once
+    with lock(Path(f"{path}.lock"), path):  # what several processes need is made once
         arrays = read_arrays(path, lambda found: str(found["sha256"]) == _digest(found))
         if arrays is None:
             start = time.perf_counter()
