@@ -18,7 +18,7 @@ KNOWN = {  # first 16 digits of the images' sha256
     "pure_texture": "a8b21d66fe6fa063",
     "no_conflict": "e2262172cf5e6740",
     "superpixels_256": "e0c7b2c926a1b234",
-    "superpixels_100": "dfc3017b3d6b4852",
+    "superpixels_100": "4461f6510b78d0db",
     "superpixels_64": "1bda269757726667",
     "superpixels_36": "05749b40b4049c40",
     "grid_mean_64": "868c6014bec33e56",

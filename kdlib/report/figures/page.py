@@ -36,10 +36,13 @@ class Page:
         folder = self.folder / "figures"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.chapter:02}_{name}.png"
-        figure.savefig(path, dpi=160)
+        figure.draw_without_rendering()  # laid out once, for both files
+        figure.set_layout_engine("none")
+        inside = figure.get_tightbbox().padded(0.1)  # inches
+        figure.savefig(path, dpi=160, bbox_inches=inside)
         if not any(image.get_array().ndim == 3 for axis in figure.axes for image in axis.images):
             _fewer_colours(path)
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(path.with_suffix(".svg"), bbox_inches=inside, metadata={"Date": None})
         plt.close(figure)
         width = round(figure.get_size_inches()[0] * 100)
         display(Image(path, width=width, alt=caption, metadata={"alt": caption, "name": path.stem}))

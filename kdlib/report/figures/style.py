@@ -35,7 +35,6 @@ def set_style() -> None:
         "figure.dpi": 110,
         "figure.labelsize": "medium",
         "legend.frameon": False,
-        "savefig.bbox": "tight",
         "svg.fonttype": "none",
         "svg.hashsalt": "kdlib",  # the same figure gives the same file
         "text.parse_math": False,  # a class may be named $1
