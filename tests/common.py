@@ -51,7 +51,7 @@ def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 200) -> dict
     del profile["made"]
     profile["data"] |= {"train_images": 120, "options": {"test_images": images}}
     profile["teachers"] |= {f"{name}_matched": profile["teachers"][name] for name in ("cnn", "vit")}
-    profile |= {"directions": DIRECTIONS, "probes": PROBES, "test_images": images}
+    profile |= {"directions": DIRECTIONS, "probes": PROBES, "test_images": images, "seeds": [0, 1]}
     profile |= {"inside_images": 4, "yardstick_images": 64}
     profile["training"] = {"epochs": epochs, "batch_size": 16}
     profile["hyper"] = {"crd": {"negatives": 32}}
