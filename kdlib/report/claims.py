@@ -182,9 +182,9 @@ class Comparison:
         """Students that have not learned, with their accuracy as a share of the baseline's."""
         found = []
         for measures in self.parts:
-            clean = {role: measures[role, "accuracy", "clean"].mean() for role in measures.roles}
+            baseline = measures["baseline", "accuracy", "clean"].mean()
             for role in filter(None, (self.role, self.other)):
-                share = clean[role] / clean["baseline"]
+                share = measures[role, "accuracy", "clean"].mean() / baseline
                 told = "diverged" if np.isnan(share) else f"{share:.2f}"
                 found += [] if share >= LEARNED else [f"{title_of(role)} {told}"]
         return ", ".join(found)
