@@ -215,7 +215,7 @@ def make_optimiser(student: Network, method: Method, training: Training) -> torc
     groups = [group for group in groups if group["params"]]
     rate, device = training.learning_rate, next(student.parameters()).device
     cuda = device.type == "cuda"
-    options = {"lr": torch.tensor(rate, device=device) if cuda else rate, "fused": cuda or None}
+    options = {"lr": torch.tensor(rate, device=device) if cuda else rate, "fused": True}
     makers = {
         "sgd": lambda: torch.optim.SGD(groups, momentum=0.9, nesterov=True, **options),
         "adamw": lambda: torch.optim.AdamW(groups, **options),
