@@ -26,7 +26,7 @@ def told(minimal, finished, monkeypatch):
 
 
 def test_one_seed(told):
-    text = told({"seeds": [0]})
+    text = told(ONE_METHOD | NO_CONTROLS | {"seeds": [0], "longer": {}})
     assert "**This study cannot tell: one seed gives no interval" in text
     assert "Nothing can be said of transfer: one seed gives no interval" in text
 

@@ -45,7 +45,9 @@ def test_large_profiles_build_and_take_a_step(name, sample, tmp_path):
         for network in read_profile(name)[group]:
             changes[f"{group}.{network}.training.epochs"] = 1
             changes[f"{group}.{network}.model.pretrained"] = False
-    if name == "paper":  # ViT-B at 224 px, but two of its twelve blocks
+            if name == "paper":
+                changes[f"{group}.{network}.model.image_size"] = 64  # for 224: a twelfth of the time
+    if name == "paper":  # two of ViT-B's twelve blocks
         vits = ("students.vit", "teachers.vit", "teachers.vit_matched")
         changes |= {f"{network}.model.options": {"depth": 2} for network in vits}
     study = Study(name, tmp_path, tmp_path, changes, quiet=True)
@@ -56,7 +58,7 @@ def test_large_profiles_build_and_take_a_step(name, sample, tmp_path):
 
 def test_members_are_paired_by_seed(finished):
     members = finished.members()
-    assert len(members) == 2 * (17 + 17)
+    assert len(members) == 2 * (2 + 10 + 2 + 11)  # teacher, baseline, methods and controls of two directions
     for member in members:
         teacher = member.spec if member.role == "teacher" else member.spec.teacher
         assert teacher is None or teacher.seed == TEACHER_SEEDS + member.seed
@@ -157,16 +159,20 @@ def test_stimuli_by_others_are_used_where_their_files_are(tmp_path):
 
 
 def test_a_control_differs_from_its_method_in_the_teacher_alone(finished):
-    members = {member.role: member.spec for member in finished.members("vit_to_cnn") if not member.seed}
-    for control, method, key in (
-        ("lm_same_family", "lm", "cnn"),
-        ("crd_same_family", "crd", "cnn"),
-        ("lm_matched", "lm", "cnn_matched"),
+    cnn_to_vit, vit_to_cnn = (
+        {member.role: member.spec for member in finished.members(direction) if not member.seed}
+        for direction in finished.directions
+    )
+    for members, control, method, key in (
+        (cnn_to_vit, "lm_same_family", "lm", "vit"),
+        (cnn_to_vit, "crd_same_family", "crd", "vit"),
+        (cnn_to_vit, "lm_matched", "lm", "vit_matched"),
+        (vit_to_cnn, "lm_same_family", "lm", "cnn"),
     ):
         assert asdict(members[control]) | {"teacher": None} == asdict(members[method]) | {"teacher": None}
         assert members[control].teacher.student.name == finished.profile["teachers"][key]["model"]["name"]
         assert members[control].teacher != members[method].teacher
-    rotated = members["rotations"]
+    rotated = vit_to_cnn["rotations"]
     assert rotated.hyper == {"augmentation": "rotations"} and rotated.teacher is None
 
 

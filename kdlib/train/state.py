@@ -72,9 +72,12 @@ def restore(tensors: dict[str, Tensor], student: Network, method: Method, optimi
         start = f"{name}."
         state = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
         if isinstance(part, torch.optim.Optimizer):
+            weights = [weight for group in part.param_groups for weight in group["params"]]
             slots: dict[int, dict[str, Tensor]] = defaultdict(dict)
             for key, value in state.items():
                 index, _, slot = key.partition(".")
+                if value.dim():  # fused optimisers read it in the order in which the weight lies in memory
+                    value = torch.empty_like(weights[int(index)], requires_grad=False).copy_(value)
                 slots[int(index)][slot] = value
             state = {"state": dict(slots), "param_groups": part.state_dict()["param_groups"]}
         part.load_state_dict(state)
