@@ -47,7 +47,7 @@ def study(tmp_path):
             "capd: vit_tiny_patch16_224 from resnet18: CAPD reads the attention of a plain",
         ),
         (
-            {"probes": ["clean", "no_conflict"]},
+            {"probes": ["clean", "no_conflict"], "data.options": {"test_images": 10}},
             "probe no_conflict: cue conflict of 10 classes (2 or more) need",
         ),
         (
@@ -71,7 +71,7 @@ def test_everything_is_told_at_once(study):
     changes = {
         "training.batch_size": 500,
         NAME: "vit_tiny",
-        "probes": ["no_conflict"],
+        **{"probes": ["no_conflict"], "data.options": {"test_images": 10}},
         METHODS: ["lm", "cskd"],
     }
     with pytest.raises(ValueError) as error:
