@@ -112,6 +112,21 @@ def test_own_folder_with_other_classes_and_sizes(tmp_path):
         load(DataSpec("pets", train_images=7), tmp_path)
 
 
+def test_of_an_image_that_is_not_square_the_centre_is_used(tmp_path):
+    write_folder(tmp_path, "pets", ("cat", "dog"), count=1)
+    wide = Image.new("RGB", (96, 32), "red")
+    wide.paste("blue", (32, 0, 64, 32))
+    for image, split in ((wide, "train"), (wide.transpose(Image.Transpose.ROTATE_90), "test")):
+        image.save(tmp_path / "pets" / split / "cat" / "0000.png")
+    found = load(DataSpec("pets", image_size=16), tmp_path)
+    for split in (found.train, found.test):
+        inner = split.images[0, :, 3:-3, 3:-3]  # at the edges a filter mixes in what is beyond
+        assert not inner[:2].any() and bool((inner[2] == 255).all())
+    square = Image.open(tmp_path / "pets" / "train" / "dog" / "0000.png")
+    expected = np.asarray(square.resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.array_equal(found.train.images[1].numpy(), expected)
+
+
 def test_classes_count_alike_however_many_images_they_have(tmp_path):
     write_folder(tmp_path, "pets", ("cat", "dog"), count=9)
     for index in range(1, 9):

@@ -28,7 +28,7 @@ CIFAR10_CLASSES = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # Pillow's readers of some others start programs
-READER = 2  # counts the changes of read_image: what an earlier one decoded is decoded again
+READER = 3  # counts the changes of how images are read: what an earlier one decoded is decoded again
 TOLD = 3  # unreadable files that an error names
 
 
@@ -266,13 +266,13 @@ def _as_seen(image: Image.Image) -> Image.Image:
 
 
 def _decode(path: Path, size: int) -> np.ndarray | DataError:
-    """uint8 (3, size, size), or why there is none."""
+    """The square about the centre, uint8 (3, size, size), or why there is none."""
     try:
         image = read_image(path)
     except DataError as error:
         return error
     if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).transpose(2, 0, 1)
 
 
