@@ -2,7 +2,7 @@
 
 Data flows one way, and a module imports only from those above it:
 
-    data       images as uint8 tensors: CIFAR-10, an image folder, or the procedural set
+    data       images as uint8 tensors: CIFAR-10, CIFAR-100, an image folder, or the procedural set
     probes     test images -> changed test images
     models     timm's CNNs and ViTs behind one forward pass
     methods    one file for each distillation method

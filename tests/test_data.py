@@ -3,6 +3,7 @@ import hashlib
 import pickle
 import tarfile
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
 from kdlib import disk
 from kdlib.data import (
@@ -41,16 +42,21 @@ def write_folder(root, name="cifar10", classes=CIFAR10_CLASSES, count=3, size=32
                 Image.fromarray(pixels).save(folder / f"{index:04}.{suffix}")
 
 
-def write_batches(root, monkeypatch):
-    """CIFAR-10's files with 10 images each, and the checksums set to match."""
-    base = root / sources.BATCHES
+def write_published(root, monkeypatch, name="cifar10", classes=CIFAR10_CLASSES):
+    """A set's own files with 10 images each, evenly over the classes, and the checksums set to match."""
+    published = sources.CIFAR[name]
+    base = root / published.folder
     base.mkdir(parents=True)
     generator = np.random.default_rng(0)
-    for name in sources.BATCH_MD5:
+    names, *batches = published.md5
+    (base / names).write_bytes(pickle.dumps({f"{published.label}_names": list(classes)}))
+    for batch in batches:
         pixels = generator.integers(0, 256, (10, 3072), dtype=np.uint8)
-        (base / name).write_bytes(pickle.dumps({"data": pixels, "labels": list(range(10))}))
-    sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in base.iterdir()}
-    monkeypatch.setattr(sources, "BATCH_MD5", {name: sums[name] for name in sources.BATCH_MD5})
+        labels = [index * len(classes) // 10 for index in range(10)]
+        more = {"coarse_labels": [0] * 10, f"{published.label}s": labels}
+        (base / batch).write_bytes(pickle.dumps({"data": pixels} | more))
+    sums = {file: hashlib.md5((base / file).read_bytes()).hexdigest() for file in published.md5}
+    monkeypatch.setitem(sources.CIFAR, name, replace(published, md5=sums))
     return base
 
 
@@ -104,6 +110,21 @@ def test_own_folder_with_other_classes_and_sizes(tmp_path):
     assert found.chance == 0.5
     with pytest.raises(DataError, match="data.train_images is 7, but pets has 6; ask for fewer, or for all"):
         load(DataSpec("pets", train_images=7), tmp_path)
+
+
+def test_of_an_image_that_is_not_square_the_centre_is_used(tmp_path):
+    write_folder(tmp_path, "pets", ("cat", "dog"), count=1)
+    wide = Image.new("RGB", (96, 32), "red")
+    wide.paste("blue", (32, 0, 64, 32))
+    for image, split in ((wide, "train"), (wide.transpose(Image.Transpose.ROTATE_90), "test")):
+        image.save(tmp_path / "pets" / split / "cat" / "0000.png")
+    found = load(DataSpec("pets", image_size=16), tmp_path)
+    for split in (found.train, found.test):
+        inner = split.images[0, :, 3:-3, 3:-3]  # at the edges a filter mixes in what is beyond
+        assert not inner[:2].any() and bool((inner[2] == 255).all())
+    square = Image.open(tmp_path / "pets" / "train" / "dog" / "0000.png")
+    expected = np.asarray(square.resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.array_equal(found.train.images[1].numpy(), expected)
 
 
 def test_classes_count_alike_however_many_images_they_have(tmp_path):
@@ -188,18 +209,18 @@ def test_one_class_is_too_few(tmp_path):
 
 
 def test_images_of_another_size_than_asked_for_are_refused(tmp_path, monkeypatch):
-    write_batches(tmp_path, monkeypatch)
+    write_published(tmp_path, monkeypatch)
     told = "image_size is 64, but CIFAR-10 .* has images of 32 px; set it to 32"
     with pytest.raises(DataError, match=told):
         load(DataSpec("cifar10", image_size=64), tmp_path)
 
 
-# ------------------------------------------------------------------------------- CIFAR-10's own files
+# ------------------------------------------------------------------------------- CIFAR's own files --
 
 
 def test_the_batches_come_before_the_folder(tmp_path, monkeypatch):
     write_folder(tmp_path, count=1)
-    base = write_batches(tmp_path, monkeypatch)
+    base = write_published(tmp_path, monkeypatch)
     found = load(DataSpec("cifar10"), tmp_path)
     assert found.source == "CIFAR-10 (Python version)"
     assert len(found.train) == 50 and len(found.test) == 10
@@ -208,9 +229,24 @@ def test_the_batches_come_before_the_folder(tmp_path, monkeypatch):
     assert found.train.labels.tolist() == list(range(10)) * 5
 
 
+def test_cifar100_has_its_fine_labels(tmp_path, monkeypatch):
+    names = [f"class {index}" for index in range(100)]
+    base = write_published(tmp_path, monkeypatch, "cifar100", names)
+    found = load(DataSpec("cifar100"), tmp_path)
+    assert found.source == "CIFAR-100 (Python version)" and found.classes == tuple(names)
+    assert found.chance == 0.01 and found.test.labels.tolist() == list(range(0, 100, 10))
+    pixels = pickle.loads((base / "train").read_bytes())["data"]
+    assert np.array_equal(found.train.images[3].numpy(), pixels[3].reshape(3, 32, 32))
+    (base / "meta").unlink()
+    with pytest.raises(DataError, match=r"cifar-100-python/meta is missing .*delete .* to download"):
+        load(DataSpec("cifar100"), tmp_path)
+
+
 def test_the_checksums_are_the_published_ones():
-    assert dict([*CIFAR10.train_list, *CIFAR10.test_list]) == sources.BATCH_MD5
-    assert CIFAR10.base_folder == sources.BATCHES
+    for name, web in (("cifar10", CIFAR10), ("cifar100", CIFAR100)):
+        known, names = sources.CIFAR[name], (web.meta["filename"], web.meta["md5"])
+        assert [names, *map(tuple, [*web.train_list, *web.test_list])] == list(known.md5.items())
+        assert (web.base_folder, web.meta["key"]) == (known.folder, f"{known.label}_names")
 
 
 @pytest.fixture
@@ -226,10 +262,10 @@ def web(tmp_path):
 
 
 def test_download_unpacks_checks_and_loads(tmp_path, web, monkeypatch):
-    base = write_batches(tmp_path / "source", monkeypatch)
+    base = write_published(tmp_path / "source", monkeypatch)
     archive = tmp_path / "web" / CIFAR10.filename
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(base, sources.BATCHES)
+        tar.add(base, base.name)
     monkeypatch.setattr(CIFAR10, "url", f"{web}/{CIFAR10.filename}")
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
     found = load(DataSpec("cifar10"), tmp_path / "root")
@@ -244,7 +280,7 @@ def test_failed_download_says_where_to_put_the_data(tmp_path, web, monkeypatch):
 
 
 def test_damaged_batch_is_named_with_the_remedy(tmp_path, monkeypatch):
-    base = write_batches(tmp_path, monkeypatch)
+    base = write_published(tmp_path, monkeypatch)
     (base / "data_batch_3").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"data_batch_3 is damaged \(expected md5 .*delete .* to download"):
         load(DataSpec("cifar10"), tmp_path)

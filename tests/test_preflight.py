@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kdlib.__main__ import main
 from kdlib.study.preflight import preflight
@@ -47,7 +49,7 @@ def study(tmp_path):
             "capd: vit_tiny_patch16_224 from resnet18: CAPD reads the attention of a plain",
         ),
         (
-            {"probes": ["clean", "no_conflict"]},
+            {"probes": ["clean", "no_conflict"], "data.options": {"test_images": 10}},
             "probe no_conflict: cue conflict of 10 classes (2 or more) need",
         ),
         (
@@ -71,13 +73,29 @@ def test_everything_is_told_at_once(study):
     changes = {
         "training.batch_size": 500,
         NAME: "vit_tiny",
-        "probes": ["no_conflict"],
+        **{"probes": ["no_conflict"], "data.options": {"test_images": 10}},
         METHODS: ["lm", "cskd"],
     }
     with pytest.raises(ValueError) as error:
         preflight(study(changes))
     for told in ("batch size 500", "unknown timm model", "cue conflict of 10 classes"):
         assert str(error.value).count(told) == 1
+
+
+def test_the_profile_of_a_hundred_classes_takes_a_step_with_two_images_of_each(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
+    for index, pixels in enumerate(noise):
+        folder = tmp_path / "cifar100" / ("train", "test")[index % 2] / f"{index // 4:02}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    changes = {"seeds": [0], "yardstick_images": None, "inside_images": 0, "training.batch_size": 100}
+    changes |= {"directions.vit_to_cnn": None, "directions.cnn_to_vit.controls": []}
+    for network in ("students.vit", "teachers.vit", "teachers.vit_matched", "teachers.cnn"):
+        changes[f"{network}.model.options"] = TINY_CNN if network.endswith("cnn") else TINY_VIT
+    made = Study("cifar100", tmp_path / "outputs", tmp_path, changes, quiet=True)
+    preflight(made)
+    shown = made._draw("colour_axis", made.test)
+    assert set(shown.labels.bincount().tolist() + shown.texture_labels.bincount().tolist()) == {1}
 
 
 def test_stimuli_by_others_for_other_classes_are_left_out(study):

@@ -324,9 +324,21 @@ def test_all_ordered_pairs_are_equally_often_and_no_image_is_used_twice():
     assert sorted(pairs[:12]) == everyone and sorted(pairs[12:]) == everyone
 
 
+@pytest.mark.parametrize(("images", "times"), [(2, 1), (9, 4), (200, 20)])
+def test_of_many_classes_some_pairs_are_drawn_with_each_class_equally_often_in_both_cues(images, times):
+    labels = torch.arange(100).repeat(images)
+    content, texture = pair_ids(labels, per_pair=20, generator=generator())
+    assert labels[content].bincount().tolist() == labels[texture].bincount().tolist() == [times] * 100
+    assert len(torch.cat([content, texture]).unique()) == 200 * times
+    pairs = set(zip(labels[content].tolist(), labels[texture].tolist(), strict=True))
+    assert len(pairs) == 100 * times and all(shape != other for shape, other in pairs)
+    again, others = (pair_ids(labels, 20, generator(seed))[0] for seed in (0, 1))
+    assert torch.equal(again, content) and not torch.equal(others, content)
+
+
 def test_a_class_with_too_few_images_is_named():
-    labels = torch.tensor([0] * 4 + [1] * 4 + [2] * 3)
-    with pytest.raises(ValueError, match=r"needs 4 images of each; class 2 has 3"):
+    labels = torch.tensor([0] * 4 + [1] * 4 + [2])
+    with pytest.raises(ValueError, match=r"needs 2 images of each; class 2 has 1"):
         pair_ids(labels, per_pair=20, generator=generator())
 
 

@@ -21,9 +21,9 @@ class DataError(RuntimeError):
 class DataSpec:
     """Which images a run sees."""
 
-    name: str = "cifar10"  # "cifar10", "shape_texture", or an image folder's name under the data root
+    name: str = "cifar10"  # or "cifar100", "shape_texture", or an image folder under the data root
     train_images: int | None = None  # a subset, class-balanced as far as the classes go; None: all
-    image_size: int = 32  # pixels a side; the images of a folder are resized to it when they are decoded
+    image_size: int = 32  # pixels a side; of a folder's images the centre square is resized to it
     options: dict = field(default_factory=dict)  # of the shape-texture set: seed, correlations, test images
     fingerprint: str = ""  # of the pixels; filled in when the data are loaded
 

@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +28,45 @@ CIFAR10_CLASSES = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # Pillow's readers of some others start programs
-READER = 2  # counts the changes of read_image: what an earlier one decoded is decoded again
+READER = 3  # counts the changes of how images are read: what an earlier one decoded is decoded again
 TOLD = 3  # unreadable files that an error names
-BATCHES = "cifar-10-batches-py"
-BATCH_MD5 = {  # the last one holds the test images
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """A set as its authors publish it: Krizhevsky (2009), Python version."""
+
+    title: str
+    folder: str
+    md5: dict[str, str]  # of its files: first the classes' names, last the test images
+    label: str  # what its files call one
+
+
+CIFAR = {
+    "cifar10": Cifar(
+        "CIFAR-10",
+        "cifar-10-batches-py",
+        {
+            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+        },
+        "label",
+    ),
+    "cifar100": Cifar(
+        "CIFAR-100",
+        "cifar-100-python",
+        {
+            "meta": "7973b15100ade9c7d40fb424638fde48",
+            "train": "16019d7e3df5f24257cddd939b257f8d",
+            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+        },
+        "fine_label",
+    ),
 }
 
 
@@ -55,16 +84,16 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
         raise DataError(f"data set {spec.name!r}: give the name of a folder in the data root, not a path")
     if spec.name == "shape_texture":
         source, classes, train, test = _shape_texture(spec)
-    elif spec.name == "cifar10" and (root / BATCHES).is_dir():
-        source, classes, train, test = _cifar10_batches(root)
+    elif spec.name in CIFAR and (root / CIFAR[spec.name].folder).is_dir():
+        source, classes, train, test = _cifar_files(root, CIFAR[spec.name])
     elif (root / spec.name).is_dir():
         source, classes, train, test = _image_folder(root, spec)
-    elif spec.name == "cifar10":
-        source, classes, train, test = _cifar10_download(root)
+    elif spec.name in CIFAR:
+        source, classes, train, test = _cifar_download(root, spec.name)
     else:
         raise DataError(
             f"no data set {spec.name!r}: expected {root / spec.name}/{{train,test}}/<class>/*.png, or one of "
-            "the names cifar10, shape_texture; the data root is set by KDLIB_DATA"
+            f"the names {', '.join(CIFAR)}, shape_texture; the data root is set by KDLIB_DATA"
         )
     if (side := train.images.shape[-1]) != spec.image_size:
         told = f"data.image_size is {spec.image_size}, but {source} has images of {side} px"
@@ -126,34 +155,36 @@ def _shape_texture(spec: DataSpec) -> Source:
     return source, procedural.SHAPES, *splits
 
 
-def _cifar10_batches(root: Path, source: str = "CIFAR-10 (Python version)") -> Source:
+def _cifar_files(root: Path, published: Cifar, how: str = "Python version") -> Source:
     """The files as their authors publish them: pickles, so none is opened unless its md5 is right."""
-    pixels, labels = [], []
-    for name, md5 in BATCH_MD5.items():
-        path = root / BATCHES / name
+    parts = []
+    for name, md5 in published.md5.items():
+        path = root / published.folder / name
         content = path.read_bytes() if path.is_file() else None
         if content is None or hashlib.md5(content).hexdigest() != md5:
             state = "is missing" if content is None else "is damaged"
             raise DataError(f"{path} {state} (expected md5 {md5}); delete {path.parent} to download it again")
-        batch = pickle.loads(content, encoding="latin1")
-        pixels.append(torch.from_numpy(batch["data"]).view(-1, 3, 32, 32))
-        labels.append(torch.tensor(batch["labels"]))
+        parts.append(pickle.loads(content, encoding="latin1"))
+    names, *batches = parts
+    pixels = [torch.from_numpy(batch["data"]).view(-1, 3, 32, 32) for batch in batches]
+    labels = [torch.tensor(batch[f"{published.label}s"]) for batch in batches]
     train, test = Split(torch.cat(pixels[:-1]), torch.cat(labels[:-1])), Split(pixels[-1], labels[-1])
-    return source, CIFAR10_CLASSES, train, test
+    return f"{published.title} ({how})", tuple(names[f"{published.label}_names"]), train, test
 
 
-def _cifar10_download(root: Path) -> Source:
-    from torchvision.datasets import CIFAR10  # here, since torchvision takes seconds to import
-    from torchvision.datasets.utils import download_and_extract_archive
+def _cifar_download(root: Path, name: str) -> Source:
+    from torchvision import datasets  # here, since torchvision takes seconds to import
 
+    published, web = CIFAR[name], getattr(datasets, name.upper())
     try:
-        download_and_extract_archive(CIFAR10.url, root, filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
+        datasets.utils.download_and_extract_archive(web.url, root, filename=web.filename, md5=web.tgz_md5)
     except Exception as error:
         raise DataError(
-            f"CIFAR-10 is not under {root} and could not be downloaded ({error}); put its Python version, "
-            f"{BATCHES}/, or the image folder cifar10/{{train,test}}/<class>/*.png there, or set KDLIB_DATA"
+            f"{published.title} is not under {root} and could not be downloaded ({error}); put its Python "
+            f"version, {published.folder}/, or the image folder {name}/{{train,test}}/<class>/*.png there, "
+            "or set KDLIB_DATA"
         ) from error
-    return _cifar10_batches(root, "CIFAR-10 (Python version, downloaded)")
+    return _cifar_files(root, published, "Python version, downloaded")
 
 
 def _image_folder(root: Path, spec: DataSpec) -> Source:
@@ -235,13 +266,13 @@ def _as_seen(image: Image.Image) -> Image.Image:
 
 
 def _decode(path: Path, size: int) -> np.ndarray | DataError:
-    """uint8 (3, size, size), or why there is none."""
+    """The square about the centre, uint8 (3, size, size), or why there is none."""
     try:
         image = read_image(path)
     except DataError as error:
         return error
     if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).transpose(2, 0, 1)
 
 

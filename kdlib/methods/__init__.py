@@ -1,6 +1,14 @@
-"""Distillation methods by name. A new one is a file in this folder and a line in the table."""
+"""Distillation methods by name. A new one is a file in this folder and a line in the table.
 
+Or it is a file of one's own, which a profile's ``methods_from`` names and :func:`add_from` runs.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
 
 from kdlib.methods.base import Batch, Method
 from kdlib.methods.baseline import Baseline
@@ -21,7 +29,7 @@ from kdlib.methods.ofa import OFA
 from kdlib.methods.rsd import RSD
 from kdlib.methods.sskd import SSKD
 from kdlib.methods.vlfkd import VLFKD
-from kdlib.names import lookup, overridden
+from kdlib.names import lookup, one_line, overridden
 
 METHODS: dict[str, type[Method]] = {
     "baseline": Baseline,
@@ -48,7 +56,41 @@ METHODS: dict[str, type[Method]] = {
     "counter": CounterAugment,
 }
 
-__all__ = ["METHODS", "Batch", "Method", "hyperparameters"]
+OWN: dict[str, str] = {}  # of methods from a file of one's own: 12 digits that name its content
+
+__all__ = ["METHODS", "OWN", "Batch", "Method", "add_from", "hyperparameters"]
+
+
+def add_from(path: Path, taken: Iterable[str] = ()) -> None:
+    """Run a file of Python that puts methods into METHODS; once in a process, however often it is named.
+
+    Raises ValueError if it can't be run, puts nothing there, or not a method, or one under a name that is in
+    METHODS or ``taken``; METHODS is then as before.
+    """
+    content, before = path.read_bytes(), dict(METHODS)
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    module = ModuleType(f"methods_from_{digest}")
+    if module.__name__ in sys.modules:
+        return
+    sys.modules[module.__name__] = module  # where dataclasses look for what it imports
+    try:
+        exec(compile(content, str(path), "exec"), vars(module))
+        found = {name: kind for name, kind in METHODS.items() if before.get(name) is not kind}
+        if not found:
+            raise ValueError('it adds no method; end it with METHODS["my_method"] = MyMethod')
+        for name, kind in found.items():
+            if name in (*before, *taken):
+                told = "choose another, or start Python anew if the file has changed"
+                raise ValueError(f"the name {name} is taken; {told}")
+            if not (isinstance(kind, type) and issubclass(kind, Method) and hasattr(kind, "title")):
+                raise ValueError(f"{name} is no subclass of kdlib.methods.Method with a title")
+    except Exception as error:
+        del sys.modules[module.__name__]
+        METHODS.clear()
+        METHODS.update(before)
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"methods_from: {path}: {kind}{one_line(error)}") from error
+    OWN.update(dict.fromkeys(found, digest))
 
 
 def hyperparameters(name: str, overrides: dict) -> dict:

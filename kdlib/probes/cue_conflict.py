@@ -20,36 +20,45 @@ FILTER_SEED = 0  # the filters belong to the probe's definition, so no seed of a
 FAINTEST = 1e-6  # response that counts: on flat colour it is 0, and its sign nothing but rounding
 CROP = 0.625  # share of the side of a texture image that is used, about its centre: less background
 GRAM_WEIGHT, LEARNING_RATE = 100, 0.03  # the weight of the contours is 1
+MOST = 2000  # stimuli: the 90 pairs of ten classes 22 times, or 20 of the 99 of each of a hundred classes
 SQUARINGS = 20  # of a covariance: the second axis is left with (its share of the first) ** 2 ** 20
 
 
 def pair_ids(labels: Tensor, per_pair: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw content and texture images for all ordered pairs of classes, equally many a pair.
+    """Draw content and texture images for ordered pairs of classes, each class equally often as either.
 
     Each class is split at random into images for content and images for texture, and none is used twice: the
     stimuli are independent. Each block of ``K * (K - 1)`` rows, from the first on, holds every ordered pair
-    of the K classes once, so the first blocks are a balanced subset.
+    of the K classes once, so the first blocks are a balanced subset. Where images, or MOST, don't suffice for
+    all pairs, some are drawn: each block of K rows then holds every class once as shape, once as texture.
 
     Returns:
-        content and texture ids, int64 (P * K * (K - 1),); P is at most ``per_pair``, as the classes allow.
+        content and texture ids, int64 (N,), N at most MOST or K; up to ``per_pair`` of each pair.
 
-    Raises ValueError for fewer than two classes, or a class with fewer than ``2 * (K - 1)`` images.
+    Raises ValueError for fewer than two classes, or a class with fewer than two images.
     """
     classes, counts = labels.unique(return_counts=True)
-    others, fewest = len(classes) - 1, int(counts.min())
-    if others < 1 or fewest < 2 * others:
+    count, fewest = len(classes), int(counts.min())
+    if count < 2 or fewest < 2:
         raise ValueError(
-            f"cue conflict of {others + 1} classes (2 or more) needs {max(2 * others, 2)} images of each; "
+            f"cue conflict of {count} classes (2 or more) needs 2 images of each; "
             f"class {classes[counts.argmin()]} has {fewest}."
         )
-    per_pair = min(per_pair, fewest // 2 // others)
     order = torch.randperm(len(labels), generator=generator)
+    times = min(fewest // 2, MOST // count or 1)  # that a class may be shape, and texture
+    if times >= count - 1:
+        pairs, per_pair = list(permutations(classes.tolist(), 2)), min(per_pair, times // (count - 1))
+    else:  # classes in a random circle; a distance along it pairs each with one other
+        circle = classes[torch.randperm(count, generator=generator)]
+        distances = torch.randperm(count - 1, generator=generator)[:times] + 1
+        turned = [circle.roll(int(distance)) for distance in distances]
+        pairs = [pair for other in turned for pair in zip(circle.tolist(), other.tolist(), strict=True)]
+        per_pair = 1
     contents, textures = {}, {}
     for c in classes.tolist():
-        members = order[labels[order] == c][: 2 * others * per_pair]
+        members = order[labels[order] == c][: 2 * len(pairs) // count * per_pair]
         first, second = members.chunk(2)
         contents[c], textures[c] = list(first.split(per_pair)), list(second.split(per_pair))
-    pairs = list(permutations(classes.tolist(), 2))
     content = torch.stack([contents[shape].pop() for shape, _ in pairs], dim=1)
     texture = torch.stack([textures[texture].pop() for _, texture in pairs], dim=1)
     return content.flatten(), texture.flatten()
@@ -177,8 +186,8 @@ def cue_conflict(
 
     Args:
         images: uint8 (N, 3, H, W); the classes are those in ``labels``.
-        per_pair: stimuli for each ordered pair of classes, fewer where the images don't suffice;
-            ``meta["per_pair"]`` holds the number that came out.
+        per_pair: stimuli for each ordered pair of classes, fewer where the images don't suffice, see
+            :func:`pair_ids`; ``meta["per_pair"]`` holds the mean number that came out.
         kind: "conflict"; "same class", the texture of another image of the shape's class; or "texture", drawn
             from noise without any shape, whose ``labels`` and ``ids`` are the texture's.
         steps: of Adam; with 0 only the colours are the texture's.

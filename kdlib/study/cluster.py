@@ -11,6 +11,7 @@ locks, checkpoints and answers are files under ``runs/``, from where the client 
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -125,6 +126,8 @@ def _work(spec: RunSpec, teacher: None, make: Callable, seen: str) -> None:
         if not Path(seen).exists():
             raise RuntimeError(f"{Path(seen).parent} isn't the client's; give an --output that both can see")
         study = make(should_stop=_unwanted)
+        if replace(spec).id != spec.id:  # which is told anew
+            raise RuntimeError("the file that methods_from names has changed since the study began")
         study.ask_all(study.store.get(spec))
     except Exception as error:
         raise RuntimeError(f"worker {worker.address}: {error}") from error

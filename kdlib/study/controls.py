@@ -5,7 +5,6 @@ teacher or one of the other architecture, soft targets alone, the images that th
 """
 
 from dataclasses import dataclass, field
-from functools import cache
 
 from kdlib.methods import METHODS
 
@@ -58,7 +57,6 @@ CONTROLS = {
 WITHOUT_IT = [name for name, role in CONTROLS.items() if role.teacher != "teacher"] + ["label_smoothing"]
 
 
-@cache
 def roles() -> dict[str, Role]:
     """Every role that a student can have, by name: the baseline, the methods, the controls."""
     taught = {name: Role(method.title, name) for name, method in METHODS.items() if method.uses_teacher}

@@ -58,6 +58,11 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             place[last] = deepcopy(value)  # the next override may change it
         if parents == ["training"]:
             _drop_own(profile, last)
+    if (own := profile.get("methods_from")) is not None:
+        file = path.absolute().parent / str(own)
+        if not file.is_file():
+            raise ValueError(f"methods_from: there is no file {file}; give a path from the profile's folder")
+        profile["methods_from"] = str(file)
     return _without_null(profile)
 
 
@@ -98,6 +103,9 @@ def _without_null(profile: dict) -> dict:
 
 
 def digest_of(profile: dict) -> str:
+    """12 digits that name what :func:`overridden_profile` gave; of ``methods_from`` by the file's content."""
+    if own := profile.get("methods_from"):
+        profile = profile | {"methods_from": hashlib.sha256(Path(own).read_bytes()).hexdigest()}
     return hashlib.sha256(json.dumps(profile, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated
 
 import pydantic
@@ -12,12 +13,12 @@ from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveF
 
 from kdlib.data import DataSpec
 from kdlib.data.properties import PROPERTIES, Treatment
-from kdlib.methods import METHODS, hyperparameters
+from kdlib.methods import METHODS, add_from, hyperparameters
 from kdlib.models import ModelSpec
 from kdlib.names import check, closest
 from kdlib.probes import PROBES, series
 from kdlib.probes.external import EXTERNAL
-from kdlib.study.controls import CONTROLS
+from kdlib.study.controls import CONTROLS, OTHERS
 from kdlib.study.profile import TEACHERS, overridden_profile, read_overrides
 from kdlib.train import PRECISIONS, Training
 
@@ -125,6 +126,7 @@ class Made(Strict):
 
 class Profile(Strict):
     title: str
+    methods_from: str | None = None  # a file of Python that adds methods: a path from the profile's folder
     data: Data
     # Three or more for intervals; from 500 on they are teachers', who start from other weights.
     seeds: _some(Annotated[NonNegativeInt, Field(lt=500)])
@@ -185,6 +187,8 @@ def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
         ValueError: for everything in it that is wrong, each by its key, in one line.
     """
     profile = overridden_profile(name, overrides)
+    if own := profile.get("methods_from"):
+        add_from(Path(own), (*CONTROLS, *OTHERS))
     try:
         found = Profile.model_validate_json(json.dumps(profile)).model_dump(exclude_unset=True)
     except pydantic.ValidationError as error:

@@ -26,7 +26,7 @@ from kdlib import __version__, disk
 from kdlib.data import Dataset, DataSpec
 from kdlib.data.properties import Treatment
 from kdlib.disk import Arrays
-from kdlib.methods import METHODS, Method, hyperparameters
+from kdlib.methods import METHODS, OWN, Method, hyperparameters
 from kdlib.models import ModelSpec, Network
 from kdlib.names import one_line
 from kdlib.train import Progress, Training
@@ -58,9 +58,10 @@ class RunSpec:
             raise ValueError(f"method {self.method} has no use for a teacher; leave it out")
 
     def as_dict(self) -> dict:
-        """All that the run depends on; a treatment only where there is one."""
+        """All that the run depends on; a treatment, and the file of its method, only where there is one."""
         told = asdict(self) | {"teacher": self.teacher.as_dict() if self.teacher else None}
-        return told if self.treatment else {key: told[key] for key in told if key != "treatment"}
+        told["methods_from"] = OWN.get(self.method)
+        return {key: told[key] for key in told if told[key] or key not in ("treatment", "methods_from")}
 
     def as_json(self, **layout) -> str:
         """Canonical: equal specs give equal texts."""
