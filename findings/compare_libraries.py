@@ -18,7 +18,9 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from comparison_rows import ENVIRONMENTS, ROWS, SAME
+from comparison_base import SAME
+from comparison_inside import NAMES
+from comparison_rows import ENVIRONMENTS, ROWS
 
 INTRODUCTION = """# What other libraries compute
 
@@ -58,7 +60,7 @@ def inputs() -> dict[str, np.ndarray]:
     confidence = random.dirichlet(np.full(10, 0.15), 2000)
     answers = np.array([random.choice(10, p=row) for row in confidence])  # calibrated: the true error is 0
     units = random.standard_normal((4, 256, 32))
-    return {
+    found = {
         "student": 2 * random.standard_normal((64, 10)),
         "teacher": 3 * random.standard_normal((64, 10)) + 4 * np.eye(10)[labels],
         "labels": labels,
@@ -78,6 +80,31 @@ def inputs() -> dict[str, np.ndarray]:
         "p": np.array([0.01, 0.02, 0.04]),
         "p_undefined": np.array([0.01, 0.02, 0.04, np.nan]),
     }
+    return found | pictures_and_networks()
+
+
+def pictures_and_networks() -> dict[str, np.ndarray]:
+    """uint8 images, and the weights of the networks that they are shown to."""
+    import timm
+    import torch
+
+    random = np.random.default_rng(2)
+    coarse = random.integers(0, 256, (8, 3, 8, 8), dtype=np.uint8)
+    found = {
+        "images": coarse.repeat(4, 2).repeat(4, 3),
+        "small": random.integers(0, 256, (2, 3, 24, 24), dtype=np.uint8),
+        "small_labels": np.array([3, 7]),
+        "mlp0": random.standard_normal((16, 1728)).astype(np.float32) / 30,
+        "mlp1": random.standard_normal((10, 16)).astype(np.float32),
+    }
+    torch.manual_seed(0)
+    for kind, (name, options) in NAMES.items():
+        size = {"img_size": 32} if kind == "vit" else {}
+        weights = timm.create_model(name, num_classes=10, **size, **options).state_dict()
+        for key, value in weights.items():
+            sharper = 4 if "qkv.weight" in key else 1  # so that attention is not uniform
+            found[f"{kind} {key}"] = np.asarray(sharper * value.numpy())
+    return found
 
 
 def evaluate(environment: str, arrays: Path) -> list[float]:

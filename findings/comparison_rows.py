@@ -1,13 +1,9 @@
 """The rows of docs/other_libraries.md, and the pinned releases that they need."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import comparison_ours as ours
 import comparison_theirs as theirs
-from comparison_theirs import T
+from comparison_base import OTHER, Row, T
 
-SAME, OTHER = "the same", "another"
 TORCH = ["torch==2.15.0", "torchvision==0.29.2", "numpy==2.4.6"]
 # Name: packages, and those whose own requirements can't be met beside torch 2.15.
 ENVIRONMENTS: dict[str, tuple[list[str], list[str]]] = {
@@ -30,20 +26,6 @@ ENVIRONMENTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "rliable": (["numpy==1.26.4", "pandas==2.2.3", "scipy==1.13.1", "arch==7.2.0", "rliable==1.2.0"], []),
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison; `theirs` runs in its environment, where kdlib is not installed."""
-
-    package: str
-    function: str
-    environment: str
-    ours: Callable[[dict], float]
-    theirs: Callable[[dict], float]
-    why: str = ""  # of a difference, and what the equation says
-    guess: str = SAME  # or OTHER, written down beforehand
-    tolerance: float = 2e-5  # relative; some of them compute in float32
 
 
 TORCHDISTILL, TIMM, KD_LIB = "torchdistill 1.1.5", "timm 1.0.31", "KD-Lib 0.0.32"

@@ -5,20 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
-T = 4.0  # of all losses but where another is given
-
-
-def tensors(x: dict, *names: str):
-    import torch
-
-    return [torch.from_numpy(x[name]) for name in names]
-
-
-def gradient_of(loss: Callable, x: dict) -> float:
-    student, teacher = tensors(x, "student", "teacher")
-    loss(student.requires_grad_(), teacher).backward()
-    return student.grad.norm().item()
+from comparison_base import T, gradient_of, tensors
 
 
 def torchdistill(loss: str, **options) -> Callable[[dict], float]:
