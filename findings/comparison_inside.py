@@ -80,7 +80,12 @@ def openerf(kind: str, layer: str) -> Callable[[dict], float]:
 
         net = timms(x, kind)
         # So that its transform leaves the 32 px as they are.
-        net.pretrained_cfg = {"input_size": (3, 32, 32), "crop_pct": 1.0, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+        net.pretrained_cfg = {
+            "input_size": (3, 32, 32),
+            "crop_pct": 1.0,
+            "mean": (0.5,) * 3,
+            "std": (0.25,) * 3,
+        }
         with TemporaryDirectory() as folder:
             for index, image in enumerate(x["images"]):
                 Image.fromarray(image.transpose(1, 2, 0)).save(Path(folder) / f"{index}.png")
@@ -157,7 +162,9 @@ def torchxai_rollout(x: dict) -> float:
     import torch
     from torchxai.methods.attention_rollout import AttentionRollout
 
-    patches = AttentionRollout(timms(x, "vit"), device=torch.device("cpu"))._compute_cam(normalised(x)[:1], None)
+    patches = AttentionRollout(timms(x, "vit"), device=torch.device("cpu"))._compute_cam(
+        normalised(x)[:1], None
+    )
     return spread(torch.from_numpy(np.asarray(patches).copy()))
 
 
@@ -268,7 +275,14 @@ INSIDE = [
         "As for a CNN; and the unit lies above and left of the middle of a ViT's grid, below and right of a "
         "CNN's. Ours takes the latter for both.",
     ),
-    Row(TIMM, "AttentionExtract, distance of its maps", "inside", our_reach, their_reach(False), tolerance=1e-4),
+    Row(
+        TIMM,
+        "AttentionExtract, distance of its maps",
+        "inside",
+        our_reach,
+        their_reach(False),
+        tolerance=1e-4,
+    ),
     Row(
         TIMM,
         "AttentionExtract, distance with what goes to the class token at 0 px",
@@ -278,16 +292,46 @@ INSIDE = [
         "A share of attention has no distance. Dosovitskiy et al. 2021 don't say; ours leaves it out.",
         OTHER,
     ),
-    Row(FAST, "ViTAttentionRollout(discard_ratio=0)", "inside", our_rollout, fast_rollout(discard_ratio=0.0),
-        tolerance=1e-4),
-    Row(FAST, "ViTAttentionRollout, spread over the patches", "inside", our_rollout, fast_rollout(),
-        f"{DISCARD}, diagonal included. {EQUATION}"),
-    Row(XAI, "AttentionRollout, spread over the patches", "inside", our_rollout, torchxai_rollout,
-        f"{DISCARD}, and the largest head counts, not the mean. {EQUATION}"),
-    Row(CAPTUM, "FeatureAblation of one and of two, far/near", "inside", our_interactions, ablation,
-        tolerance=1e-3),
-    Row(SHAPIQ, 'ExactComputer("Co-Moebius"), far/near', "inside", our_interactions, shapiqs("Co-Moebius"),
-        tolerance=1e-3),
+    Row(
+        FAST,
+        "ViTAttentionRollout(discard_ratio=0)",
+        "inside",
+        our_rollout,
+        fast_rollout(discard_ratio=0.0),
+        tolerance=1e-4,
+    ),
+    Row(
+        FAST,
+        "ViTAttentionRollout, spread over the patches",
+        "inside",
+        our_rollout,
+        fast_rollout(),
+        f"{DISCARD}, diagonal included. {EQUATION}",
+    ),
+    Row(
+        XAI,
+        "AttentionRollout, spread over the patches",
+        "inside",
+        our_rollout,
+        torchxai_rollout,
+        f"{DISCARD}, and the largest head counts, not the mean. {EQUATION}",
+    ),
+    Row(
+        CAPTUM,
+        "FeatureAblation of one and of two, far/near",
+        "inside",
+        our_interactions,
+        ablation,
+        tolerance=1e-3,
+    ),
+    Row(
+        SHAPIQ,
+        'ExactComputer("Co-Moebius"), far/near',
+        "inside",
+        our_interactions,
+        shapiqs("Co-Moebius"),
+        tolerance=1e-3,
+    ),
     Row(
         SHAPIQ,
         'ExactComputer("SII"), far/near',

@@ -167,6 +167,20 @@ def their_repsim(x: dict, **options) -> float:
     return float(repsim.cka([x["first"], x["second"]], **options)[0, 1])
 
 
+def their_dcor(x: dict) -> float:
+    from dcor import u_centered, u_product
+
+    grams = [z @ z.T for z in (x["first"], x["second"])]
+    one, two = (u_centered(gram - np.diag(np.diag(gram))) for gram in grams)
+    return float(u_product(one, two) / np.sqrt(u_product(one, one) * u_product(two, two)))
+
+
+def their_distances(x: dict) -> float:
+    from dcor import u_distance_correlation_sqr
+
+    return float(u_distance_correlation_sqr(x["first"], x["second"]))
+
+
 def their_kappa(package: str) -> Callable[[dict], float]:
     def value(x: dict) -> float:
         first, second = x["hits"].astype(int)

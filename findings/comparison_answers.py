@@ -1,0 +1,366 @@
+"""Rows about answers of networks, and about intervals over seeds and images."""
+
+from collections.abc import Callable
+
+import numpy as np
+from comparison_base import OTHER, Row, tensors
+
+
+def from_answers(measure: str, *names: str) -> Callable[[dict], float]:
+    """Mean of one of kdlib's measures of arrays (1, n), of labels (n,)."""
+
+    def value(x: dict) -> float:
+        from kdlib.bias import measures
+
+        given = (x[name] if "label" in name else x[name][None] for name in names)
+        return float(getattr(measures, measure)(*given).mean())
+
+    return value
+
+
+def standard_error(influence: Callable[[dict], np.ndarray]) -> Callable[[dict], float]:
+    """Of one run over images, from its row of influences."""
+    return lambda x: float(influence(x).std(ddof=1) / np.sqrt(influence(x).size))
+
+
+def our_retention(x: dict) -> np.ndarray:
+    from kdlib.bias import retention
+
+    return retention(*x["kept"][:, None], chance=0.1)
+
+
+def our_shape_bias(x: dict) -> np.ndarray:
+    from kdlib.bias import shape_bias
+
+    return shape_bias(x["first_answers"][None], x["shape_labels"], x["texture_labels"])
+
+
+def our_sensitivity(x: dict) -> float:
+    from kdlib.bias import cue_decisions, cue_sensitivity
+
+    shape, _ = cue_decisions(x["first_answers"][None], x["shape_labels"], x["texture_labels"])
+    return float(cue_sensitivity(shape, np.ones((1, 400)), chance=0.1).mean())
+
+
+def samplics_error(numerator: Callable[[dict], np.ndarray], denominator: Callable[[dict], np.ndarray]):
+    def value(x: dict) -> float:
+        from samplics.estimation import TaylorEstimator
+        from samplics.utils.types import PopParam
+
+        found = TaylorEstimator(param=PopParam.ratio)
+        found.estimate(y=numerator(x), x=denominator(x), samp_weight=np.ones(400))
+        return float(found.stderror)
+
+    return value
+
+
+def follows(x: dict, *cues: str) -> np.ndarray:
+    return sum((x["first_answers"] == x[f"{cue}_labels"]).astype(float) for cue in cues)
+
+
+def proportions_error(x: dict) -> float:
+    """Half the width over 1.96, of shape among the answers that follow either cue."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(follows(x, "shape").sum(), follows(x, "shape", "texture").sum())
+    return float((high - low) / 2 / 1.959963985)
+
+
+def their_adjusted(x: dict) -> float:
+    from sklearn.metrics import balanced_accuracy_score
+
+    return float(balanced_accuracy_score(x["shape_labels"], x["first_answers"], adjusted=True))
+
+
+def their_kappa(x: dict) -> float:
+    from sklearn.metrics import cohen_kappa_score
+
+    return float(cohen_kappa_score(x["first_answers"], x["second_answers"]))
+
+
+def models_similarity(name: str, **options) -> Callable[[dict], float]:
+    def value(x: dict) -> float:
+        from lmsim import metrics
+
+        answers = (list(np.eye(10)[x[name]]) for name in ("first_answers", "second_answers"))
+        return float(getattr(metrics, name)(**options).compute_k(*answers, x["shape_labels"]))
+
+    return value
+
+
+def their_jaccard(x: dict) -> float:
+    from error_consistency.functional import error_consistencies
+
+    found = error_consistencies([x["first_answers"], x["second_answers"]], x["shape_labels"])
+    return float(found[0].mean())
+
+
+def their_alpha(x: dict) -> float:
+    from krippendorff import alpha
+
+    hits = [(x[name] == x["shape_labels"]).astype(int) for name in ("first_answers", "second_answers")]
+    return float(alpha(reliability_data=hits, level_of_measurement="nominal"))
+
+
+def their_disagreement(x: dict) -> float:
+    import torch
+    from torch_uncertainty.metrics.classification import Disagreement
+
+    answers = [np.eye(10)[x[name]] for name in ("first_answers", "second_answers")]
+    metric = Disagreement()
+    metric.update(torch.from_numpy(np.stack(answers, 1)))
+    return 1 - metric.compute().item()
+
+
+def our_brier(x: dict) -> float:
+    """As MEASURES["brier"] has it, of what the records keep."""
+    confidence, right = x["confidence"], x["confidence"][np.arange(2000), x["answers"]]
+    return float(((confidence**2).sum(1) - 2 * right + 1).mean())
+
+
+def their_brier(x: dict) -> float:
+    from sklearn.metrics import brier_score_loss
+
+    return float(brier_score_loss(x["answers"], x["confidence"], labels=range(10)))
+
+
+def torch_uncertainty_brier(x: dict) -> float:
+    from torch_uncertainty.metrics.classification import BrierScore
+
+    metric = BrierScore(num_classes=10)
+    metric.update(*tensors(x, "confidence", "answers"))
+    return metric.compute().item()
+
+
+def our_invariance(x: dict) -> float:
+    from kdlib.bias.representations import invariance
+
+    return float(invariance(*x["embeddings"]).mean())
+
+
+def their_cosine(x: dict) -> float:
+    from torchmetrics.functional import pairwise_cosine_similarity
+
+    return pairwise_cosine_similarity(*tensors(x, "embeddings")[0]).diagonal().mean().item()
+
+
+def our_crossed(x: dict) -> float:
+    from kdlib.bias import crossed_interval
+
+    return crossed_interval(x["crossed"]).error
+
+
+def long_table(x: dict):
+    import pandas as pd
+
+    seeds, images = x["crossed"].shape
+    long = pd.DataFrame({"y": x["crossed"].ravel(), "one": 1})
+    return long.assign(seed=np.repeat(np.arange(seeds), images), image=np.tile(np.arange(images), seeds))
+
+
+def their_mixed(x: dict) -> float:
+    from statsmodels.formula.api import mixedlm
+
+    parts = {"seed": "0 + C(seed)", "image": "0 + C(image)"}
+    return float(
+        mixedlm("y ~ 1", long_table(x), groups="one", vc_formula=parts, re_formula="0").fit().bse.iloc[0]
+    )
+
+
+def their_clusters(*names: str) -> Callable[[dict], float]:
+    def value(x: dict) -> float:
+        from statsmodels.formula.api import ols
+
+        long = long_table(x)
+        found = ols("y ~ 1", long).fit(
+            cov_type="cluster", cov_kwds={"groups": long[list(names)].to_numpy().squeeze()}
+        )
+        return float(found.bse.iloc[0])
+
+    return value
+
+
+def our_ratio(x: dict) -> float:
+    from kdlib.bias import ratio_interval
+
+    return ratio_interval(*x["moves"][:2, :, None])[1]
+
+
+def their_ratio(x: dict) -> float:
+    """The end of ratio ± t σ, with σ to first order."""
+    from scipy import stats
+    from uncertainties import correlated_values
+
+    moved, apart = x["moves"][:2]
+    moved, apart = correlated_values([moved.mean(), apart.mean()], np.cov(moved, apart) / 5)
+    share = moved / apart
+    return float(share.n + stats.t.ppf(0.975, 4) * share.s)
+
+
+def our_movement(x: dict) -> float:
+    from kdlib.bias import transfer
+
+    return transfer(*(part[:, None] for part in x["roles"])).movement.p
+
+
+def their_movement(x: dict) -> float:
+    from scipy import stats
+
+    return float(stats.ttest_rel(x["roles"][0], x["roles"][1]).pvalue)
+
+
+def our_slope(x: dict) -> float:
+    """Mean over 200 draws of three networks that differ by noise alone, so that there is no transfer."""
+    from kdlib.bias import profile_slopes
+
+    return float(np.mean([profile_slopes(*draw[..., None]).mean() for draw in x["profiles"]]))
+
+
+def their_slope(x: dict) -> float:
+    from statsmodels.api import OLS
+
+    def slope(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray) -> float:
+        movement, gap = (student - baseline).mean(1), (teacher - baseline).mean(1)
+        return OLS(movement, gap).fit().params[0]
+
+    return float(np.mean([slope(*draw) for draw in x["profiles"]]))
+
+
+SAMPLICS, STATSMODELS, SCIKIT = "samplics 0.6.1", "statsmodels 0.15.0", "scikit-learn 1.9.1"
+LMSIM, UNCERTAINTY = "lm-sim 0.1.1", "torch-uncertainty 0.13.0"
+HITS = ("error_consistency", "first_hits", "second_hits")
+ANSWERS = [
+    Row(LMSIM, "EC", "statistics", from_answers(*HITS), models_similarity("EC")),
+    Row(
+        LMSIM,
+        "CAPA(prob=False)",
+        "statistics",
+        from_answers(*HITS),
+        models_similarity("CAPA", prob=False),
+        "Equal answers, not equal hits, so that equal mistakes count. Goel et al. 2025; ours is Geirhos et al. "
+        "2020, with agreement and same_error beside it.",
+        OTHER,
+    ),
+    Row(
+        "error-consistency 0.3.1",
+        "error_consistencies",
+        "statistics",
+        from_answers(*HITS),
+        their_jaccard,
+        "Mistakes in common over mistakes of either: not beyond chance, and larger for weak networks. Ours is "
+        "the measure of that name by Geirhos et al. 2020.",
+        OTHER,
+    ),
+    Row(
+        "krippendorff 0.9.0",
+        "alpha of hits",
+        "statistics",
+        from_answers(*HITS),
+        their_alpha,
+        "What is expected is pooled over both networks, so a difference in accuracy counts against them. "
+        "Geirhos et al. 2020: Cohen's kappa, ours.",
+        OTHER,
+    ),
+    Row(
+        SCIKIT,
+        "cohen_kappa_score of answers",
+        "statistics",
+        from_answers("agreement_kappa", "first_answers", "second_answers"),
+        their_kappa,
+    ),
+    Row(
+        UNCERTAINTY,
+        "1 - Disagreement",
+        "statistics",
+        from_answers("agreement", "first_answers", "second_answers"),
+        their_disagreement,
+    ),
+    Row(SCIKIT, "brier_score_loss", "statistics", our_brier, their_brier),
+    Row(UNCERTAINTY, "BrierScore", "statistics", our_brier, torch_uncertainty_brier),
+    Row(
+        SCIKIT,
+        "balanced_accuracy_score(adjusted=True), shapes under conflict",
+        "statistics",
+        our_sensitivity,
+        their_adjusted,
+    ),
+    Row(
+        SAMPLICS,
+        "TaylorEstimator, standard error of a retention",
+        "statistics",
+        standard_error(our_retention),
+        samplics_error(lambda x: x["kept"][0] - 0.1, lambda x: x["kept"][1] - 0.1),
+    ),
+    Row(
+        SAMPLICS,
+        "TaylorEstimator, standard error of shape bias",
+        "statistics",
+        standard_error(our_shape_bias),
+        samplics_error(lambda x: follows(x, "shape"), lambda x: follows(x, "shape", "texture")),
+    ),
+    Row(
+        STATSMODELS,
+        "proportion_confint, standard error of shape bias",
+        "statistics",
+        standard_error(our_shape_bias),
+        proportions_error,
+        tolerance=3e-3,
+    ),
+    Row(
+        "torchmetrics 1.9.0",
+        "pairwise_cosine_similarity of an image and its scrambled version",
+        "statistics",
+        our_invariance,
+        their_cosine,
+        "All embeddings share a large mean, so any two images are alike. Ours takes it off, and what other images "
+        "have in common.",
+        OTHER,
+    ),
+]
+INTERVALS = [
+    Row(
+        STATSMODELS,
+        "mixedlm, seeds and images crossed, standard error",
+        "statistics",
+        our_crossed,
+        their_mixed,
+        tolerance=1e-3,
+    ),
+    Row(
+        STATSMODELS,
+        "ols, clusters of images, standard error",
+        "statistics",
+        our_crossed,
+        their_clusters("image"),
+        "Only new images, not new seeds. Ours covers both, as mixedlm does.",
+        OTHER,
+    ),
+    Row(
+        STATSMODELS,
+        "ols, clusters of seeds and of images, standard error",
+        "statistics",
+        our_crossed,
+        their_clusters("seed", "image"),
+        "Both, but sums over a few seeds without their degrees of freedom (Cameron et al. 2011).",
+        OTHER,
+    ),
+    Row(
+        "uncertainties 3.2.3",
+        "ratio of movement and gap, upper end",
+        "statistics",
+        our_ratio,
+        their_ratio,
+        "To first order in the gap's error, so symmetric. Fieller 1954: ours.",
+        OTHER,
+    ),
+    Row("scipy 1.17.1", "ttest_rel, p of a movement, 5 seeds", "statistics", our_movement, their_movement),
+    Row(
+        STATSMODELS,
+        "OLS of movements on gaps, slope where nothing is transferred",
+        "statistics",
+        our_slope,
+        their_slope,
+        "The baseline's noise is in both and passes for transfer. Ours joins only different seeds.",
+        OTHER,
+    ),
+]
