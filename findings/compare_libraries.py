@@ -18,9 +18,9 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from comparison_base import SAME
+from comparison_base import ENVIRONMENTS, SAME
 from comparison_inside import NAMES
-from comparison_rows import ENVIRONMENTS, ROWS
+from comparison_rows import ROWS
 
 INTRODUCTION = """# What other libraries compute
 
@@ -31,21 +31,28 @@ for ours. Each larger surprise has a script of its own in [findings](../findings
 NOTE = """
 ## What would change a published conclusion
 
-1. **KD-Lib's ProbShift, LabelSmoothReg and NoisyTeacher** are least near uniform answers, whatever the
+1. **keras' LogitsDistillation** by its default isn't a divergence: logits stand for probabilities, and
+   uniform answers have a lower loss than the teacher's own. Students of such a study were not distilled.
+2. **KD-Lib's ProbShift, LabelSmoothReg and NoisyTeacher** are least near uniform answers, whatever the
    teacher says. A method compared with them wins against students that were flattened, not distilled.
-2. **torch-cka's default labels** give each row of the matrix the name of the layer before it. A sentence on
+3. **torch-cka's default labels** give each row of the matrix the name of the layer before it. A sentence on
    which layer of one network is most like which layer of another is about other layers.
-3. **Bootstrap intervals over three to five seeds** cover 0.74 to 0.83 where 0.95 is claimed: one in four to
-   six misses the truth, and "significant" differences from the baseline may be none.
+4. **Bootstrap intervals over three to five seeds** cover 0.74 to 0.83 where 0.95 is claimed: one in four to
+   six misses the truth. Errors clustered by image alone leave out the seeds altogether.
+5. **Rollouts of fast-vit-rollout and torchxai-explain** set nine tenths of each block's map to 0 by default.
+   An untrained ViT's map, which is flat, then looks as if the network saw an object.
+6. **"Severity 1" of three packages** is ImageNet-C's, with twice the noise of CIFAR-10-C, and scikit-image's
+   Poisson noise depends on how many unlike values an array has. Robustness can't be compared across them.
 
 For pairs of a CNN and a ViT, add timm's LogitDistillationTask: only there does the teacher see other images.
 
 ## Not in the tables
 
+- No package computes shape bias, cue rate or the share of a gap that a student takes over. Compared are what
+  they are made of: proportions, ratios and their errors.
 - deep-reps 0.0.6 can't be imported: one of its modules imports the package while the package imports it.
 - KD-Lib and textbrewer need releases of 2021 to be imported whole; only the modules compared were loaded.
-- imagecorruptions and corrupt-tta apply ImageNet-C's constants at any size: Gaussian noise of standard
-  deviation 0.08 to 0.38, where CIFAR-10-C has 0.04 to 0.10. Ours reads the files of CIFAR-10-C's authors.
+- mmrazor needs mmcv below 2.1 to be imported whole; only the losses compared were loaded.
 """
 
 
@@ -113,7 +120,7 @@ def answers_and_seeds() -> dict[str, np.ndarray]:
         + random.normal(0, 0.5, (5, 200)),
         "roles": roles,
         "moves": np.stack([roles[0] - roles[1], roles[2] - roles[1] - 0.2]),
-        "profiles": random.normal(0, 0.05, (200, 3, 8, 5)) + [[[0.0]], [[0.0]], [[0.1]]],
+        "profiles": random.normal([[[0.0]], [[0.0]], [[0.1]]], 0.05, (200, 3, 8, 5)),
     }
 
 

@@ -42,20 +42,25 @@ def our_sensitivity(x: dict) -> float:
     return float(cue_sensitivity(shape, np.ones((1, 400)), chance=0.1).mean())
 
 
-def samplics_error(numerator: Callable[[dict], np.ndarray], denominator: Callable[[dict], np.ndarray]):
-    def value(x: dict) -> float:
-        from samplics.estimation import TaylorEstimator
-        from samplics.utils.types import PopParam
-
-        found = TaylorEstimator(param=PopParam.ratio)
-        found.estimate(y=numerator(x), x=denominator(x), samp_weight=np.ones(400))
-        return float(found.stderror)
-
-    return value
-
-
 def follows(x: dict, *cues: str) -> np.ndarray:
     return sum((x["first_answers"] == x[f"{cue}_labels"]).astype(float) for cue in cues)
+
+
+def samplics_error(numerator: np.ndarray, denominator: np.ndarray) -> float:
+    from samplics.estimation import TaylorEstimator
+    from samplics.utils.types import PopParam
+
+    found = TaylorEstimator(param=PopParam.ratio)
+    found.estimate(y=numerator, x=denominator, samp_weight=np.ones(400))
+    return float(found.stderror)
+
+
+def retentions_error(x: dict) -> float:
+    return samplics_error(*(x["kept"] - 0.1))
+
+
+def shapes_error(x: dict) -> float:
+    return samplics_error(follows(x, "shape"), follows(x, "shape", "texture"))
 
 
 def proportions_error(x: dict) -> float:
@@ -82,7 +87,7 @@ def models_similarity(name: str, **options) -> Callable[[dict], float]:
     def value(x: dict) -> float:
         from lmsim import metrics
 
-        answers = (list(np.eye(10)[x[name]]) for name in ("first_answers", "second_answers"))
+        answers = (list(np.eye(10)[x[name]]) for name in BOTH)
         return float(getattr(metrics, name)(**options).compute_k(*answers, x["shape_labels"]))
 
     return value
@@ -98,7 +103,7 @@ def their_jaccard(x: dict) -> float:
 def their_alpha(x: dict) -> float:
     from krippendorff import alpha
 
-    hits = [(x[name] == x["shape_labels"]).astype(int) for name in ("first_answers", "second_answers")]
+    hits = [(x[name] == x["shape_labels"]).astype(int) for name in BOTH]
     return float(alpha(reliability_data=hits, level_of_measurement="nominal"))
 
 
@@ -106,7 +111,7 @@ def their_disagreement(x: dict) -> float:
     import torch
     from torch_uncertainty.metrics.classification import Disagreement
 
-    answers = [np.eye(10)[x[name]] for name in ("first_answers", "second_answers")]
+    answers = [np.eye(10)[x[name]] for name in BOTH]
     metric = Disagreement()
     metric.update(torch.from_numpy(np.stack(answers, 1)))
     return 1 - metric.compute().item()
@@ -228,6 +233,8 @@ def their_slope(x: dict) -> float:
 
 SAMPLICS, STATSMODELS, SCIKIT = "samplics 0.6.1", "statsmodels 0.15.0", "scikit-learn 1.9.1"
 LMSIM, UNCERTAINTY = "lm-sim 0.1.1", "torch-uncertainty 0.13.0"
+RETENTION_ERROR, SHAPE_ERROR = standard_error(our_retention), standard_error(our_shape_bias)
+BOTH = ("first_answers", "second_answers")
 HITS = ("error_consistency", "first_hits", "second_hits")
 ANSWERS = [
     Row(LMSIM, "EC", "statistics", from_answers(*HITS), models_similarity("EC")),
@@ -237,8 +244,8 @@ ANSWERS = [
         "statistics",
         from_answers(*HITS),
         models_similarity("CAPA", prob=False),
-        "Equal answers, not equal hits, so that equal mistakes count. Goel et al. 2025; ours is Geirhos et al. "
-        "2020, with agreement and same_error beside it.",
+        "Equal answers, not equal hits, so that equal mistakes count. Goel et al. 2025; ours is Geirhos et "
+        "al. 2020, with agreement and same_error beside it.",
         OTHER,
     ),
     Row(
@@ -247,8 +254,8 @@ ANSWERS = [
         "statistics",
         from_answers(*HITS),
         their_jaccard,
-        "Mistakes in common over mistakes of either: not beyond chance, and larger for weak networks. Ours is "
-        "the measure of that name by Geirhos et al. 2020.",
+        "Mistakes in common over mistakes of either: not beyond chance, and larger for weak networks. Ours "
+        "is the measure of that name by Geirhos et al. 2020.",
         OTHER,
     ),
     Row(
@@ -261,50 +268,23 @@ ANSWERS = [
         "Geirhos et al. 2020: Cohen's kappa, ours.",
         OTHER,
     ),
-    Row(
-        SCIKIT,
-        "cohen_kappa_score of answers",
-        "statistics",
-        from_answers("agreement_kappa", "first_answers", "second_answers"),
-        their_kappa,
-    ),
-    Row(
-        UNCERTAINTY,
-        "1 - Disagreement",
-        "statistics",
-        from_answers("agreement", "first_answers", "second_answers"),
-        their_disagreement,
-    ),
-    Row(SCIKIT, "brier_score_loss", "statistics", our_brier, their_brier),
-    Row(UNCERTAINTY, "BrierScore", "statistics", our_brier, torch_uncertainty_brier),
-    Row(
-        SCIKIT,
-        "balanced_accuracy_score(adjusted=True), shapes under conflict",
-        "statistics",
-        our_sensitivity,
-        their_adjusted,
-    ),
-    Row(
-        SAMPLICS,
-        "TaylorEstimator, standard error of a retention",
-        "statistics",
-        standard_error(our_retention),
-        samplics_error(lambda x: x["kept"][0] - 0.1, lambda x: x["kept"][1] - 0.1),
-    ),
-    Row(
-        SAMPLICS,
-        "TaylorEstimator, standard error of shape bias",
-        "statistics",
-        standard_error(our_shape_bias),
-        samplics_error(lambda x: follows(x, "shape"), lambda x: follows(x, "shape", "texture")),
-    ),
-    Row(
-        STATSMODELS,
-        "proportion_confint, standard error of shape bias",
-        "statistics",
-        standard_error(our_shape_bias),
-        proportions_error,
-        tolerance=3e-3,
+    *(
+        Row(package, function, "statistics", our, their, tolerance=3e-3 if package == STATSMODELS else 2e-5)
+        for package, function, our, their in (
+            (SCIKIT, "cohen_kappa_score of answers", from_answers("agreement_kappa", *BOTH), their_kappa),
+            (UNCERTAINTY, "1 - Disagreement", from_answers("agreement", *BOTH), their_disagreement),
+            (SCIKIT, "brier_score_loss", our_brier, their_brier),
+            (UNCERTAINTY, "BrierScore", our_brier, torch_uncertainty_brier),
+            (
+                SCIKIT,
+                "balanced_accuracy_score(adjusted=True), shapes under conflict",
+                our_sensitivity,
+                their_adjusted,
+            ),
+            (SAMPLICS, "TaylorEstimator, standard error of a retention", RETENTION_ERROR, retentions_error),
+            (SAMPLICS, "TaylorEstimator, standard error of shape bias", SHAPE_ERROR, shapes_error),
+            (STATSMODELS, "proportion_confint, standard error of shape bias", SHAPE_ERROR, proportions_error),
+        )
     ),
     Row(
         "torchmetrics 1.9.0",
@@ -312,8 +292,8 @@ ANSWERS = [
         "statistics",
         our_invariance,
         their_cosine,
-        "All embeddings share a large mean, so any two images are alike. Ours takes it off, and what other images "
-        "have in common.",
+        "All embeddings share a large mean, so any two images are alike. Ours takes it off, and what other "
+        "images have in common.",
         OTHER,
     ),
 ]

@@ -6,7 +6,7 @@ Where it is random, a number of the whole set is compared, with a tolerance for 
 from collections.abc import Callable
 
 import numpy as np
-from comparison_base import OTHER, Row, tensors
+from comparison_base import OTHER, Row
 
 DRAWS = 0.012  # relative: three standard errors of a deviation of 64 x 64 x 64 draws, and more
 GREY = 128
@@ -84,26 +84,15 @@ def one_by_one(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarr
     return lambda images: np.stack([change(image.transpose(1, 2, 0)).transpose(2, 0, 1) for image in images])
 
 
-def torchvisions(images: np.ndarray) -> np.ndarray:
-    import torch
-    from torchvision.transforms import v2
+def torchvisions(name: str, **options) -> Callable[[np.ndarray], np.ndarray]:
+    def made(images: np.ndarray) -> np.ndarray:
+        import torch
+        from torchvision.transforms.v2 import functional
 
-    torch.manual_seed(0)
-    return v2.GaussianNoise(sigma=0.1)(torch.from_numpy(images)).numpy()
+        torch.manual_seed(0)
+        return getattr(functional, name)(torch.from_numpy(images), **options).numpy()
 
-
-def torchvisions_blur(images: np.ndarray) -> np.ndarray:
-    import torch
-    from torchvision.transforms.v2 import functional as F
-
-    return F.gaussian_blur(torch.from_numpy(images), kernel_size=[7, 7], sigma=[1.0, 1.0]).numpy()
-
-
-def torchvisions_grey(images: np.ndarray) -> np.ndarray:
-    import torch
-    from torchvision.transforms.v2 import functional as F
-
-    return F.rgb_to_grayscale(torch.from_numpy(images), num_output_channels=3).numpy()
+    return made
 
 
 def kornias(name: str, **options) -> Callable[[np.ndarray], np.ndarray]:
@@ -198,89 +187,72 @@ def pillows_grey(images: np.ndarray) -> np.ndarray:
 
 
 TORCHVISION, KORNIA, SCIKIT = "torchvision 0.29.2", "kornia 0.9.0", "scikit-image 0.26.0"
-ALBUMENTATIONS, SCIPY, PILLOW = "albumentations 2.0.8", "scipy 1.17.1", "Pillow 13.0.0"
+ALB, SCIPY, PILLOW = "albumentations 2.0.8", "scipy 1.17.1", "Pillow 13.0.0"
 TTA = "corrupt-tta 0.1.7"
 NOISE, GAUSSIAN = ours("gaussian_noise", sigma=0.1), ours("gaussian_noise", sigma=0.04)
 SHOT, SALT, MOVED = ours("shot", rate=60), ours("impulse", share=0.05), ours("scramble", grid=2)
+TENTH, SOME, TWO = {"std_range": (0.1, 0.1)}, {"amount": 0.05, "p": 1.0}, {"grid": (2, 2)}
+SEVEN = {"kernel_size": [7, 7], "sigma": [1.0, 1.0]}
+THREE = {"num_output_channels": 3}
 BLUR, LUMA = ours("blur", sigma=1.0), ours("grey")
 CUT = (
-    "The noise, not the sum, is cut to whole levels toward 0: 4% less at sigma 0.04. Hendrycks and Dietterich "
-    "2019 add first; ours."
+    "The noise, not the sum, is cut to whole levels toward 0: 4% less at sigma 0.04. Hendrycks and "
+    "Dietterich 2019 add first, as ours."
 )
 IMAGENET = (
     "ImageNet-C's constants at any size. CIFAR-10-C, which has images of 32 px, has half as much: ours."
 )
 STAYS = "A permutation of 4 leaves one of them in place on average; ours is a cycle, in which none stays."
 ONCE = "All channels of a pixel together: a third as many pixels. CIFAR-10-C draws for each value: ours."
+
+
+def alike(measure: Callable, our: Callable, theirs: tuple, *rest, **options) -> list[Row]:
+    """Rows of one measure of ours, and of several packages: (package, function, change)."""
+    pairs = ((package, told, measure(change)) for package, told, change in theirs)
+    return [
+        Row(package, told, "images", measure(our), their, *rest, **options) for package, told, their in pairs
+    ]
+
+
 IMAGES = [
-    Row(
-        TORCHVISION,
-        "v2.GaussianNoise(0.1) of uint8, deviation",
-        "images",
-        deviation(NOISE),
-        deviation(torchvisions),
+    *alike(
+        deviation,
+        NOISE,
+        (
+            (TORCHVISION, "v2 gaussian_noise of uint8, deviation", torchvisions("gaussian_noise", sigma=0.1)),
+            (ALB, "GaussNoise of 0.1 of uint8, deviation", albumentation("GaussNoise", **TENTH)),
+        ),
         CUT,
         tolerance=DRAWS / 2,
     ),
-    Row(
-        ALBUMENTATIONS,
-        "GaussNoise of deviation 0.1 of uint8",
-        "images",
-        deviation(NOISE),
-        deviation(albumentation("GaussNoise", std_range=(0.1, 0.1))),
-        CUT,
-        tolerance=DRAWS / 2,
-    ),
-    Row(
-        KORNIA,
-        "RandomGaussianNoise(std=0.1), deviation",
-        "images",
-        deviation(NOISE),
-        deviation(kornias("RandomGaussianNoise", std=0.1)),
+    *alike(
+        deviation,
+        NOISE,
+        ((KORNIA, "RandomGaussianNoise(std=0.1), deviation", kornias("RandomGaussianNoise", std=0.1)),),
         "Half of the images get none (p=0.5).",
         OTHER,
         DRAWS,
     ),
-    Row(
-        TTA,
-        "gaussian_noise, severity 1, deviation",
-        "images",
-        deviation(GAUSSIAN),
-        deviation(corrupt_tta("gaussian_noise")),
+    *alike(
+        deviation,
+        GAUSSIAN,
+        (
+            (TTA, "gaussian_noise, severity 1, deviation", corrupt_tta("gaussian_noise")),
+            ("imagecorruptions-imaug 1.1.5", "gaussian_noise, severity 1, deviation", imagecorruption),
+            ("torch-uncertainty 0.13.0", "GaussianNoise(1), deviation", torch_uncertainty),
+        ),
         IMAGENET,
         OTHER,
         DRAWS,
     ),
-    Row(
-        "imagecorruptions-imaug 1.1.5",
-        "gaussian_noise, severity 1, deviation",
-        "images",
-        deviation(GAUSSIAN),
-        deviation(imagecorruption),
-        IMAGENET,
-        OTHER,
-        DRAWS,
-    ),
-    Row(
-        "torch-uncertainty 0.13.0",
-        "GaussianNoise(1), deviation",
-        "images",
-        deviation(GAUSSIAN),
-        deviation(torch_uncertainty),
-        IMAGENET,
-        OTHER,
-        DRAWS,
-    ),
-    Row(
-        TTA,
-        "shot_noise, severity 1, beside our rate 60",
-        "images",
-        deviation(SHOT),
-        deviation(corrupt_tta("shot_noise")),
+    *alike(
+        deviation,
+        SHOT,
+        ((TTA, "shot_noise, severity 1, beside our rate 60", corrupt_tta("shot_noise")),),
         tolerance=DRAWS,
     ),
     Row(
-        ALBUMENTATIONS,
+        ALB,
         "ShotNoise, deviation of bright over dark images",
         "images",
         bright_over_dark(SHOT),
@@ -304,111 +276,68 @@ IMAGES = [
         "images",
         of_levels(ours("shot", rate=256), 16),
         of_levels(scikits("poisson"), 16),
-        "The rate is the number of unlike values, to the next power of two, so each image has its own. Ours is "
-        "given.",
+        "The rate is the number of unlike values, to the next power of two, so each image has its own. Ours "
+        "is given.",
         OTHER,
         DRAWS,
     ),
-    Row(
-        SCIKIT,
-        'random_noise(mode="s&p"), pixels touched',
-        "images",
-        touched(SALT),
-        touched(scikits("s&p", amount=0.05)),
+    *alike(
+        touched,
+        SALT,
+        ((SCIKIT, 'random_noise(mode="s&p"), pixels touched', scikits("s&p", amount=0.05)),),
         tolerance=DRAWS,
     ),
-    Row(
-        KORNIA,
-        "RandomSaltAndPepperNoise, pixels touched",
-        "images",
-        touched(SALT),
-        touched(kornias("RandomSaltAndPepperNoise", amount=0.05, p=1.0)),
+    *alike(
+        touched,
+        SALT,
+        (
+            (KORNIA, "RandomSaltAndPepperNoise, pixels", kornias("RandomSaltAndPepperNoise", **SOME)),
+            (ALB, "SaltAndPepper, pixels touched", albumentation("SaltAndPepper", amount=(0.05, 0.05))),
+        ),
         ONCE,
         tolerance=DRAWS,
     ),
-    Row(
-        ALBUMENTATIONS,
-        "SaltAndPepper, pixels touched",
-        "images",
-        touched(SALT),
-        touched(albumentation("SaltAndPepper", amount=(0.05, 0.05))),
-        ONCE,
-        tolerance=DRAWS,
-    ),
-    Row(
-        ALBUMENTATIONS,
-        "RandomGridShuffle, 2 x 2 patches that stay",
-        "images",
-        staying(MOVED),
-        staying(albumentation("RandomGridShuffle", grid=(2, 2))),
+    *alike(
+        staying,
+        MOVED,
+        (
+            (ALB, "RandomGridShuffle, patches that stay", albumentation("RandomGridShuffle", **TWO)),
+            (KORNIA, "RandomJigsaw, patches that stay", kornias("RandomJigsaw", p=1.0, **TWO)),
+        ),
         STAYS,
         OTHER,
     ),
-    Row(
-        KORNIA,
-        "RandomJigsaw, 2 x 2 patches that stay",
-        "images",
-        staying(MOVED),
-        staying(kornias("RandomJigsaw", grid=(2, 2), p=1.0)),
-        STAYS,
-        OTHER,
-    ),
-    Row(
-        TORCHVISION,
-        "gaussian_blur of 7 px, contrast left",
-        "images",
-        contrast(BLUR),
-        contrast(torchvisions_blur),
+    *alike(
+        contrast,
+        BLUR,
+        (
+            (TORCHVISION, "gaussian_blur of 7 px, contrast left", torchvisions("gaussian_blur", **SEVEN)),
+            (SCIPY, "gaussian_filter, contrast left", scipys_blur),
+            (PILLOW, "GaussianBlur, contrast left", pillows_blur),
+        ),
         tolerance=1e-3,
     ),
-    Row(
-        SCIPY,
-        "gaussian_filter, contrast left",
-        "images",
-        contrast(BLUR),
-        contrast(scipys_blur),
+    *alike(
+        contrast,
+        LUMA,
+        (
+            (TORCHVISION, "rgb_to_grayscale, contrast left", torchvisions("rgb_to_grayscale", **THREE)),
+            (PILLOW, 'convert("L"), contrast left', pillows_grey),
+        ),
         tolerance=1e-3,
     ),
-    Row(
-        PILLOW,
-        "GaussianBlur, contrast left",
-        "images",
-        contrast(BLUR),
-        contrast(pillows_blur),
-        tolerance=1e-3,
-    ),
-    Row(
-        TORCHVISION,
-        "rgb_to_grayscale, contrast left",
-        "images",
-        contrast(LUMA),
-        contrast(torchvisions_grey),
-        tolerance=1e-3,
-    ),
-    Row(
-        PILLOW,
-        'convert("L"), contrast left',
-        "images",
-        contrast(LUMA),
-        contrast(pillows_grey),
-        tolerance=1e-3,
-    ),
-    Row(
-        SCIKIT,
-        "rgb2gray, contrast left",
-        "images",
-        contrast(LUMA),
-        contrast(scikits_grey),
+    *alike(
+        contrast,
+        LUMA,
+        ((SCIKIT, "rgb2gray, contrast left", scikits_grey),),
         "Rec. 709's weights for linear light, on values that are not. Ours: Rec. 601's, for such values.",
         OTHER,
         1e-3,
     ),
-    Row(
-        SCIKIT,
-        "slic and label2rgb, contrast left",
-        "images",
-        contrast(ours("superpixels", n=64)),
-        contrast(scikits_regions),
+    *alike(
+        contrast,
+        ours("superpixels", n=64),
+        ((SCIKIT, "slic and label2rgb, contrast left", scikits_regions),),
         tolerance=1e-3,
     ),
 ]

@@ -1,4 +1,4 @@
-"""Rows about the inside of networks: both sides load the weights among the inputs, and see the same images."""
+"""Rows about the inside of networks, whose weights and images are among the inputs."""
 
 import math
 from collections.abc import Callable
@@ -115,7 +115,7 @@ def our_reach(x: dict) -> float:
 
 
 def their_reach(prefix: bool) -> Callable[[dict], float]:
-    """The weighted mean distance of patches' attention; with the class token as a key 0 px away, or without."""
+    """Mean distance of attention, where the class token as a key is 0 px away or left out."""
 
     def value(x: dict) -> float:
         import torch
@@ -231,7 +231,6 @@ def shapiqs(index: str) -> Callable[[dict], float]:
 
 def ablation(x: dict) -> float:
     """Captum's, of every patch alone and of every two together."""
-    import torch
     from captum.attr import FeatureAblation
 
     images, labels = tensors(x, "small", "small_labels")
@@ -263,8 +262,8 @@ INSIDE = [
         "inside",
         our_radius("cnn", 2),
         openerf("cnn", "layer3"),
-        "Colours are added before negative gradients are set to 0; ours adds absolute values. Luo et al. 2016 "
-        "leave the sign open.",
+        "Colours are added before negative gradients are set to 0; ours adds absolute values. Luo et al. "
+        "2016 leave the sign open.",
     ),
     Row(
         OPENERF,
@@ -338,8 +337,8 @@ INSIDE = [
         "inside",
         our_interactions,
         shapiqs("SII"),
-        "The mean over all sets of other patches that may be hidden too. Grabisch and Roubens 1999 define both; "
-        "ours hides two of an image that is otherwise whole.",
+        "The mean over all sets of other patches that may be hidden too. Grabisch and Roubens 1999 define "
+        "both; ours hides two of an image that is otherwise whole.",
         OTHER,
     ),
 ]
