@@ -1,4 +1,4 @@
-"""Rows about answers of networks, and about intervals over seeds and images."""
+"""Rows about answers of networks, and their confidence."""
 
 from collections.abc import Callable
 
@@ -35,6 +35,12 @@ def our_shape_bias(x: dict) -> np.ndarray:
     return shape_bias(x["first_answers"][None], x["shape_labels"], x["texture_labels"])
 
 
+def our_cue_rate(x: dict) -> np.ndarray:
+    from kdlib.bias import cue_rate
+
+    return cue_rate(x["first_answers"][None], x["shape_labels"], x["texture_labels"])
+
+
 def our_sensitivity(x: dict) -> float:
     from kdlib.bias import cue_decisions, cue_sensitivity
 
@@ -63,12 +69,18 @@ def shapes_error(x: dict) -> float:
     return samplics_error(follows(x, "shape"), follows(x, "shape", "texture"))
 
 
-def proportions_error(x: dict) -> float:
-    """Half the width over 1.96, of shape among the answers that follow either cue."""
-    from statsmodels.stats.proportion import proportion_confint
+def proportions_error(*cues: str) -> Callable[[dict], float]:
+    """Half the width over 1.96: of answers that follow either cue among all, or of ``cues`` among those."""
 
-    low, high = proportion_confint(follows(x, "shape").sum(), follows(x, "shape", "texture").sum())
-    return float((high - low) / 2 / 1.959963985)
+    def value(x: dict) -> float:
+        from statsmodels.stats.proportion import proportion_confint
+
+        either = follows(x, "shape", "texture").sum()
+        counts = (follows(x, *cues).sum(), either) if cues else (either, 400)
+        low, high = proportion_confint(*counts)
+        return float((high - low) / 2 / 1.959963985)
+
+    return value
 
 
 def their_adjusted(x: dict) -> float:
@@ -149,91 +161,10 @@ def their_cosine(x: dict) -> float:
     return pairwise_cosine_similarity(*tensors(x, "embeddings")[0]).diagonal().mean().item()
 
 
-def our_crossed(x: dict) -> float:
-    from kdlib.bias import crossed_interval
-
-    return crossed_interval(x["crossed"]).error
-
-
-def long_table(x: dict):
-    import pandas as pd
-
-    seeds, images = x["crossed"].shape
-    long = pd.DataFrame({"y": x["crossed"].ravel(), "one": 1})
-    return long.assign(seed=np.repeat(np.arange(seeds), images), image=np.tile(np.arange(images), seeds))
-
-
-def their_mixed(x: dict) -> float:
-    from statsmodels.formula.api import mixedlm
-
-    parts = {"seed": "0 + C(seed)", "image": "0 + C(image)"}
-    return float(
-        mixedlm("y ~ 1", long_table(x), groups="one", vc_formula=parts, re_formula="0").fit().bse.iloc[0]
-    )
-
-
-def their_clusters(*names: str) -> Callable[[dict], float]:
-    def value(x: dict) -> float:
-        from statsmodels.formula.api import ols
-
-        long = long_table(x)
-        found = ols("y ~ 1", long).fit(
-            cov_type="cluster", cov_kwds={"groups": long[list(names)].to_numpy().squeeze()}
-        )
-        return float(found.bse.iloc[0])
-
-    return value
-
-
-def our_ratio(x: dict) -> float:
-    from kdlib.bias import ratio_interval
-
-    return ratio_interval(*x["moves"][:2, :, None])[1]
-
-
-def their_ratio(x: dict) -> float:
-    """The end of ratio ± t σ, with σ to first order."""
-    from scipy import stats
-    from uncertainties import correlated_values
-
-    moved, apart = x["moves"][:2]
-    moved, apart = correlated_values([moved.mean(), apart.mean()], np.cov(moved, apart) / 5)
-    share = moved / apart
-    return float(share.n + stats.t.ppf(0.975, 4) * share.s)
-
-
-def our_movement(x: dict) -> float:
-    from kdlib.bias import transfer
-
-    return transfer(*(part[:, None] for part in x["roles"])).movement.p
-
-
-def their_movement(x: dict) -> float:
-    from scipy import stats
-
-    return float(stats.ttest_rel(x["roles"][0], x["roles"][1]).pvalue)
-
-
-def our_slope(x: dict) -> float:
-    """Mean over 200 draws of three networks that differ by noise alone, so that there is no transfer."""
-    from kdlib.bias import profile_slopes
-
-    return float(np.mean([profile_slopes(*draw[..., None]).mean() for draw in x["profiles"]]))
-
-
-def their_slope(x: dict) -> float:
-    from statsmodels.api import OLS
-
-    def slope(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray) -> float:
-        movement, gap = (student - baseline).mean(1), (teacher - baseline).mean(1)
-        return OLS(movement, gap).fit().params[0]
-
-    return float(np.mean([slope(*draw) for draw in x["profiles"]]))
-
-
 SAMPLICS, STATSMODELS, SCIKIT = "samplics 0.6.1", "statsmodels 0.15.0", "scikit-learn 1.9.1"
 LMSIM, UNCERTAINTY = "lm-sim 0.1.1", "torch-uncertainty 0.13.0"
 RETENTION_ERROR, SHAPE_ERROR = standard_error(our_retention), standard_error(our_shape_bias)
+CUE_ERROR = standard_error(our_cue_rate)
 BOTH = ("first_answers", "second_answers")
 HITS = ("error_consistency", "first_hits", "second_hits")
 ANSWERS = [
@@ -283,7 +214,13 @@ ANSWERS = [
             ),
             (SAMPLICS, "TaylorEstimator, standard error of a retention", RETENTION_ERROR, retentions_error),
             (SAMPLICS, "TaylorEstimator, standard error of shape bias", SHAPE_ERROR, shapes_error),
-            (STATSMODELS, "proportion_confint, standard error of shape bias", SHAPE_ERROR, proportions_error),
+            (
+                STATSMODELS,
+                "proportion_confint, standard error of shape bias",
+                SHAPE_ERROR,
+                proportions_error("shape"),
+            ),
+            (STATSMODELS, "proportion_confint, standard error of cue rate", CUE_ERROR, proportions_error()),
         )
     ),
     Row(
@@ -294,53 +231,6 @@ ANSWERS = [
         their_cosine,
         "All embeddings share a large mean, so any two images are alike. Ours takes it off, and what other "
         "images have in common.",
-        OTHER,
-    ),
-]
-INTERVALS = [
-    Row(
-        STATSMODELS,
-        "mixedlm, seeds and images crossed, standard error",
-        "statistics",
-        our_crossed,
-        their_mixed,
-        tolerance=1e-3,
-    ),
-    Row(
-        STATSMODELS,
-        "ols, clusters of images, standard error",
-        "statistics",
-        our_crossed,
-        their_clusters("image"),
-        "Only new images, not new seeds. Ours covers both, as mixedlm does.",
-        OTHER,
-    ),
-    Row(
-        STATSMODELS,
-        "ols, clusters of seeds and of images, standard error",
-        "statistics",
-        our_crossed,
-        their_clusters("seed", "image"),
-        "Both, but sums over a few seeds without their degrees of freedom (Cameron et al. 2011).",
-        OTHER,
-    ),
-    Row(
-        "uncertainties 3.2.3",
-        "ratio of movement and gap, upper end",
-        "statistics",
-        our_ratio,
-        their_ratio,
-        "To first order in the gap's error, so symmetric. Fieller 1954: ours.",
-        OTHER,
-    ),
-    Row("scipy 1.17.1", "ttest_rel, p of a movement, 5 seeds", "statistics", our_movement, their_movement),
-    Row(
-        STATSMODELS,
-        "OLS of movements on gaps, slope where nothing is transferred",
-        "statistics",
-        our_slope,
-        their_slope,
-        "The baseline's noise is in both and passes for transfer. Ours joins only different seeds.",
         OTHER,
     ),
 ]

@@ -121,7 +121,7 @@ def their_smoothing(x: dict) -> float:
 
 
 KERAS, LIGHTLY = "keras 3.15.1", "lightly 1.6.0"
-LOSSES = [
+OTHER_LOSSES = [
     Row(
         KERAS,
         "LogitsDistillation",

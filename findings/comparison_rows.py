@@ -1,12 +1,13 @@
 """The rows of docs/other_libraries.md; those of some subjects are in files of their own."""
 
-import comparison_answers
-import comparison_losses
 import comparison_ours as ours
 import comparison_theirs as theirs
+from comparison_answers import ANSWERS
 from comparison_base import OTHER, Row, T
 from comparison_images import IMAGES
 from comparison_inside import INSIDE
+from comparison_intervals import INTERVALS
+from comparison_losses import OTHER_LOSSES
 
 TORCHDISTILL, TIMM, KD_LIB = "torchdistill 1.1.5", "timm 1.0.31", "KD-Lib 0.0.32"
 STATSMODELS, NETCAL = "statsmodels 0.15.0", "netcal 1.4.0"
@@ -314,10 +315,10 @@ STATISTICS = [
     ),
 ]
 ROWS = {
-    "Distillation losses": LOSSES + comparison_losses.LOSSES,
+    "Distillation losses": LOSSES + OTHER_LOSSES,
     "Receptive fields, attention and interactions": INSIDE,
     "Similarity of representations": SIMILARITY,
     "Corruptions, moved patches and suppression": IMAGES,
-    "Answers, errors and confidence": ERRORS + comparison_answers.ANSWERS,
-    "Intervals and families of tests": STATISTICS + comparison_answers.INTERVALS,
+    "Answers, errors and confidence": ERRORS + ANSWERS,
+    "Intervals and families of tests": STATISTICS + INTERVALS,
 }
