@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 from comparison_base import OTHER, Row, tensors
+from comparison_ours import our_kappa
 
 
 def from_answers(measure: str, *names: str) -> Callable[[dict], float]:
@@ -115,8 +116,7 @@ def their_jaccard(x: dict) -> float:
 def their_alpha(x: dict) -> float:
     from krippendorff import alpha
 
-    hits = [(x[name] == x["shape_labels"]).astype(int) for name in BOTH]
-    return float(alpha(reliability_data=hits, level_of_measurement="nominal"))
+    return float(alpha(reliability_data=x["hits"].astype(int), level_of_measurement="nominal"))
 
 
 def their_disagreement(x: dict) -> float:
@@ -193,7 +193,7 @@ ANSWERS = [
         "krippendorff 0.9.0",
         "alpha of hits",
         "statistics",
-        from_answers(*HITS),
+        our_kappa,
         their_alpha,
         "What is expected is pooled over both networks, so a difference in accuracy counts against them. "
         "Geirhos et al. 2020: Cohen's kappa, ours.",
