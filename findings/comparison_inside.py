@@ -101,7 +101,7 @@ def their_saliency(x: dict) -> float:
     net = timms(x, "cnn")
 
     def centre(images):
-        maps = net.forward_intermediates(images, indices=[2], intermediates_only=True)[0]
+        maps = net.forward_intermediates(images, indices=[3], intermediates_only=True)[0]
         return maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2].sum(1)
 
     found = Saliency(centre).attribute(normalised(x).requires_grad_())

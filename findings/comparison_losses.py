@@ -137,7 +137,7 @@ OTHER_LOSSES = [
         "losses",
         our_gradient,
         keras_loss(True),
-        "None where a logit of the student is below 0 or above T, or the teacher's is below 0.",
+        "Logits of the student below 0 or above T get none, and the others another one.",
     ),
     Row(KERAS, "LogitsDistillation(loss=KLDivergence())", "losses", divergence, keras_loss(by_name=False)),
     Row(
