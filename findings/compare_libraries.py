@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from comparison_base import ENVIRONMENTS, SAME
+from comparison_base import AFTER, ENVIRONMENTS, SAME
 from comparison_inside import NAMES
 from comparison_rows import ROWS
 
@@ -26,8 +26,9 @@ INTRODUCTION = """# What other libraries compute
 
 The same arrays, given to kdlib and to other packages: {rows} comparisons, of which {differ} differ. Made by
 `python findings/compare_libraries.py`, which installs the releases named here and writes this page. *Guessed*
-was written down beforehand; where the guess was wrong the row comes first. What agrees is the best evidence
-for ours. Each larger surprise has a script of its own in [findings](../findings/README.md)."""
+was written down beforehand (– where a row was added after a first look); where the guess was wrong the row
+comes first. What agrees is the best evidence for ours. Each larger surprise has a script of
+its own in [findings](../findings/README.md)."""
 NOTE = """
 ## What would change a published conclusion
 
@@ -196,7 +197,8 @@ def main() -> None:
             agree = bool(np.isclose(our, their, rtol=row.tolerance, atol=1e-9))
             differ += not agree
             # First where the guess was wrong, then where a difference was expected, last what agrees.
-            order = 0 if agree != (row.guess == SAME) else 1 + agree
+            surprised = row.guess != AFTER and agree != (row.guess == SAME)
+            order = 0 if surprised else 1 + agree
             why = "agree" if agree else row.why
             cells = (
                 row.package,

@@ -54,7 +54,7 @@ ENVIRONMENTS: dict[str, tuple[list[str], list[str]]] = {
     "rliable": (["numpy==1.26.4", "pandas==2.2.3", "scipy==1.13.1", "arch==7.2.0", "rliable==1.2.0"], []),
 }
 
-SAME, OTHER = "the same", "another"  # guesses
+SAME, OTHER, AFTER = "the same", "another", "–"  # guesses; none, of a row added after a first look
 T = 4.0  # of all losses but where another is given
 
 

@@ -6,7 +6,7 @@ Where it is random, a number of the whole set is compared, with a tolerance for 
 from collections.abc import Callable
 
 import numpy as np
-from comparison_base import OTHER, Row
+from comparison_base import AFTER, OTHER, Row
 
 DRAWS = 0.012  # relative: three standard errors of a deviation of 64 x 64 x 64 draws, and more
 GREY = 128
@@ -268,6 +268,7 @@ IMAGES = [
         "images",
         of_levels(ours("shot", rate=256), 256),
         of_levels(scikits("poisson"), 256),
+        guess=AFTER,
         tolerance=DRAWS,
     ),
     Row(
@@ -278,13 +279,14 @@ IMAGES = [
         of_levels(scikits("poisson"), 16),
         "The rate is the number of unlike values, to the next power of two, so each image has its own. Ours "
         "is given.",
-        OTHER,
+        AFTER,
         DRAWS,
     ),
     *alike(
         touched,
         SALT,
         ((SCIKIT, 'random_noise(mode="s&p"), pixels touched', scikits("s&p", amount=0.05)),),
+        guess=AFTER,
         tolerance=DRAWS,
     ),
     *alike(
@@ -295,6 +297,7 @@ IMAGES = [
             (ALB, "SaltAndPepper, pixels touched", albumentation("SaltAndPepper", amount=(0.05, 0.05))),
         ),
         ONCE,
+        AFTER,
         tolerance=DRAWS,
     ),
     *alike(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from comparison_base import OTHER, Row, T, gradient_of, tensors
+from comparison_base import AFTER, OTHER, Row, T, gradient_of, tensors
 from comparison_ours import divergence, our_dist, our_gradient
 
 
@@ -138,8 +138,16 @@ OTHER_LOSSES = [
         our_gradient,
         keras_loss(True),
         "Logits of the student below 0 or above T get none, and the others another one.",
+        AFTER,
     ),
-    Row(KERAS, "LogitsDistillation(loss=KLDivergence())", "losses", divergence, keras_loss(by_name=False)),
+    Row(
+        KERAS,
+        "LogitsDistillation(loss=KLDivergence())",
+        "losses",
+        divergence,
+        keras_loss(by_name=False),
+        guess=AFTER,
+    ),
     Row(
         "trl 1.16.0",
         "generalized_jsd_loss, beta 0",
