@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from comparison_theirs import T, gradient_of, tensors
+from comparison_base import T, gradient_of, tensors
 
 
 def divergence(x: dict, temperature: float = T) -> float:
@@ -103,9 +103,9 @@ def our_likelihood(x: dict) -> float:
 
 
 def our_width(x: dict) -> float:
-    from kdlib.bias.statistics import mean_interval
+    from kdlib.bias.statistics import crossed_interval
 
-    interval = mean_interval(x["seeds"])
+    interval = crossed_interval(x["seeds"][:, None])
     return interval.high - interval.low
 
 

@@ -1,50 +1,13 @@
-"""The rows of docs/other_libraries.md, and the pinned releases that they need."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""The rows of docs/other_libraries.md; those of some subjects are in files of their own."""
 
 import comparison_ours as ours
 import comparison_theirs as theirs
-from comparison_theirs import T
-
-SAME, OTHER = "the same", "another"
-TORCH = ["torch==2.15.0", "torchvision==0.29.2", "numpy==2.4.6"]
-# Name: packages, and those whose own requirements can't be met beside torch 2.15.
-ENVIRONMENTS: dict[str, tuple[list[str], list[str]]] = {
-    "distillation": ([*TORCH, "torchdistill==1.1.5", "timm==1.0.31"], ["textbrewer==0.2.1.post1"]),
-    "modelopt": ([*TORCH, "nvidia-modelopt==0.47.0", "requests", "huggingface_hub"], []),
-    "kd-lib": ([*TORCH, "matplotlib", "tensorboard"], ["kd-lib==0.0.32"]),
-    "similarity": (
-        [
-            *(*TORCH, "ckatorch==1.0.3", "torch-cka==0.21", "pytorch-cka==1.1.3", "cka-pytorch==1.1.3"),
-            *("repsim==0.1.5", "lightning", "torchmetrics==1.9.0", "matplotlib", "tqdm"),
-        ],
-        [],
-    ),
-    "statistics": (
-        [
-            *(*TORCH, "scipy==1.17.1", "statsmodels==0.15.0", "pingouin==0.7.0", "scikit-learn==1.9.1"),
-            *("torchmetrics==1.9.0", "netcal==1.4.0", "uncertainty-calibration==0.1.4"),
-        ],
-        [],
-    ),
-    "rliable": (["numpy==1.26.4", "pandas==2.2.3", "scipy==1.13.1", "arch==7.2.0", "rliable==1.2.0"], []),
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison; `theirs` runs in its environment, where kdlib is not installed."""
-
-    package: str
-    function: str
-    environment: str
-    ours: Callable[[dict], float]
-    theirs: Callable[[dict], float]
-    why: str = ""  # of a difference, and what the equation says
-    guess: str = SAME  # or OTHER, written down beforehand
-    tolerance: float = 2e-5  # relative; some of them compute in float32
-
+from comparison_answers import ANSWERS
+from comparison_base import OTHER, Row, T
+from comparison_images import IMAGES
+from comparison_inside import INSIDE
+from comparison_intervals import INTERVALS
+from comparison_losses import OTHER_LOSSES
 
 TORCHDISTILL, TIMM, KD_LIB = "torchdistill 1.1.5", "timm 1.0.31", "KD-Lib 0.0.32"
 STATSMODELS, NETCAL = "statsmodels 0.15.0", "netcal 1.4.0"
@@ -198,6 +161,17 @@ SIMILARITY = [
         "Song et al. 2012: unbiased, ours.",
     ),
     Row("cka-pytorch 1.1.3", "hsic1", "similarity", ours.our_cka, theirs.their_cka_pytorch),
+    Row("dcor 0.7", "u_product of u_centered inner products", "similarity", ours.our_cka, theirs.their_dcor),
+    Row(
+        "dcor 0.7",
+        "u_distance_correlation_sqr",
+        "similarity",
+        ours.our_cka,
+        theirs.their_distances,
+        "Of distances in place of inner products, so that it is 0 for independent features alone. Székely "
+        "and Rizzo 2013; ours is Kornblith et al. 2019's.",
+        OTHER,
+    ),
     Row(
         "repsim 0.1.5",
         'cka, linear, estimator "song"',
@@ -341,8 +315,10 @@ STATISTICS = [
     ),
 ]
 ROWS = {
-    "Distillation losses": LOSSES,
+    "Distillation losses": LOSSES + OTHER_LOSSES,
+    "Receptive fields, attention and interactions": INSIDE,
     "Similarity of representations": SIMILARITY,
-    "Errors and confidence": ERRORS,
-    "Intervals and families of tests": STATISTICS,
+    "Corruptions, moved patches and suppression": IMAGES,
+    "Answers, errors and confidence": ERRORS + ANSWERS,
+    "Intervals and families of tests": STATISTICS + INTERVALS,
 }

@@ -5,20 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
-T = 4.0  # of all losses but where another is given
-
-
-def tensors(x: dict, *names: str):
-    import torch
-
-    return [torch.from_numpy(x[name]) for name in names]
-
-
-def gradient_of(loss: Callable, x: dict) -> float:
-    student, teacher = tensors(x, "student", "teacher")
-    loss(student.requires_grad_(), teacher).backward()
-    return student.grad.norm().item()
+from comparison_base import T, gradient_of, tensors
 
 
 def torchdistill(loss: str, **options) -> Callable[[dict], float]:
@@ -178,6 +165,20 @@ def their_repsim(x: dict, **options) -> float:
     import repsim
 
     return float(repsim.cka([x["first"], x["second"]], **options)[0, 1])
+
+
+def their_dcor(x: dict) -> float:
+    from dcor import u_centered, u_product
+
+    grams = [z @ z.T for z in (x["first"], x["second"])]
+    one, two = (u_centered(gram - np.diag(np.diag(gram))) for gram in grams)
+    return float(u_product(one, two) / np.sqrt(u_product(one, one) * u_product(two, two)))
+
+
+def their_distances(x: dict) -> float:
+    from dcor import u_distance_correlation_sqr
+
+    return float(u_distance_correlation_sqr(x["first"], x["second"]))
 
 
 def their_kappa(package: str) -> Callable[[dict], float]:

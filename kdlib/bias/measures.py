@@ -174,7 +174,7 @@ def error_consistency(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
 
     D (k, n) of the `agreement_kappa` of their hits (k, n). 1: on exactly the same; 0: as independent
     networks; NaN if both are always right, or both always wrong. Accuracies p and q limit it: to 1 only if
-    they are equal.
+    they are equal. The package error-consistency has another measure: docs/other_libraries.md.
     """
     hits, other = _fitting(hits=hits, other_hits=other_hits)
     kappa = agreement_kappa((hits == 1).astype(np.intp), (other == 1).astype(np.intp))

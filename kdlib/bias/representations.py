@@ -130,7 +130,8 @@ def cka(first: np.ndarray, second: np.ndarray, batch_size: int = 250) -> float:
         CKA = HSIC(first, second) / √(HSIC(first, first) HSIC(second, second))
 
     1 for copies up to rotation, shift and scale; 0 for independent features, where an estimate may lie
-    slightly below. An incomplete last batch is left out.
+    slightly below. An incomplete last batch is left out. ckatorch's and repsim's defaults are biased:
+    docs/other_libraries.md.
 
     Raises ValueError if the numbers of inputs differ, or don't fill one batch.
     """

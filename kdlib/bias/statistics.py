@@ -50,8 +50,9 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
     as the floor. The degrees of freedom are Satterthwaite's for that sum of mean squares, at least k - 1.
 
     Nominal 95% covered .93 to .97 in simulation with 3 or 5 seeds and shared image effects, more without the
-    latter (too wide), and down to .88 with 2 seeds that differ by 5 points (too narrow). A variance of 0
-    gives an interval of width 0, with p = 1 if the estimate is 0 and p = 0 otherwise.
+    latter (too wide), and down to .88 with 2 seeds that differ by 5 points (too narrow). scipy's bootstrap
+    and statsmodels' clusters of images are narrower: docs/other_libraries.md. A variance of 0 gives an
+    interval of width 0, with p = 1 if the estimate is 0 and p = 0 otherwise.
 
     One column (k, 1) is a measure without influence of single images, such as CKA: the interval is Student's
     t over seeds, on these images.

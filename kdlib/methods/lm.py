@@ -21,6 +21,7 @@ def soft_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature:
     """T² KL(teacher || student) of the softened distributions of logits (B, C), averaged over the batch.
 
     The factor keeps the gradient's size independent of the temperature T (section 2.1).
+    keras', KD-Lib's and nvidia-modelopt's defaults differ: docs/other_libraries.md.
     """
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)

@@ -1,8 +1,9 @@
 """Noise on the whole image or on a square, the grey square that is the square's control, and lost patches.
 
 Severities of Gaussian, shot and impulse noise are those of CIFAR-10-C (Hendrycks & Dietterich 2019); the
-images are drawn anew, and rounded to uint8 where the published ones are truncated. All standard deviations
-are on the [0, 1] scale; ``meta["clipped"]`` is the share of all values that fell outside [0, 1].
+images are drawn anew, and rounded to uint8 where the published ones are truncated. Other packages' severity 1
+has twice the noise (docs/other_libraries.md). All standard deviations are on the [0, 1] scale;
+``meta["clipped"]`` is the share of all values that fell outside [0, 1].
 """
 
 import torch
