@@ -78,6 +78,12 @@ def restore(tensors: dict[str, Tensor], student: Network, method: Method, optimi
                 slots[int(index)][slot] = value
             state = {"state": dict(slots), "param_groups": part.state_dict()["param_groups"]}
         part.load_state_dict(state)
+        if isinstance(part, torch.optim.Optimizer):
+            # Files hold contiguous tensors; a fused step pairs memory, so that of a weight must lie like it.
+            for parameter, row in part.state.items():
+                for slot, value in row.items():
+                    if value.shape == parameter.shape:
+                        row[slot] = torch.empty_like(parameter).copy_(value)
 
 
 def _parts(student: Network, method: Method, optimiser: torch.optim.Optimizer | None) -> dict:
