@@ -77,7 +77,6 @@ def _parser() -> ArgumentParser:
     training.add_argument("--device", choices=("auto", "cpu", "cuda"), help="auto: the GPU if CUDA has one")
     limit = {"type": _at_least(0.0), "metavar": "MINUTES", "help": "then stop, to go on later"}
     training.add_argument("--time-limit", **limit)
-    training.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster (DASK_SCHEDULER_ADDRESS)")
     training.add_argument("--helper", action="store_true", help=SUPPRESS)  # started by --jobs
     results = {"metavar": "FOLDER", "help": "published records; the profile's name is the folder's"}
     parser = _Parser(prog="python -m kdlib", description=__doc__)
@@ -221,31 +220,28 @@ def _study(options: Namespace, **more):
 
 
 def _train(options: Namespace, stop: Stop):
-    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks.
-
-    With a scheduler's address, its workers train instead.
-    """
+    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks."""
     import torch
 
     from kdlib.study.preflight import preflight
     from kdlib.study.runs import RunsFailed
     from kdlib.study.specs import environment
 
-    study = _study(options, should_stop=stop, scheduler=options.scheduler)
+    study = _study(options, should_stop=stop)
     if options.device == "cuda" and study.store.device.type != "cuda":
         raise ValueError("--device cuda: torch finds no GPU; give --device cpu to train without one")
     if not options.helper:
         preflight(study)  # and decodes the images, before the helpers look for them
-    if options.jobs > 1 and not study.parameters["scheduler"]:
+    if options.jobs > 1:
         threads = max(1, torch.get_num_threads() // options.jobs)
         torch.set_num_threads(threads)
         given = {name: getattr(options, name) for name in ("profile", "output", "data", "time_limit")}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-        words += ["--helper", "--scheduler=", *(f"--set={text}" for text in options.set)]
+        words += ["--helper", *(f"--set={text}" for text in options.set)]
         for _ in range(options.jobs - 1):
             command = [sys.executable, "-m", "kdlib", "train", *words]
             stop.help(command, os.environ | {"OMP_NUM_THREADS": str(threads)})
-    if not options.helper and not study.parameters["scheduler"]:
+    if not options.helper:
         found = environment(study.store.device)
         told = f"device: {found['device']}; processes: {options.jobs}; threads of each: {found['threads']}"
         print(told, file=sys.stderr)

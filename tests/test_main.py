@@ -94,7 +94,7 @@ def test_threads_and_device_hold_for_whatever_is_started(monkeypatch):
 def test_runs_that_diverged_are_told(monkeypatch, capsys):
     runs = [SimpleNamespace(diverged=no, spec=SimpleNamespace(label=f"run {no}")) for no in (0, 1, 2)]
     store = SimpleNamespace(root="runs", device=torch.device("cpu"))
-    study = SimpleNamespace(store=store, parameters={"scheduler": ""}, train=lambda: runs)
+    study = SimpleNamespace(store=store, train=lambda: runs)
     monkeypatch.setattr(command, "_study", lambda options, **more: study)
     monkeypatch.setattr("kdlib.study.preflight.preflight", lambda study: None)
     assert main(["train"]) == 0

@@ -123,8 +123,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(method, teacher, student, tmp_pa
     assert not list((tmp_path / "parts").glob("*.checkpoint*"))
 
 
-def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
-    """SIGKILL between two checkpoints, in a process of its own."""
+def test_another_process_ends_the_run_of_a_killed_one_with_the_same_bits(tmp_path):
+    """SIGKILL between two checkpoints, while the other one waits for the run."""
     script = (
         "import sys\n"
         "from kdlib.data import DataSpec, load\n"
@@ -134,6 +134,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
         "data = load(DataSpec('shape_texture', train_images=200, options={'test_images': 40})).spec\n"
         "model = ModelSpec('vit_tiny_patch16_224', options={'embed_dim': 16, 'depth': 2, 'num_heads': 2})\n"
         "training = Training(epochs=6, batch_size=8, optimiser='adamw', learning_rate=1e-3)\n"
+        "print('ready', flush=True)\n"
         "run = RunStore(sys.argv[1], device='cpu').get(RunSpec(data, model, training=training))\n"
         "print(run.history.to_csv())\n"
     )
@@ -148,12 +149,15 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
     while not list((tmp_path / "killed").glob("*.checkpoint.safetensors")):
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.send_signal(signal.SIGSTOP)
+    other = start(tmp_path / "killed")
+    assert other.stdout.readline() == "ready\n"
     assert not list((tmp_path / "killed").glob("*/spec.json"))
-    again, _ = start(tmp_path / "killed").communicate(timeout=120)
+    killed.kill()
+    killed.wait()
+    ended, _ = other.communicate(timeout=120)
     whole, _ = undisturbed.communicate(timeout=120)
-    assert whole == again != ""
+    assert whole == f"ready\n{ended}" and "test_accuracy" in ended
 
 
 def test_a_damaged_checkpoint_starts_training_anew(tmp_path, make_spec):
