@@ -69,8 +69,8 @@ def _parser() -> ArgumentParser:
     study = _Parser(add_help=False)
     study.set_defaults(from_results=None)
     study.add_argument("--profile", default="quick", help="a profile's name, or a YAML file (quick)")
-    study.add_argument("--output", type=_folder, help="where everything goes (outputs)")
-    study.add_argument("--data", type=_folder, help="where data sets lie (KDLIB_DATA, else data)")
+    study.add_argument("--output", help="where everything goes (outputs)")
+    study.add_argument("--data", help="where data sets lie (KDLIB_DATA, else data)")
     study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the profile")
     training = _Parser(add_help=False, parents=[study])
     training.add_argument("--jobs", type=_at_least(1), default=1, help="processes that share the runs (1)")
@@ -105,12 +105,6 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _folder(text: str) -> str:
-    if Path(text).is_file():
-        raise ArgumentTypeError(f"{text} is a file; give a folder")
-    return text
-
-
 def _at_least(least: float):
     def number(text: str) -> float:
         value = type(least)(text)
@@ -124,8 +118,9 @@ def _at_least(least: float):
 def run_study(options: Namespace) -> None:
     """Train, run all notebooks, write the report."""
     from kdlib.report.notebooks import make_report, run_notebooks
+    from kdlib.study.schema import read_profile
 
-    if not overridden_profile(options.profile, options.set).get("directions"):
+    if not read_profile(options.profile, options.set).get("directions"):
         raise ValueError(
             f"profile {options.profile} has no directions for the notebooks to show; train and publish it, "
             "and name it as made: in another profile"

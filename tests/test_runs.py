@@ -329,14 +329,6 @@ def test_predictions_are_kept_and_equal_the_networks_answers(store, make_spec, s
     assert np.array_equal(found["predicted"], again["predicted"])
 
 
-def test_answers_of_an_earlier_kind_are_made_again(store, make_spec, shapes):
-    run, made = store.get(make_spec("cnn")), stimuli("clean", shapes.test.images, shapes.test.labels)
-    first = store.predictions(run, {"clean": made})["clean"]
-    path = next((run.path / "predictions").iterdir())
-    disk.write_arrays(path, {name: array for name, array in first.items() if name != "squares"})
-    assert np.array_equal(store.predictions(run, {"clean": made})["clean"]["squares"], first["squares"])
-
-
 @pytest.mark.skipif(os.name != "posix", reason="reads /proc")
 def test_environment_names_the_processor():
     found = environment(torch.device("cpu"))
