@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 
+from kdlib.messages import lookup, overridden
 from kdlib.methods.base import Batch, Method
 from kdlib.methods.baseline import Baseline
 from kdlib.methods.capd import CAPD
@@ -21,7 +22,6 @@ from kdlib.methods.ofa import OFA
 from kdlib.methods.rsd import RSD
 from kdlib.methods.sskd import SSKD
 from kdlib.methods.vlfkd import VLFKD
-from kdlib.names import lookup, overridden
 
 METHODS: dict[str, type[Method]] = {
     "baseline": Baseline,

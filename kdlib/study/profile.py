@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from kdlib.names import check, one_line
+from kdlib.messages import check, one_line
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 OUTPUTS = Path(__file__).parents[2] / "outputs"

@@ -26,10 +26,10 @@ from kdlib import disk
 from kdlib.data import Dataset, DataSpec, Split, load
 from kdlib.data.properties import maker
 from kdlib.disk import Arrays
+from kdlib.messages import grouped
 from kdlib.methods import METHODS
 from kdlib.methods.fitnet_last import read_by_teacher
 from kdlib.models import Network
-from kdlib.names import grouped
 from kdlib.probes import Stimuli
 from kdlib.probes.base import digest
 from kdlib.study.interrupt import Stopped

@@ -12,9 +12,9 @@ from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveF
 
 from kdlib.data import DataSpec
 from kdlib.data.properties import PROPERTIES, Treatment
+from kdlib.messages import check, closest
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import ModelSpec
-from kdlib.names import check, closest
 from kdlib.probes import PROBES, series
 from kdlib.probes.external import EXTERNAL
 from kdlib.study.controls import CONTROLS

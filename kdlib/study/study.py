@@ -18,8 +18,8 @@ from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
 from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan, load
 from kdlib.data.properties import Treatment
+from kdlib.messages import check
 from kdlib.models import ModelSpec
-from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
 from kdlib.probes.cue_conflict import drawn_anew
 from kdlib.probes.external import EXTERNAL

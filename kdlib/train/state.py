@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from kdlib import disk
+from kdlib.messages import one_line
 from kdlib.methods import Method
 from kdlib.models import Network
-from kdlib.names import one_line
 
 
 @dataclass
