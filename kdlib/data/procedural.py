@@ -303,12 +303,9 @@ def generate(
     return ShapeTexture(draw(shape, texture, generator, size), labels, shape, texture)
 
 
-def conflict(per_pair: int, seed: int, size: int = 32) -> ShapeTexture:
-    """Cue-conflict images: the 90 pairs shape != texture, per_pair times each, in pair order; labels = shape.
-
-    Raises ValueError for a size below 16.
-    """
+def conflict(per_pair: int, seed: int) -> ShapeTexture:
+    """Cue-conflict images: the 90 pairs shape != texture, per_pair times each, in order; labels = shape."""
     pairs = torch.tensor(list(permutations(range(CLASSES), 2))).repeat_interleave(per_pair, dim=0)
     shape, texture = pairs.T.contiguous()
-    images = draw(shape, texture, torch.Generator().manual_seed(seed), size)
+    images = draw(shape, texture, torch.Generator().manual_seed(seed))
     return ShapeTexture(images, shape.clone(), shape, texture)

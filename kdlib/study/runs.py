@@ -198,9 +198,8 @@ class RunStore:
         """Load or train; the error that this ends in is kept beside the run: its line, and its traceback."""
         failed = self.beside(spec, "failed")
         try:
-            with disk.room_for(self.path(spec)):
-                run = self.load(spec) or self._train(spec)
-                then(run)
+            run = self.load(spec) or self._train(spec)
+            then(run)
         except (Stopped, disk.DiskFull):
             raise
         except Exception as error:
