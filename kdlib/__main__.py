@@ -133,8 +133,14 @@ def run_study(options: Namespace) -> None:
 
 def train(options: Namespace) -> None:
     """Train what is missing; needs no Jupyter."""
+    from kdlib.study.runs import RunsFailed
+
     with Stop(options.time_limit, options.helper) as stop:
-        _train(options, stop)
+        if not options.helper:
+            _train(options, stop)
+            return
+        with suppress(RunsFailed):  # who started this helper finds the same, and tells
+            _study(options, should_stop=stop).train()
 
 
 def status(options: Namespace) -> None:
@@ -214,14 +220,12 @@ def _train(options: Namespace, stop: Stop):
     import torch
 
     from kdlib.study.preflight import preflight
-    from kdlib.study.runs import RunsFailed
     from kdlib.study.specs import environment
 
     study = _study(options, should_stop=stop)
     if options.device == "cuda" and study.store.device.type != "cuda":
         raise ValueError("--device cuda: torch finds no GPU; give --device cpu to train without one")
-    if not options.helper:
-        preflight(study)  # and decodes the images, before the helpers look for them
+    preflight(study)  # and decodes the images, before the helpers look for them
     if options.jobs > 1:
         threads = max(1, torch.get_num_threads() // options.jobs)
         torch.set_num_threads(threads)
@@ -231,17 +235,11 @@ def _train(options: Namespace, stop: Stop):
         for _ in range(options.jobs - 1):
             command = [sys.executable, "-m", "kdlib", "train", *words]
             stop.help(command, os.environ | {"OMP_NUM_THREADS": str(threads)})
-    if not options.helper:
-        found = environment(study.store.device)
-        told = f"device: {found['device']}; processes: {options.jobs}; threads of each: {found['threads']}"
-        print(told, file=sys.stderr)
-    try:
-        runs = study.train()
-    except RunsFailed:
-        if options.helper:  # who started it finds the same, and tells
-            return None
-        raise
-    if diverged := [] if options.helper else [run.spec.label for run in runs if run.diverged]:
+    found = environment(study.store.device)
+    told = f"device: {found['device']}; processes: {options.jobs}; threads of each: {found['threads']}"
+    print(told, file=sys.stderr)
+    runs = study.train()
+    if diverged := [run.spec.label for run in runs if run.diverged]:
         told = f"{len(diverged)} of {len(runs)} runs diverged, so they answer nothing: {'; '.join(diverged)}"
         print(told, file=sys.stderr)
     print(f"{len(runs)} runs are complete under {study.store.root}")
