@@ -207,10 +207,11 @@ def test_status_tells_what_each_run_is(finished, minimal, tmp_path):
     roles = {m.role: m.spec for m in study.members("cnn_to_vit")}
     assert summary(states(study)) == "16 left; no estimate yet of the time that is left"
 
-    answers = shutil.ignore_patterns("predictions", "inside")
-    shutil.copytree(finished.store.path(roles["teacher"]), study.store.path(roles["teacher"]), ignore=answers)
-    (study.store.path(roles["teacher"]) / "timing.csv").write_text("epoch,student,stage\n1,50,20\n2,50,\n")
-    disk.seal(study.store.path(roles["teacher"]))
+    teacher = study.store.path(roles["teacher"])
+    others = shutil.ignore_patterns("predictions", "inside", disk.MANIFEST)
+    shutil.copytree(finished.store.path(roles["teacher"]), teacher, ignore=others)
+    (teacher / "timing.csv").write_text("epoch,student,stage\n1,50,20\n2,50,\n")
+    disk.seal(teacher)
     Progress([{"epoch": 1, "loss": 1.0}], [{"epoch": 1, "student": 1.0}], {}).write(
         study.store.beside(roles["baseline"], "checkpoint")
     )
