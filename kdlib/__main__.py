@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kdlib.study.interrupt import STOPPED, Stop, Stopped
-from kdlib.study.profile import overridden_profile, profile_names
+from kdlib.study.profile import digest_of, folder_of, overridden_profile, profile_names
 
 # What takes seconds to import, torch above all, is imported by the commands that need it.
 CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps what containers and schedulers grant
@@ -145,10 +145,15 @@ def train(options: Namespace) -> None:
 
 def status(options: Namespace) -> None:
     """What is done, what is left, and how long that may take."""
-    from kdlib.study.status import as_text, states, summary
+    from kdlib.study.status import as_text, read_plan, states, summary
 
-    table = states(_study(options))
-    print(as_text(table), summary(table), sep="\n")
+    folder = folder_of(options.profile, options.output)
+    plan = read_plan(folder, digest_of(overridden_profile(options.profile, options.set)))
+    if plan is None:
+        print(f"no plan of this study under {folder}: made anew, from its data", file=sys.stderr)
+        plan = _study(options).plan()
+    rows = states(folder.parent / "runs", plan)
+    print(as_text(rows), summary(rows), sep="\n")
 
 
 def report(options: Namespace) -> None:
@@ -165,9 +170,9 @@ def publish(options: Namespace) -> None:
     from kdlib.study.status import states, summary
 
     study = _study(options)
-    table = states(study)
-    if set(table["state"]) - {"done", "diverged"}:
-        raise ValueError(f"the study is not finished ({summary(table)}); train it before it is published")
+    rows = states(study.store.root, study.plan())
+    if {row["state"] for row in rows} - {"done", "diverged"}:
+        raise ValueError(f"the study is not finished ({summary(rows)}); train it before it is published")
     print(write(study, PROJECT / "results" / study.folder.name))
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ from kdlib.study import runs, status
 from kdlib.study.interrupt import Stopped
 from kdlib.study.runs import RunsFailed, RunStore
 from kdlib.study.specs import Run, RunSpec, environment
-from kdlib.study.study import Member
+from kdlib.study.status import failure
 from kdlib.train import Progress
 
 from .conftest import MODELS, RECIPES
@@ -214,9 +213,9 @@ def test_finished_runs_are_read_where_no_lock_can_be_written(store, make_spec, s
     monkeypatch.setattr(store, "_train", None)
     (again,) = store.get_all([spec])
     assert np.array_equal(store.predictions(again, clean)["clean"]["predicted"], answers)
-    study = SimpleNamespace(store=store, probes=["clean"], parts=lambda: [Member("", "", 0, spec)])
-    (row,) = status.states(study).itertuples()
-    assert (row.state, row.answers) == ("done", "1/1")
+    part = {"run": spec.id, "direction": "", "role": "", "seed": 0, "epochs": 2, "kind": ""}
+    (row,) = status.states(store.root, {"probes": ["clean"], "runs": [part]})
+    assert (row["state"], row["answers"]) == ("done", "1/1")
     with pytest.raises(PermissionError):  # before time is spent
         store.get(make_spec("vit"))
 
@@ -274,11 +273,11 @@ def test_a_failing_run_is_passed_over_and_told(store, make_spec, monkeypatch):
     with pytest.raises(RunsFailed, match=told):
         list(store.get_all(specs))
     assert store.load(specs[1]) and store.load(specs[2]) and not store.load(specs[0])
-    assert store.failure(specs[0]) == "ValueError: no such thing"
+    assert failure(store.root, specs[0].id) == "ValueError: no such thing"
     assert "in broken" in store.beside(specs[0], "failed").read_text()
     monkeypatch.undo()
     assert len(list(store.get_all(specs))) == 4
-    assert not store.failure(specs[0])
+    assert failure(store.root, specs[0].id) is None
 
 
 def test_students_of_a_failed_teacher_are_left_out(store, make_spec, monkeypatch):

@@ -16,7 +16,6 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from kdlib import disk
 from kdlib.__main__ import main
 from kdlib.data import CIFAR10_CLASSES
 from kdlib.methods import METHODS
@@ -26,7 +25,7 @@ from kdlib.study import internals as inside
 from kdlib.study.internals import inside_table, likeness_table
 from kdlib.study.schema import read_profile
 from kdlib.study.specs import TEACHER_SEEDS
-from kdlib.study.status import states, summary
+from kdlib.study.status import read_plan, states, summary
 from kdlib.study.study import Study
 from kdlib.study.tables import cost_table, teacher_table
 from kdlib.train import Progress
@@ -195,29 +194,29 @@ def test_the_parameters_that_a_method_adds_are_counted(finished):
 
 
 def test_everything_is_done(finished):
-    table = states(finished)
+    table = pd.DataFrame(states(finished.store.root, finished.plan()))
     assert set(table.state) == {"done"} and set(table.seconds) == {0} and set(table.error) == {""}
     assert set(table.answers) == {f"{len(finished.probes)}/{len(finished.probes)}", ""}
     assert (table.role == "yardstick").sum() == 8
-    assert summary(table) == f"{len(set(table.run))} done"
+    assert summary(states(finished.store.root, finished.plan())) == f"{len(set(table.run))} done"
 
 
 def test_status_tells_what_each_run_is(finished, minimal, tmp_path):
     study = Study(**minimal | {"output": tmp_path}, overrides=[text.removeprefix("--set=") for text in SMALL])
     roles = {m.role: m.spec for m in study.members("cnn_to_vit")}
-    assert summary(states(study)) == "16 left; no estimate yet of the time that is left"
+    plan, root = study.plan(), study.store.root
+    assert {row["state"] for row in states(root, plan)} == {"left"} and len(plan["runs"]) == 16
+    assert summary(states(root, plan)) == "16 left; no estimate yet of the time that is left"
 
-    teacher = study.store.path(roles["teacher"])
-    others = shutil.ignore_patterns("predictions", "inside", disk.MANIFEST)
-    shutil.copytree(finished.store.path(roles["teacher"]), teacher, ignore=others)
-    (teacher / "timing.csv").write_text("epoch,student,stage\n1,50,20\n2,50,\n")
-    disk.seal(teacher)
-    Progress([{"epoch": 1, "loss": 1.0}], [{"epoch": 1, "student": 1.0}], {}).write(
+    shutil.copytree(finished.store.path(roles["teacher"]), study.store.path(roles["teacher"]))
+    (study.store.path(roles["teacher"]) / "timing.csv").write_text("epoch,student,stage\n1,50,20\n2,50,\n")
+    Progress([{"epoch": 1}], [{"epoch": 1, "student": 1.0}], {}).write(
         study.store.beside(roles["baseline"], "checkpoint")
     )
     study.store.beside(roles["lm"], "failed").write_text("ValueError: no\n\nwhere it came from")
     with FileLock(study.store.beside(roles["crd"], "lock")):
-        table = states(study)
+        rows = states(root, plan)
+    table = pd.DataFrame(rows)
     found = table[table.direction == "cnn_to_vit"].set_index("role")
     assert dict(found.state) == {
         "teacher": "done",
@@ -229,7 +228,7 @@ def test_status_tells_what_each_run_is(finished, minimal, tmp_path):
     assert list(found.seconds) == [0, 60, 120, 120]
     assert found.error["lm"] == "ValueError: no"
     # 1 + 2 + 2 epochs there, 4 runs of 2 in the other direction, and 8 yardsticks of 5: 53 minutes
-    assert summary(table) == (
+    assert summary(rows) == (
         "12 left, 1 done, 1 stopped, 1 failed, 1 running; training may take 53 min more with 1 at a time, "
         "probes not counted"
     )
@@ -365,6 +364,24 @@ def test_two_jobs_share_the_runs(minimal, tmp_path, capsys):
     assert main(words) == 0
     done = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     assert len(done) == 16
+
+
+def test_status_reads_the_plan_that_training_left(finished, minimal):
+    """Without torch, pandas and pydantic; a wrong name is told as quickly."""
+    plan = read_plan(finished.folder, finished.profile_digest)
+    assert plan == json.loads(json.dumps(finished.plan()))
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'pandas', 'numpy', 'pydantic'):\n"
+        "    sys.modules[name] = None\n"
+        "from kdlib.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    start = [sys.executable, "-c", script]
+    told = subprocess.run([*start, *arguments(minimal, "status")], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == f"{len(finished.specs())} done"
+    for words, code in ((["list", "profiles"], 0), (["status", "--profile=quik"], 1)):
+        assert subprocess.run([*start, *words], capture_output=True).returncode == code
 
 
 def test_status_command(finished, minimal, capsys):

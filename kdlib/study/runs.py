@@ -12,7 +12,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
 
@@ -34,9 +33,8 @@ from kdlib.probes import Stimuli
 from kdlib.probes.base import digest
 from kdlib.study.interrupt import Stopped
 from kdlib.study.specs import MAP, Run, RunSpec, write_run
+from kdlib.study.status import beside, failure
 from kdlib.train import Progress, fit, predict_logits
-
-BESIDE = {"lock": "lock", "checkpoint": "checkpoint.safetensors", "failed": "failed.txt"}
 
 
 class RunsFailed(RuntimeError):
@@ -87,22 +85,16 @@ class RunStore:
         return self.root / spec.id
 
     def beside(self, spec: RunSpec, kind: str) -> Path:
-        """A run's "lock", its "checkpoint", or the error that its last attempt "failed" with."""
-        return self.root / f"{spec.id}.{BESIDE[kind]}"
-
-    def failure(self, spec: RunSpec) -> str:
-        """The error that the run's last attempt ended in, a line; empty if it didn't."""
-        path = self.beside(spec, "failed")
-        return path.read_text(errors="replace").partition("\n")[0] if path.exists() else ""
+        return beside(self.root, spec.id, kind)
 
     def stop_if_asked(self, where: str) -> None:
         """Raise :class:`kdlib.study.interrupt.Stopped` if asked to; all that is done is kept."""
         if self.should_stop():
             raise Stopped(f"stopped {where}")
 
-    def lock(self, spec: RunSpec, timeout: float = -1) -> AbstractContextManager:
+    def lock(self, run_id: str, timeout: float = -1):
         """Held, nobody else writes in the run's directory or beside it; see :func:`kdlib.disk.lock`."""
-        return disk.lock(self.beside(spec, "lock"), self.path(spec), timeout)
+        return disk.lock(beside(self.root, run_id, "lock"), self.root / run_id, timeout)
 
     # ------------------------------------------------------------------------------------------ runs
 
@@ -125,7 +117,7 @@ class RunStore:
             Stopped: if ``should_stop`` said so; what is done is kept in a checkpoint.
             DiskFull: if the disk is full; finished runs and the last checkpoint stay as they were.
         """
-        with self.lock(spec):
+        with self.lock(spec.id):
             return self._attempt(spec)
 
     def get_each(self, specs: Iterable[RunSpec]) -> list[Run]:
@@ -181,7 +173,7 @@ class RunStore:
 
     def _get_now(self, spec: RunSpec, then: Callable[[Run], None], start: float) -> Run | None:
         """The run, or None if it fails, here or elsewhere since the start; a Timeout if another has it."""
-        with self.lock(spec, timeout=0):
+        with self.lock(spec.id, timeout=0):
             failed = self.beside(spec, "failed")
             if failed.exists() and failed.stat().st_mtime > start:
                 return None
@@ -214,7 +206,7 @@ class RunStore:
     def _told(self, lost: dict[str, RunSpec], count: int) -> str:
         """Which of ``count`` runs failed: each error once, with the first of its runs."""
         failed = [spec for spec in lost.values() if not spec.teacher or spec.teacher.id not in lost]
-        told = grouped((spec.label, self.failure(spec)) for spec in failed)
+        told = grouped((spec.label, str(failure(self.root, spec.id))) for spec in failed)
         if len(lost) > len(failed):
             told += f"; {len(lost) - len(failed)} left out, as their teacher failed"
         return f"{len(failed)} of {count} runs failed: {told}"
@@ -300,7 +292,7 @@ class RunStore:
         A place is "predictions/...", "read/..." or "inside/...".
         """
         path = run.path / f"{place}.npz"
-        with self.lock(run.spec):
+        with self.lock(run.spec.id):
             found = disk.read_arrays(path)
             if found is None:
                 self.stop_if_asked(f"before {path.stem} of {run.spec.label}")

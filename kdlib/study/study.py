@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from kdlib import probes
+from kdlib import disk, probes
 from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
 from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan, load
@@ -205,8 +205,27 @@ class Study:
     def specs(self) -> list[RunSpec]:
         return [part.spec for part in self.parts()]
 
+    def plan(self) -> dict:
+        """What :func:`kdlib.study.status.states` needs to know: every run and a part of it."""
+        runs = [
+            {
+                "run": part.spec.id,
+                "direction": part.direction,
+                "role": part.role,
+                "seed": part.spec.seed,
+                "epochs": part.spec.training.epochs,
+                # An epoch takes equally long in runs of one kind.
+                "kind": f"{part.spec.method} {part.spec.student} {part.spec.data}",
+            }
+            for part in self.parts()
+        ]
+        return {"profile": self.profile_digest, "probes": self.probes, "runs": runs}
+
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.study.runs.RunStore.get_all`."""
+        plan = self.folder / f"plan-{self.profile_digest}.json"
+        with disk.lock(self.folder / "plan.lock", plan), disk.written(plan) as path:
+            path.write_text(json.dumps(self.plan(), indent=1))
         return list(self.store.get_all(self.specs(), self.ask_all))
 
     def ask_all(self, run: Run) -> None:
