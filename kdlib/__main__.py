@@ -69,15 +69,14 @@ def _parser() -> ArgumentParser:
     study = _Parser(add_help=False)
     study.set_defaults(from_results=None)
     study.add_argument("--profile", default="quick", help="a profile's name, or a YAML file (quick)")
-    study.add_argument("--output", type=_folder, help="where everything goes (outputs)")
-    study.add_argument("--data", type=_folder, help="where data sets lie (KDLIB_DATA, else data)")
+    study.add_argument("--output", help="where everything goes (outputs)")
+    study.add_argument("--data", help="where data sets lie (KDLIB_DATA, else data)")
     study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the profile")
     training = _Parser(add_help=False, parents=[study])
     training.add_argument("--jobs", type=_at_least(1), default=1, help="processes that share the runs (1)")
     training.add_argument("--device", choices=("auto", "cpu", "cuda"), help="auto: the GPU if CUDA has one")
     limit = {"type": _at_least(0.0), "metavar": "MINUTES", "help": "then stop, to go on later"}
     training.add_argument("--time-limit", **limit)
-    training.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster (DASK_SCHEDULER_ADDRESS)")
     training.add_argument("--helper", action="store_true", help=SUPPRESS)  # started by --jobs
     results = {"metavar": "FOLDER", "help": "published records; the profile's name is the folder's"}
     parser = _Parser(prog="python -m kdlib", description=__doc__)
@@ -106,12 +105,6 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _folder(text: str) -> str:
-    if Path(text).is_file():
-        raise ArgumentTypeError(f"{text} is a file; give a folder")
-    return text
-
-
 def _at_least(least: float):
     def number(text: str) -> float:
         value = type(least)(text)
@@ -125,8 +118,9 @@ def _at_least(least: float):
 def run_study(options: Namespace) -> None:
     """Train, run all notebooks, write the report."""
     from kdlib.report.notebooks import make_report, run_notebooks
+    from kdlib.study.schema import read_profile
 
-    if not overridden_profile(options.profile, options.set).get("directions"):
+    if not read_profile(options.profile, options.set).get("directions"):
         raise ValueError(
             f"profile {options.profile} has no directions for the notebooks to show; train and publish it, "
             "and name it as made: in another profile"
@@ -139,8 +133,14 @@ def run_study(options: Namespace) -> None:
 
 def train(options: Namespace) -> None:
     """Train what is missing; needs no Jupyter."""
+    from kdlib.study.runs import RunsFailed
+
     with Stop(options.time_limit, options.helper) as stop:
-        _train(options, stop)
+        if not options.helper:
+            _train(options, stop)
+            return
+        with suppress(RunsFailed):  # who started this helper finds the same, and tells
+            _study(options, should_stop=stop).train()
 
 
 def status(options: Namespace) -> None:
@@ -221,41 +221,30 @@ def _study(options: Namespace, **more):
 
 
 def _train(options: Namespace, stop: Stop):
-    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks.
-
-    With a scheduler's address, its workers train instead.
-    """
+    """Train in this process; with ``--jobs n`` in n, which take runs from one list by their locks."""
     import torch
 
     from kdlib.study.preflight import preflight
-    from kdlib.study.runs import RunsFailed
     from kdlib.study.specs import environment
 
-    study = _study(options, should_stop=stop, scheduler=options.scheduler)
+    study = _study(options, should_stop=stop)
     if options.device == "cuda" and study.store.device.type != "cuda":
         raise ValueError("--device cuda: torch finds no GPU; give --device cpu to train without one")
-    if not options.helper:
-        preflight(study)  # and decodes the images, before the helpers look for them
-    if options.jobs > 1 and not study.parameters["scheduler"]:
+    preflight(study)  # and decodes the images, before the helpers look for them
+    if options.jobs > 1:
         threads = max(1, torch.get_num_threads() // options.jobs)
         torch.set_num_threads(threads)
         given = {name: getattr(options, name) for name in ("profile", "output", "data", "time_limit")}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-        words += ["--helper", "--scheduler=", *(f"--set={text}" for text in options.set)]
+        words += ["--helper", *(f"--set={text}" for text in options.set)]
         for _ in range(options.jobs - 1):
             command = [sys.executable, "-m", "kdlib", "train", *words]
             stop.help(command, os.environ | {"OMP_NUM_THREADS": str(threads)})
-    if not options.helper and not study.parameters["scheduler"]:
-        found = environment(study.store.device)
-        told = f"device: {found['device']}; processes: {options.jobs}; threads of each: {found['threads']}"
-        print(told, file=sys.stderr)
-    try:
-        runs = study.train()
-    except RunsFailed:
-        if options.helper:  # who started it finds the same, and tells
-            return None
-        raise
-    if diverged := [] if options.helper else [run.spec.label for run in runs if run.diverged]:
+    found = environment(study.store.device)
+    told = f"device: {found['device']}; processes: {options.jobs}; threads of each: {found['threads']}"
+    print(told, file=sys.stderr)
+    runs = study.train()
+    if diverged := [run.spec.label for run in runs if run.diverged]:
         told = f"{len(diverged)} of {len(runs)} runs diverged, so they answer nothing: {'; '.join(diverged)}"
         print(told, file=sys.stderr)
     print(f"{len(runs)} runs are complete under {study.store.root}")

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kdlib.names import one_line
+from kdlib.messages import one_line
 
 MANIFEST = "manifest.json"
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)

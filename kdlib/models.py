@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.names import UnknownName, check, one_line
+from kdlib.messages import UnknownName, check, one_line
 
 
 @dataclass(frozen=True)

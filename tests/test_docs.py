@@ -24,7 +24,6 @@ PAGES = sorted(path for folder in FOLDERS for path in PROJECT.glob(f"{folder}/*.
 TEXTS = {str(path.relative_to(PROJECT)): path.read_text(encoding="utf-8") for path in PAGES}
 SNIPPETS = {name: re.findall(r"^```python\n(.*?)^```", text, re.M | re.S) for name, text in TEXTS.items()}
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
-OF_DASK = {"--nthreads", "--memory-limit", "--resources", "--nworkers"}
 
 
 def rows(name: str, header: str) -> list[list[str]]:
@@ -121,7 +120,7 @@ def test_options_in_running_text_exist():
     known = " ".join(help_of(command) for command in subcommands)
     for name, text in TEXTS.items():
         for option in re.findall(r"`(--[a-z-]+)", FENCE.sub("", text)):
-            assert option in OF_DASK or option in known, (name, option)
+            assert option in known, (name, option)
 
 
 def test_the_table_of_methods_is_the_registry():

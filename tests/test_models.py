@@ -2,8 +2,8 @@ import pytest
 import timm
 import torch
 
+from kdlib.messages import UnknownName
 from kdlib.models import ModelSpec, Network
-from kdlib.names import UnknownName
 
 MEAN, STD = torch.full((3,), 0.5), torch.full((3,), 0.25)
 IMAGES = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -104,7 +104,6 @@ PARAMETERS = {
     "data": ("str", "None"),
     "overrides": ("dict[str, object]", "{}"),
     "results": ("str", '"results/cifar10-cpu"'),
-    "scheduler": ("str", "None"),
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlib.names import UnknownName
+from kdlib.messages import UnknownName
 from kdlib.probes import PROBES, Stimuli, stimuli
 from kdlib.probes.base import LUMA, cut, in_place_of, join, mean_colour, normal, to_uint8
 from kdlib.probes.cue_conflict import (

@@ -20,8 +20,8 @@ from kdlib.data.properties import (
     maker,
     random_bits,
 )
+from kdlib.messages import UnknownName
 from kdlib.models import ModelSpec
-from kdlib.names import UnknownName
 from kdlib.probes import PROBES
 from kdlib.probes.base import digest
 from kdlib.study.specs import RunSpec

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdlib.bias import measures as m
 from kdlib.bias.answers import Answers
-from kdlib.names import lookup
+from kdlib.messages import lookup
 from kdlib.probes import PROBES, series
 
 INSIDE = "inside"  # in place of a probe: measured inside the networks, on clean images

@@ -4,6 +4,6 @@ A data set is decoded once into a memory-mapped array; a fingerprint of its pixe
 identity. Augmentation works on whole batches where the data lies, and is a function of (seed, epoch) alone.
 """
 
-from kdlib.data.augmentation import augment, epoch_plan
+from kdlib.data.augmentation import PADDING, augment, epoch_plan
 from kdlib.data.base import PROJECT, DataError, Dataset, DataSpec, Split, cache_folder, data_root
 from kdlib.data.sources import CIFAR10_CLASSES, fingerprint, load, read_image

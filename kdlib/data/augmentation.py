@@ -6,36 +6,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+PADDING = 4  # px of zeros around an image, out of which it is cropped
+
 
 @dataclass(frozen=True)
 class EpochPlan:
     """What happens to every training image in one epoch: its place in the order, its crop, its flip."""
 
     order: Tensor  # (N,) int64
-    crop: Tensor  # (N, 2) int64, in [0, 2 * padding]
+    crop: Tensor  # (N, 2) int64, in [0, 2 * PADDING]
     flip: Tensor  # (N,) bool
 
 
-def epoch_plan(count: int, seed: int, epoch: int, padding: int = 4) -> EpochPlan:
+def epoch_plan(count: int, seed: int, epoch: int) -> EpochPlan:
     """Draw an epoch's plan on the CPU, so that every device and every method of a seed gets the same one."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     return EpochPlan(
         torch.randperm(count, generator=generator),
-        torch.randint(0, 2 * padding + 1, (count, 2), generator=generator),
+        torch.randint(0, 2 * PADDING + 1, (count, 2), generator=generator),
         torch.rand(count, generator=generator) < 0.5,
     )
 
 
-def augment(images: Tensor, crop: Tensor, flip: Tensor, padding: int = 4) -> Tensor:
+def augment(images: Tensor, crop: Tensor, flip: Tensor) -> Tensor:
     """Crop each image out of its zero-padded self and flip some, in one gather.
 
     Args:
         images: (B, 3, H, W).
-        crop: (B, 2) upper left corner in the padded image; ``padding`` for both leaves an image in place.
+        crop: (B, 2) upper left corner in the padded image; PADDING for both leaves an image in place.
         flip: (B,) whether to mirror left and right.
     """
     height, width = images.shape[-2:]
-    padded = F.pad(images, (padding,) * 4)
+    padded = F.pad(images, (PADDING,) * 4)
     rows = crop[:, :1] + torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device).expand(len(images), -1)
     columns = crop[:, 1:] + torch.where(flip[:, None], width - 1 - columns, columns)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from kdlib.data import Dataset, load
 from kdlib.data.exchange import exchanged
-from kdlib.names import lookup
+from kdlib.messages import lookup
 
 GOLDEN = -0x61C8864680B583EB  # 2^64 over the golden ratio: the step of SplitMix64's counter
 GRIDS = (3, 5, 6)  # patches a side; those of the probes are 2, 4 and 8

@@ -19,8 +19,7 @@ from PIL import Image, ImageOps
 
 from kdlib import disk
 from kdlib.data.base import DataError, Dataset, DataSpec, Split, cache_folder, data_root
-from kdlib.names import one_line, overridden
-from kdlib.progress import progress_bar
+from kdlib.messages import one_line, overridden, progress_bar
 
 Source = tuple[str, tuple[str, ...], Split, Split]
 CIFAR10_CLASSES = (

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
+from kdlib.messages import lookup, one_line, overridden
 from kdlib.methods.base import Batch, Method
 from kdlib.methods.baseline import Baseline
 from kdlib.methods.capd import CAPD
@@ -29,7 +30,6 @@ from kdlib.methods.ofa import OFA
 from kdlib.methods.rsd import RSD
 from kdlib.methods.sskd import SSKD
 from kdlib.methods.vlfkd import VLFKD
-from kdlib.names import lookup, one_line, overridden
 
 METHODS: dict[str, type[Method]] = {
     "baseline": Baseline,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from kdlib.data import Split
+from kdlib.messages import check
 from kdlib.models import Network, Output
-from kdlib.names import check
 
 
 @dataclass(frozen=True)

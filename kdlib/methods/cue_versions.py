@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdlib.data.properties import PROPERTIES
+from kdlib.messages import lookup
 from kdlib.methods.base import Batch, Network, Output, Split
 from kdlib.methods.lm import LogitMatching, divergences
-from kdlib.names import lookup
 
 
 def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.data import augment
+from kdlib.data import PADDING, augment
 from kdlib.methods.base import Batch
 
 # Strengths of `transformed`; CAPD's paper names the kinds of change, but no strengths.
@@ -20,7 +20,7 @@ MASK = 0.25  # share of the side
 LARGEST_NOISE = 0.1  # standard deviation, of pixels in [0, 1]
 
 
-def rotations(batch: Batch, padding: int = 4) -> Tensor:
+def rotations(batch: Batch) -> Tensor:
     """Four views of each image in turn, turned by 0, 90, 180 and 270 degrees: (4 B, 3, H, W).
 
     The upright one is the batch's own. The others are flipped as it is, and cropped each in its own way.
@@ -28,8 +28,8 @@ def rotations(batch: Batch, padding: int = 4) -> Tensor:
     flipped = torch.where(batch.flip[:, None, None, None], batch.originals.flip(-1), batch.originals)
     turned = torch.stack([flipped.rot90(turns, (-2, -1)) for turns in (1, 2, 3)], dim=1).flatten(0, 1)
     device, count = turned.device, len(turned)
-    crop = torch.randint(0, 2 * padding + 1, (count, 2), device=device)
-    cropped = augment(turned, crop, torch.zeros(count, dtype=torch.bool, device=device), padding)
+    crop = torch.randint(0, 2 * PADDING + 1, (count, 2), device=device)
+    cropped = augment(turned, crop, torch.zeros(count, dtype=torch.bool, device=device))
     return torch.cat([batch.images[:, None], cropped.unflatten(0, (-1, 3))], dim=1).flatten(0, 1)
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from kdlib.disk import Arrays, lock, read_arrays, write_arrays
-from kdlib.names import lookup
+from kdlib.messages import lookup
 from kdlib.probes.base import Stimuli
 from kdlib.probes.registry import PROBES
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib.names import check
+from kdlib.messages import check
 from kdlib.probes.base import LUMA, Stimuli, luma, normal, sqrt, to_uint8
 
 DRAWN_SEED = 1 << 32  # of no training or test images of the procedural set

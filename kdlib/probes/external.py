@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdlib.data import CIFAR10_CLASSES, DataError, read_image
-from kdlib.names import one_line
+from kdlib.messages import one_line
 from kdlib.probes.base import Stimuli
 
 SIDE = 32  # px

@@ -20,7 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 from kdlib import __version__
 from kdlib.data import PROJECT
 from kdlib.disk import room_for
-from kdlib.names import check
+from kdlib.messages import check
 from kdlib.report.page import write_pdf, write_report
 from kdlib.study import Study
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdlib.messages import progress_bar
 from kdlib.methods import METHODS
 from kdlib.models import ModelSpec, Network
-from kdlib.progress import progress_bar
 from kdlib.study import Study
 from kdlib.study.controls import roles, title_of
 from kdlib.study.specs import RunSpec, environment

@@ -71,11 +71,8 @@ def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
         network = Network(first.spec.student, len(data.classes), *data.statistics, seed=first.spec.seed)
         return fields_of(network.to(study.store.device), study.few.images)
 
-    yield (
-        "untrained",
-        first.spec.seed,
-        study.store.kept(first, f"inside/untrained-{study.few_digest}", untrained),
-    )
+    kept = study.store.kept(first, f"inside/untrained-{study.few_digest}", untrained)
+    yield "untrained", first.spec.seed, kept
 
 
 def inside_table(study, direction: str) -> pd.DataFrame:

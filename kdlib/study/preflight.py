@@ -14,9 +14,9 @@ import torch
 from kdlib.bias.representations import interactions
 from kdlib.data import Dataset, Split
 from kdlib.data.properties import changed
+from kdlib.messages import grouped, one_line
 from kdlib.methods import METHODS
 from kdlib.models import ModelSpec, Network
-from kdlib.names import grouped, one_line
 from kdlib.probes import PROBES
 from kdlib.probes.cue_conflict import cue_conflict, pair_ids
 from kdlib.study.internals import fields_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from kdlib.names import check, one_line
+from kdlib.messages import check, one_line
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 OUTPUTS = Path(__file__).parents[2] / "outputs"
@@ -39,8 +39,7 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
 
     Args:
         overrides: as for :func:`read_overrides`. One of ``training`` is of every network, unless a later one
-            is of a single network's. A direction that is null is left out, of ``made`` too, and so is
-            ``made`` if it is null; with them go the networks that nothing else uses.
+            is of a single network's.
     """
     path = Path(name)
     if path.suffix not in (".yml", ".yaml"):
@@ -63,7 +62,7 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
         if not file.is_file():
             raise ValueError(f"methods_from: there is no file {file}; give a path from the profile's folder")
         profile["methods_from"] = str(file)
-    return _without_null(profile)
+    return profile
 
 
 def _drop_own(profile: dict, key: str) -> None:
@@ -73,33 +72,6 @@ def _drop_own(profile: dict, key: str) -> None:
         for network in networks.values() if isinstance(networks, dict) else ():
             if isinstance(network, dict) and isinstance(network.get("training"), dict):
                 network["training"].pop(key, None)
-
-
-def _without_null(profile: dict) -> dict:
-    """Leave out directions that are null, ``made`` if it is, and the networks that only these use."""
-    made = profile.get("made", {})
-    plans, own = (
-        part["directions"] if isinstance(part, dict) and isinstance(part.get("directions"), dict) else {}
-        for part in (profile, made)
-    )
-    null = {name for part in (plans, own) for name in part if part[name] is None}
-    if made is not None and not null:
-        return profile
-    plans, own = ({name: part[name] for name in part if name not in null} for part in (plans, own))
-    students = [plan.get("student") for plan in plans.values()]
-    teachers = [plan.get(key) for plan in plans.values() for key in TEACHERS]
-    used = {
-        "students": {*students, *(direction.partition("_to_")[2] for direction in own)},
-        "teachers": {*teachers, *(direction.partition("_to_")[0] for direction in own)},
-    }
-    if isinstance(made, dict):
-        made = made | {"directions": own} if own else None
-    changed = {
-        group: {name: profile[group][name] for name in profile[group] if name in used[group]}
-        for group in used
-    }
-    changed |= {"directions": plans, "made": made}
-    return {key: value for key, value in (profile | changed).items() if value is not None}
 
 
 def digest_of(profile: dict) -> str:

@@ -103,7 +103,7 @@ class RecordStore(RunStore):
     def get(self, spec: RunSpec) -> Run:
         return self.get_each([spec])[0]
 
-    def get_all(self, specs: Iterable[RunSpec], then: Callable[[Run], None] | None = None) -> Iterator[Run]:
+    def get_all(self, specs: Iterable[RunSpec], then: Callable = lambda run: None) -> Iterator[Run]:
         """All runs, teachers first; a DataError if some weren't published."""
         wanted = {spec.id: spec for member in specs for spec in member.lineage()}
         found = {key: self.load(spec) for key, spec in wanted.items()}
@@ -115,7 +115,7 @@ class RecordStore(RunStore):
             )
         yield from found.values()
 
-    def kept(self, run: Run, place: str, compute: Callable[[], Arrays], *_) -> Arrays:
+    def kept(self, run: Run, place: str, compute: Callable[[], Arrays]) -> Arrays:
         return run.packed[place] if place in run.packed else compute()  # which tells: there are no weights
 
 

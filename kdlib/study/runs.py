@@ -25,10 +25,10 @@ from kdlib import disk
 from kdlib.data import Dataset, DataSpec, Split, load
 from kdlib.data.properties import maker
 from kdlib.disk import Arrays
+from kdlib.messages import grouped
 from kdlib.methods import METHODS
 from kdlib.methods.fitnet_last import read_by_teacher
 from kdlib.models import Network
-from kdlib.names import grouped
 from kdlib.probes import Stimuli
 from kdlib.probes.base import digest
 from kdlib.study.interrupt import Stopped
@@ -190,9 +190,8 @@ class RunStore:
         """Load or train; the error that this ends in is kept beside the run: its line, and its traceback."""
         failed = self.beside(spec, "failed")
         try:
-            with disk.room_for(self.path(spec)):
-                run = self.load(spec) or self._train(spec)
-                then(run)
+            run = self.load(spec) or self._train(spec)
+            then(run)
         except (Stopped, disk.DiskFull):
             raise
         except Exception as error:
@@ -269,7 +268,7 @@ class RunStore:
         answers, reader = {}, cache(lambda: self._reader(run, by_teacher))  # built once, only if needed
         for probe, made in stimuli.items():
             ask = partial(lambda made: _ask(reader(), made), made)
-            found = self.kept(run, f"{folder}/{probe}-{made.sha256[:12]}", ask, partial(_fits, made))
+            found = self.kept(run, f"{folder}/{probe}-{made.sha256[:12]}", ask)
             answers[probe] = {
                 name: array.astype(np.int64 if name == "predicted" else np.float32)
                 for name, array in found.items()
@@ -287,22 +286,14 @@ class RunStore:
         method.load_state_dict(load_file(run.path / MAP))
         return partial(read_by_teacher, method.to(self.device), student, teacher)
 
-    def kept(
-        self,
-        run: Run,
-        place: str,
-        compute: Callable[[], Arrays],
-        fits: Callable[[Arrays], bool] = lambda found: True,
-    ) -> Arrays:
+    def kept(self, run: Run, place: str, compute: Callable[[], Arrays]) -> Arrays:
         """Arrays that belong to a run, from ``<run>/<place>.npz``, or computed and kept there.
 
-        Args:
-            place: "predictions/...", "read/..." or "inside/..."
-            fits: whether what a file holds can be what ``compute`` makes.
+        A place is "predictions/...", "read/..." or "inside/...".
         """
         path = run.path / f"{place}.npz"
         with self.lock(run.spec.id):
-            found = disk.read_arrays(path, fits)
+            found = disk.read_arrays(path)
             if found is None:
                 self.stop_if_asked(f"before {path.stem} of {run.spec.label}")
                 found = compute()
@@ -321,9 +312,3 @@ def _ask(reader: Callable[[Tensor], Tensor], stimuli: Stimuli) -> Arrays:
     found |= {"confidence": confidence, "squares": share.square().sum(1)}
     found = {name: array.half().numpy() for name, array in found.items()}
     return {"predicted": predicted.to(torch.int16).numpy(), **found}
-
-
-def _fits(stimuli: Stimuli, found: Arrays) -> bool:
-    names = ["predicted", "confidence", "confidence_label", "squares"]
-    names += ["confidence_texture"] if stimuli.texture_labels is not None else []
-    return all(name in found and found[name].shape == stimuli.labels.shape for name in names)

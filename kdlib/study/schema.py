@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveF
 
 from kdlib.data import DataSpec
 from kdlib.data.properties import PROPERTIES, Treatment
+from kdlib.messages import check, closest
 from kdlib.methods import METHODS, add_from, hyperparameters
 from kdlib.models import ModelSpec
-from kdlib.names import check, closest
 from kdlib.probes import PROBES, series
 from kdlib.probes.external import EXTERNAL
 from kdlib.study.controls import CONTROLS, OTHERS
@@ -120,8 +120,8 @@ class Made(Strict):
         dict[_one_of("property", PROPERTIES), PositiveFloat], Field(min_length=1), AfterValidator(_doses)
     ]
     methods: _some(Taught)
-    # With the methods that are taught in this direction only.
-    directions: Annotated[dict[DirectionName, list[Taught]], Field(min_length=1)]
+    # With the methods that are taught in this direction only; null: left out.
+    directions: Annotated[dict[DirectionName, list[Taught] | None], Field(min_length=1)]
 
 
 class Profile(Strict):
@@ -133,11 +133,11 @@ class Profile(Strict):
     training: Recipe
     students: dict[str, Trained]
     teachers: dict[str, Trained]
-    directions: dict[DirectionName, Direction] = None
+    directions: dict[DirectionName, Direction | None] = None  # one that is null is left out, of made too
     hyper: Annotated[dict[str, dict], AfterValidator(_hyper)] = None  # by method
     probes: _some(_one_of("probe or series", [*PROBES, *series()]))
     external: _some(_one_of("external stimuli", EXTERNAL), least=0) = None
-    made: Made | str = None  # teachers trained to have a property; or the profile that has them
+    made: Made | str | None = None  # teachers with a property, or the profile that has them; null: none
     longer: dict = None  # overrides for the same study with a longer schedule
     test_images: PositiveInt | None = None  # that the probes are made of; None: all
     inside_images: NonNegativeInt | None = None  # that networks are looked into with; 0: not at all
@@ -145,6 +145,7 @@ class Profile(Strict):
 
     @pydantic.model_validator(mode="after")
     def _fit(self) -> "Profile":
+        left_out = self._leave_out()
         problems, named = [], []  # what is wrong; of every network's name where it is, its group, and itself
         if not self.directions and not isinstance(self.made, Made):
             problems.append("directions: none is left, and there is no experiment with made properties")
@@ -165,14 +166,28 @@ class Profile(Strict):
                 problems.append(f"{place}: no {name!r} in {group}.{hint}")
         used = {(group, name) for _, group, name in named}
         for group in ("students", "teachers"):
-            for name in getattr(self, group):
-                if (group, name) not in used:
+            unused = [name for name in getattr(self, group) if (group, name) not in used]
+            for name in unused:
+                if left_out:
+                    del getattr(self, group)[name]
+                else:
                     problems.append(f"{group}.{name} is in no direction; use it in one or drop it")
         if self.inside_images == 1:
             problems.append("inside_images is 1, which has no interval; give 2 or more, or 0 for none")
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _leave_out(self) -> bool:
+        """Drop directions that are null; whether there is one, or made is null, so that networks go too."""
+        plans = [part.directions for part in (self, self.made) if getattr(part, "directions", None)]
+        null = {name for part in plans for name in part if part[name] is None}
+        for part in plans:
+            for name in null & part.keys():
+                del part[name]
+        if isinstance(self.made, Made) and not self.made.directions:
+            self.made = None
+        return bool(null) or ("made" in self.model_fields_set and self.made is None)
 
 
 KEYS = {

@@ -26,9 +26,9 @@ from kdlib import __version__, disk
 from kdlib.data import Dataset, DataSpec
 from kdlib.data.properties import Treatment
 from kdlib.disk import Arrays
+from kdlib.messages import one_line
 from kdlib.methods import METHODS, OWN, Method, hyperparameters
 from kdlib.models import ModelSpec, Network
-from kdlib.names import one_line
 from kdlib.train import Progress, Training
 
 WEIGHTS, MAP, KEPT = "weights.safetensors", "map.safetensors", "kept.npz"

@@ -6,10 +6,9 @@ evidence = study.evidence("cnn_to_vit")         # every model's answers to every
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from torch import Tensor
@@ -19,8 +18,8 @@ from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
 from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan, load
 from kdlib.data.properties import Treatment
+from kdlib.messages import check
 from kdlib.models import ModelSpec
-from kdlib.names import check
 from kdlib.probes import PROBES, Stimuli
 from kdlib.probes.cue_conflict import drawn_anew
 from kdlib.probes.external import EXTERNAL
@@ -60,8 +59,6 @@ class Study:
         should_stop, quiet: as for :class:`kdlib.study.runs.RunStore`.
         results: a folder of published records, as :func:`kdlib.study.records.publish` writes it: all is read
             from there, and no images are needed.
-        scheduler: the address of a Dask scheduler whose workers train the runs, the variable
-            DASK_SCHEDULER_ADDRESS if not given; without one, or where it is empty, this process does.
     """
 
     def __init__(
@@ -73,29 +70,21 @@ class Study:
         should_stop: Callable[[], bool] = lambda: False,
         quiet: bool = False,
         results: str | Path | None = None,
-        scheduler: str | None = None,
     ):
         self.folder = folder_of(profile, output)
-        scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS") if scheduler is None else scheduler
-        # What another process, a worker or a notebook needs to make the same study, wherever it runs.
+        # What another process, such as a notebook's, needs to make the same study.
         self.parameters = {
             "profile": str(Path(profile).absolute() if Path(profile).suffix else profile),
             "output": str(self.folder.parent),
             "data": str(data_root(data).absolute()) if data else None,
             "overrides": read_overrides(overrides),
             "results": str(results) if results else None,
-            "scheduler": scheduler,
         }
         given, options = self.parameters["overrides"], {"should_stop": should_stop, "quiet": quiet}
         root = self.folder.parent / "runs"
         if results:
             self.store = RecordStore(results, Path(profile).stem, data, **options)
             given = self.store.about["overrides"] | given
-        elif scheduler:
-            from kdlib.study.cluster import ClusterStore
-
-            same = partial(_same_study, json.dumps(self.parameters | {"scheduler": ""}))
-            self.store = ClusterStore(scheduler, same, root, data, **options)
         else:
             self.store = RunStore(root, data, **options)
         self.profile = read_profile(profile, given)
@@ -342,9 +331,3 @@ class Study:
             if inside:
                 looks[role] = stack([traits(self, run) for run in seeds])
         return Answers(direction, stimuli, answers, looks, self.dataset.chance)
-
-
-@lru_cache(maxsize=1)
-def _same_study(parameters: str, should_stop: Callable[[], bool]) -> Study:
-    """On a worker of a cluster, which does many runs of one study."""
-    return Study(**json.loads(parameters), should_stop=should_stop, quiet=True)

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kdlib.data import Dataset, Split, augment, epoch_plan
+from kdlib.messages import lookup, progress_bar
 from kdlib.methods import Batch, Method
 from kdlib.models import Network
-from kdlib.names import lookup
-from kdlib.progress import progress_bar
 from kdlib.train.replay import Replayed
 from kdlib.train.state import Clock, Means, Progress, restore, state_of
 

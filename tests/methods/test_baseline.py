@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from kdlib.messages import UnknownName
 from kdlib.methods import METHODS
-from kdlib.names import UnknownName
 
 from .common import built, make_batch
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from kdlib.messages import UnknownName
 from kdlib.methods.crd import CRD, contrastive_loss, draw_negatives
-from kdlib.names import UnknownName
 
 from .common import built, make_batch
 

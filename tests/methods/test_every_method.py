@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kdlib.messages import UnknownName
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import Network
-from kdlib.names import UnknownName
 from kdlib.train import Clock, batches, make_optimiser, train_step
 
 from ..conftest import MODELS, RECIPES

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdlib.names import UnknownName
+from kdlib.messages import UnknownName
 from kdlib.probes.cue_conflict import cue_conflict, gram, match_classes, pair_ids, random_filters
 
 from .common import classes, generator, random_images

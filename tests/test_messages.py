@@ -1,7 +1,7 @@
 import io
 import sys
 
-from kdlib.progress import progress_bar
+from kdlib.messages import progress_bar
 
 
 def test_in_a_log_file_progress_is_a_line_now_and_then(monkeypatch):

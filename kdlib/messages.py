@@ -1,8 +1,10 @@
-"""Names and values that come from files: a wrong one is refused in a line that says what is right."""
+"""What a user is told: errors that say in a line what is right, and how far work has come."""
 
 import sys
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+
+from tqdm.auto import tqdm
 
 
 class UnknownName(ValueError):
@@ -69,3 +71,21 @@ def grouped(errors: Iterable[tuple[str, str]]) -> str:
     return "; ".join(
         f"{first}{f' and {len(more)} more' * bool(more)}: {why}" for why, (first, *more) in found.items()
     )
+
+
+class _Log:
+    """Standard error as tqdm may write to it: each state on a line of its own, none drawn over another."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            sys.stderr.write(f"{text.strip()}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress_bar(items: Iterable | None = None, **options) -> tqdm:
+    """tqdm, by its own options; where nobody watches, at most one line a minute, and one at the end."""
+    if sys.stderr is sys.__stderr__ and not sys.stderr.isatty():  # a notebook has another stderr
+        options |= {"file": _Log(), "mininterval": 60, "maxinterval": 60}
+    return tqdm(items, **options)
