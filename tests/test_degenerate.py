@@ -7,7 +7,7 @@ from kdlib.study.study import Study
 from .common import run_cells
 
 DIRECTIONS = ("cnn_to_vit", "vit_to_cnn")
-ONE_METHOD = {f"directions.{name}.methods": ["lm"] for name in DIRECTIONS}
+ONE_METHOD = {f"directions.{name}.methods": ["lm"] for name in DIRECTIONS} | {"yardstick_images": None}
 NO_CONTROLS = {f"directions.{name}.controls": [] for name in DIRECTIONS}
 
 

@@ -10,16 +10,19 @@ from kdlib.report.figures.style import words
 
 def image_grid(images: dict[str, np.ndarray], columns: int, size: float = 0.7) -> Figure:
     """Rows of pictures, each with its name at the left: (n, 3, H, W) uint8, the first ``columns`` of each."""
-    figure, axes = plt.subplots(
-        len(images), columns, figsize=(size * columns + 1.6, size * len(images)), squeeze=False
-    )
-    for row, (name, pictures) in zip(axes, images.items(), strict=True):
-        for axis in row:
-            axis.set_axis_off()
-        for axis, picture in zip(row, pictures, strict=False):
-            axis.imshow(np.moveaxis(np.asarray(picture), 0, -1), interpolation="nearest")
-        row[0].text(-0.15, 0.5, words(name), transform=row[0].transAxes, ha="right", va="center")
-    figure.subplots_adjust(wspace=0.06, hspace=0.06)
+    height, width = next(iter(images.values())).shape[2:]
+    tall, wide = height + 2, width + 2  # with a gap: one sheet is drawn ten times as fast as many axes
+    sheet = np.full((tall * len(images), wide * columns, 3), 255, np.uint8)
+    for row, pictures in enumerate(images.values()):
+        for column, picture in enumerate(pictures[:columns]):
+            top, left = tall * row, wide * column
+            sheet[top : top + height, left : left + width] = np.moveaxis(np.asarray(picture), 0, -1)
+    figure, axis = plt.subplots(figsize=(size * columns + 1.6, size * len(images)), layout="constrained")
+    axis.imshow(sheet, interpolation="nearest")
+    axis.set_yticks(tall * np.arange(len(images)) + height / 2, [words(name) for name in images])
+    axis.tick_params(length=0)
+    axis.set(xticks=[], frame_on=False)
+    axis.grid(False)
     return figure
 
 
