@@ -359,5 +359,3 @@ def test_the_tables_of_verdicts_and_comparisons_have_everything():
     assert list(hypotheses_table(verdicts).hypothesis) == list(RULES["hypotheses"])
     compared = comparison_table(verdicts)
     assert set(compared.hypothesis) == set(RULES["hypotheses"]) - {"H9b"}
-    told = findings.expected({name: verdicts[name] for name in ("H1", "H2a", "H6")})
-    assert told == "H2a and H6 are not testable; H1 is supported."

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from kdlib.bias import crossed_interval, effect_word, holm
+from kdlib.bias import crossed_interval, holm
 
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -174,23 +174,3 @@ def test_holm_does_not_depend_on_the_order_of_the_tests(p, random):
 def test_holm_refuses_what_is_no_list_of_probabilities(p):
     with pytest.raises(ValueError, match=r"probabilities in \[0, 1\]"):
         holm(p)
-
-
-# Words
-
-
-@pytest.mark.parametrize(
-    ("wide", "narrow", "p", "word"),
-    [
-        ((0.06, 0.10), (0.065, 0.095), 0.001, "raises"),
-        ((-0.10, -0.06), (-0.095, -0.065), 0.001, "lowers"),
-        ((0.04, 0.10), (0.045, 0.095), 0.001, "raises slightly"),
-        ((-0.03, -0.01), (-0.028, -0.012), 0.001, "lowers slightly"),
-        ((-0.03, 0.04), (-0.025, 0.035), 0.8, "no meaningful difference (within ±0.05)"),
-        ((-0.05, 0.06), (-0.04, 0.05), 0.8, "inconclusive"),
-        ((0.01, 0.20), (0.02, 0.19), 0.06, "inconclusive"),  # sure alone, not within its family
-        ((np.nan, np.nan), (np.nan, np.nan), np.nan, "inconclusive"),
-    ],
-)
-def test_words_follow_from_intervals_and_the_corrected_p(wide, narrow, p, word):
-    assert effect_word(wide, narrow, p, smallest=0.05) == word

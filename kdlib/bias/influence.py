@@ -89,9 +89,6 @@ MEASURES: dict[str, Measure] = {
     "agreement": Measure(
         lambda a, r, p: m.agreement(a.part(r, p), a.part("teacher", p)),
         _taught, share=True),
-    "same_error": Measure(
-        lambda a, r, p: m.same_error(a.part(r, p), a.part("teacher", p), a.labels(p)),
-        lambda a, p: _clean(a, p) and _taught(a, p), share=True),
     "nll": Measure(lambda a, r, p: m.negative_log_likelihood(a.part(r, p, "confidence_label")), _clean),
     "brier": Measure(
         lambda a, r, p: a.part(r, p, "squares") - 2 * a.part(r, p, "confidence_label") + 1, _clean),

@@ -151,21 +151,3 @@ def with_interval(estimate: float, low: float, high: float, form: str = "+.3f") 
     """Like "+0.531 [+0.502, +0.560]"; no brackets where there is no interval."""
     ends = "" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]"
     return "not defined" if np.isnan(estimate) else f"{estimate:{form}}{ends}"
-
-
-def effect_word(wide: tuple[float, float], narrow: tuple[float, float], p: float, smallest: float) -> str:
-    """The words that a difference may be told in.
-
-    Args:
-        wide: low and high end of the 95% interval.
-        narrow: of the 90% interval, whose lying within ±`smallest` is a 5% test of equivalence.
-        p: adjusted for the family of the comparison.
-        smallest: effect of interest, in the units of the measure.
-    """
-    low, high = wide
-    if p < 0.05:
-        verb = "raises" if low + high > 0 else "lowers"
-        return verb if low > smallest or high < -smallest else f"{verb} slightly"
-    if -smallest < narrow[0] and narrow[1] < smallest:
-        return f"no meaningful difference (within ±{smallest:g})"
-    return "inconclusive"

@@ -6,7 +6,6 @@ import pandas as pd
 
 from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.influence import INSIDE
-from kdlib.bias.statistics import effect_word
 from kdlib.probes import PROBES
 from kdlib.report.figures.style import words
 from kdlib.report.tables import interval, sides
@@ -39,40 +38,16 @@ def movements(transfer: pd.DataFrame) -> pd.DataFrame:
 # ---- tables ----
 
 
-def movement_word(row: pd.Series) -> str:
-    """How a row of a transfer table may be told; p is not adjusted, as it explores."""
-    if pd.isna(row.movement_low):
-        return f"not testable ({row.reason})"
-    wide, narrow = (row.movement_low, row.movement_high), (row.narrow_low, row.narrow_high)
-    return effect_word(wide, narrow, row.p, SMALLEST_EFFECTS[row.measure])
-
-
-def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
-    """Every movement in words: direction, method, measure, probe, result, and which way it went."""
-    results = []
-    for row in transfer.itertuples():
-        told = "" if pd.isna(row.movement) else ", " + interval(row, "+.3f", "movement", "movement_")
-        results.append(movement_word(row) + told)
-    return pd.DataFrame(
-        {
-            "direction": transfer.direction.map(direction_title),
-            "method": transfer.method.map(title_of),
-            "measure": transfer.measure.str.replace("_", " "),
-            "probe": transfer.probe,
-            "result": results,
-            "teacher": sides(transfer),
-        }
-    )
-
-
 def largest(transfer: pd.DataFrame, count: int = 10) -> pd.DataFrame:
-    """Each direction's largest movements that lie beyond the smallest effect of interest, in words."""
+    """Each direction's largest movements that lie beyond the smallest effect of interest."""
     smallest = transfer.measure.map(SMALLEST_EFFECTS)
     significant = (transfer.movement_low > smallest) | (transfer.movement_high < -smallest)
     size = (transfer.movement / smallest).abs()
     ranked = transfer.assign(size=size)[significant].sort_values("size", ascending=False)
     chosen = ranked.groupby("direction", sort=False).head(count).sort_values("direction", kind="stable")
-    return effect_table(chosen)
+    moved = [interval(row, "+.3f", "movement", "movement_") for row in chosen.itertuples()]
+    names = chosen[["direction", "method", "measure", "probe"]]
+    return names.assign(difference=moved, teacher=sides(chosen))
 
 
 def transfer_summary(transfer: pd.DataFrame) -> pd.DataFrame:
