@@ -99,7 +99,6 @@ def test_one_seed_gives_estimates_without_intervals_and_says_why_nothing_follows
     assert transfer.movement.isna().all() and not transfer.established.any()
     reason = "one seed gives no interval"
     assert summaries.largest(transfer).empty
-    assert findings.transferred(transfer).startswith(f"Nothing can be said of transfer: {reason}")
     assert f"Not testable: {reason}" in findings.moved(transfer, "shape_bias", "cue_conflict")
     told = findings.headline(summaries.movements(transfer))
     assert told.startswith("**This study cannot tell: one seed gives no interval")
@@ -118,7 +117,6 @@ def test_sentences_name_the_numbers(measures, transfer):
     told = findings.accuracy(measures)
     assert f"The best students are CRD ({clean['crd']:.1%}" in told and "of 3 with" in told
     assert f"the teacher gets {clean['teacher']:.1%}" in told
-    assert "toward the teacher" in findings.transferred(transfer)
     told = findings.moved(transfer, "retention", "edges")
     assert re.search(
         r"The teacher differs from the baseline by \+0.\d\d .* 1 of 2 methods move .*: CRD \(\+0", told

@@ -43,8 +43,12 @@ class Records:
 
 def records_of(study, accepted: set[str]) -> Records:
     """A study's; trains what is missing. See :class:`kdlib.study.study.Study`."""
-    makers = (study.evidence, lambda name: cost_table(study, name), lambda name: inside_table(study, name))
-    return Records(*({name: make(name) for name in study.directions} for make in makers), accepted)
+    return Records(
+        {name: study.evidence(name) for name in study.directions},
+        {name: cost_table(study, name) for name in study.directions},
+        {name: inside_table(study, name) for name in study.directions},
+        accepted,
+    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from kdlib.report.figures.style import words
 from kdlib.report.summaries import movements
 from kdlib.report.tables import interval, sides, transfer_table
 from kdlib.study.controls import CONTROLS, READ, REFERENCES
-from kdlib.study.schema import read_profile
 
 
 def listed(names: Iterable[str]) -> str:
@@ -77,20 +76,8 @@ def answer(study, verdicts: dict[str, Verdict], transfer: pd.DataFrame) -> tuple
     """The study on one page: the sentence above its figure, and what stands under it."""
     specs = {member.spec.id for member in study.members()}
     later = {member.spec.id for member in study.longer.members()} - specs if study.longer else set()
-    told = _tell("below", study, verdicts, runs=len(specs), later=len(later), left=_not_run(study))
+    told = _tell("below", study, verdicts, runs=len(specs), later=len(later))
     return _tell("headline", movements(transfer)), told
-
-
-def _not_run(study) -> list[str]:
-    """What the profile plans and this study leaves out."""
-    planned = read_profile(study.parameters["profile"])["directions"]
-    run = {role for plan in study.directions.values() for role in _roles(plan)}
-    left = [words(role) for plan in planned.values() for role in _roles(plan) if role not in run]
-    return list(dict.fromkeys(left + [words(name) for name in planned if name not in study.directions]))
-
-
-def _roles(plan: dict) -> list[str]:
-    return [*plan["methods"], *plan.get("controls", [])]
 
 
 def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:

@@ -170,9 +170,8 @@ def specificity_matrix(made: Made, method: str) -> pd.DataFrame:
     for (direction, name, role, measure), change in changes(made).items():
         network = f"{words(direction)}: {title_of_property(name)}"
         own = measure in RULES["properties"][name]
-        for who, found in (
-            (("teacher", change.found.gap), (method, change.found.movement)) if role == method else ()
-        ):
+        pair = {"teacher": change.found.gap, method: change.found.movement} if role == method else {}
+        for who, found in pair.items():
             row = {"direction": direction, "role": who, "made": name, "network": network}
             rows.append(row | {"measure": measure, "own": own} | span(found))
     columns = ["direction", "role", "made", "network", "measure", "own", "estimate", "low", "high"]

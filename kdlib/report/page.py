@@ -36,7 +36,6 @@ def exporter() -> HTMLExporter:
         template_file="cells.html.j2",
         template_paths=[str(TEMPLATES), *HTMLExporter(template_name="base").template_paths],
         exclude_anchor_links=True,
-        preprocessors=["nbconvert.preprocessors.CoalesceStreamsPreprocessor"],
     )
 
 
