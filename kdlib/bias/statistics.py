@@ -25,8 +25,6 @@ class Interval:
     high: float
     p: float  # two-sided, for "the mean is 0"
     df: float  # degrees of freedom of the t distribution behind low, high and p
-    seeds: int
-    images: int  # 1 where only seeds were taken as random
     error: float  # the standard error
 
     def ends(self, level: float) -> tuple[float, float]:
@@ -82,7 +80,7 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
     error, df = standard_error(mean_products(values)[0, 0], k, n)
     half_width = _quantile(level, df) * error
     p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else float(estimate == 0)
-    return Interval(estimate, estimate - half_width, estimate + half_width, p, df, k, n, error)
+    return Interval(estimate, estimate - half_width, estimate + half_width, p, df, error)
 
 
 def interval_or_nan(influence: np.ndarray, level: float = 0.95) -> Interval:
@@ -90,7 +88,7 @@ def interval_or_nan(influence: np.ndarray, level: float = 0.95) -> Interval:
     if len(influence) > 1 and np.isfinite(influence).all():
         return crossed_interval(influence, level)
     nan = float("nan")
-    return Interval(float(np.mean(influence)), nan, nan, nan, nan, *np.shape(influence), nan)
+    return Interval(float(np.mean(influence)), nan, nan, nan, nan, nan)
 
 
 def _quantile(level: float, df: float) -> float:

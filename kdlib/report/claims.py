@@ -18,8 +18,8 @@ import yaml
 from kdlib.bias.influence import INSIDE, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS, learned
 from kdlib.bias.statistics import Interval, crossed_interval, holm
-from kdlib.bias.transfer import Transfer, profile_slopes, transfer
-from kdlib.report.tables import interval, span, tested
+from kdlib.bias.transfer import Transfer, transfer
+from kdlib.report.tables import interval, slopes, span, tested
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.internals import inside_table
 from kdlib.study.tables import cost_table
@@ -233,8 +233,7 @@ class Comparison:
     def _matrix(self, measures: Measures, role: str) -> np.ndarray:
         """D (seeds, images), (seeds, 1) for the slope; NotTestable where a seed has no such measure."""
         if self.measure == "slope":
-            profiles = measures.profiles(role, "baseline", "teacher")
-            found = profile_slopes(*profiles)[:, None] if profiles[0] else np.array([[np.nan]])
+            found = slopes(measures, role)
         elif self.probe is None:  # the mean over probes whose images are the test images one for one
             whole = measures["teacher", "accuracy", "clean"].shape
             names = [

@@ -38,18 +38,6 @@ def movements(transfer: pd.DataFrame) -> pd.DataFrame:
 # ---- tables ----
 
 
-def largest(transfer: pd.DataFrame, count: int = 10) -> pd.DataFrame:
-    """Each direction's largest movements that lie beyond the smallest effect of interest."""
-    smallest = transfer.measure.map(SMALLEST_EFFECTS)
-    significant = (transfer.movement_low > smallest) | (transfer.movement_high < -smallest)
-    size = (transfer.movement / smallest).abs()
-    ranked = transfer.assign(size=size)[significant].sort_values("size", ascending=False)
-    chosen = ranked.groupby("direction", sort=False).head(count).sort_values("direction", kind="stable")
-    moved = [interval(row, "+.3f", "movement", "movement_") for row in chosen.itertuples()]
-    names = chosen[["direction", "method", "measure", "probe"]]
-    return names.assign(difference=moved, teacher=sides(chosen))
-
-
 def transfer_summary(transfer: pd.DataFrame) -> pd.DataFrame:
     """For each student: in how many comparisons it moved toward its direction's teacher, away, or neither.
 
