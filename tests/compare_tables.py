@@ -25,7 +25,7 @@ DROPPED = {  # tables
     "04_consistency_cnn_to_vit",  # no figure or sentence read them; the figure's numbers are in 04_measures
     "04_consistency_vit_to_cnn",
     "04_effects",  # 04_transfer in words
-    "05_effects",  # the largest of 04_transfer, now by keys and without words
+    "05_effects",  # the largest of 04_transfer: controls, nearly all
     "04_retention_cnn_to_vit",  # 04_measures as text
     "04_retention_vit_to_cnn",
     "05_comparisons_C3b",  # by the mildest scramble alone, on which no verdict may rest
