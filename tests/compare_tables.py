@@ -33,9 +33,9 @@ DROPPED = {  # tables
 UNTESTABLE = {"H6", "H7"}  # hypotheses on properties that cannot be made
 UNASKED = "embedding invariance|long-range"  # measures that made teachers are not asked
 # Columns and measures that no figure, sentence, verdict or document read.
-UNREAD_COLUMNS = ["cosine", "seeds_up"]
+UNREAD_COLUMNS = ["cosine", "seeds_up", "ratio seconds", "retention seconds"]
 UNREAD_MEASURES = ["order_index", "shape_preference", "interaction_range", "share_50", "share_90", "entropy"]
-UNREAD_MEASURES += ["same_error"]
+UNREAD_MEASURES += ["same_error", "texture_sensitivity"]
 WORDS = {  # within a text
     "independent is NaN": "baseline is not defined",
     "student is NaN": "student is not defined",

@@ -58,9 +58,9 @@ def _retention(a: Answers, role: str, probe: str) -> np.ndarray:
     return m.retention(a.hits(role, probe), a.hits_before(role, probe), a.chance)
 
 
-def _sensitivity(a: Answers, role: str, probe: str, cue: int) -> np.ndarray:
-    decisions = m.cue_decisions(*a.cues(role, probe))[cue]
-    return m.cue_sensitivity(decisions, a.hits(role, "no_conflict"), a.chance)
+def _shape_sensitivity(a: Answers, role: str, probe: str) -> np.ndarray:
+    shape, _ = m.cue_decisions(*a.cues(role, probe))
+    return m.cue_sensitivity(shape, a.hits(role, "no_conflict"), a.chance)
 
 
 # fmt: off
@@ -81,8 +81,7 @@ MEASURES: dict[str, Measure] = {
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0].astype(float), _conflict, share=True),
     "texture_rate": Measure(
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1].astype(float), _conflict, share=True),
-    "shape_sensitivity": Measure(lambda a, r, p: _sensitivity(a, r, p, 0), _with_ceiling),
-    "texture_sensitivity": Measure(lambda a, r, p: _sensitivity(a, r, p, 1), _with_ceiling),
+    "shape_sensitivity": Measure(_shape_sensitivity, _with_ceiling),
     "error_consistency": Measure(
         lambda a, r, p: m.error_consistency(a.hits(r, p), a.hits("teacher", p)),
         _taught),

@@ -133,7 +133,7 @@ def original_table() -> pd.DataFrame:
     ten points of chance: then there is nothing to retain.
     """
     table = pd.read_csv(Path(__file__).with_name("original.csv"))
-    for probe in table.columns[3:]:
+    for probe in table.columns[3:-1]:  # without seconds
         table[f"ratio {probe}"] = table[probe] / table["clean"]
         retained = (table[probe] - 10) / (table["clean"] - 10)
         table[f"retention {probe}"] = retained.where(table["clean"] > 20)
@@ -143,7 +143,7 @@ def original_table() -> pd.DataFrame:
 def original_ratios(original: pd.DataFrame) -> pd.DataFrame:
     """The original's published ratios and the retentions that its accuracies give, for a heat map."""
     named = original.assign(student=original.direction.map(words) + ": " + original.model)
-    shown = [name for name in original if " " in name and "seconds" not in name]
+    shown = [name for name in original if " " in name]
     long = named.melt("student", shown, value_name="estimate")
     kind, probe = long.variable.str.split(" ", expand=True).T.to_numpy()
     titles = {"ratio": "published ratio", "retention": "chance-adjusted retention"}
