@@ -176,7 +176,7 @@ ANSWERS = [
         from_answers(*HITS),
         models_similarity("CAPA", prob=False),
         "Equal answers, not equal hits, so that equal mistakes count. Goel et al. 2025; ours is Geirhos et "
-        "al. 2020, with agreement and same_error beside it.",
+        "al. 2020, with agreement beside it.",
         OTHER,
     ),
     Row(

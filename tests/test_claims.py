@@ -144,18 +144,6 @@ def test_invariance_needs_behaviour_and_representation():
     assert verdict("C3b", to_cnn=moved, inside=inside).word == "supported"
 
 
-def test_where_hard_scrambles_cannot_be_read_the_mild_one_gives_a_hint_and_no_verdict():
-    blind = {"baseline": {"intact_4_gutter": 0.1}}
-    found = verdict("C3b", to_cnn=blind)
-    assert found.word == "not testable"
-    assert found.because == (
-        "retention under scramble gutter is not defined for Baseline in every seed. With scramble 2 "
-        "gutter alone it would be contradicted"
-    )
-    blind = {"baseline": dict.fromkeys(INTACT, 0.1)}
-    assert verdict("C3b", to_cnn=blind).because.endswith("for Baseline in every seed")
-
-
 @pytest.mark.parametrize(
     ("clean", "word"),
     [(0.1, "supported"), (0.3, "supported"), (0.55, "learns slowly"), (0.69, "contradicted")],

@@ -92,47 +92,12 @@ def test_images_of_one_source_count_once():
     assert ("retention", "geirhos") not in other.questions
 
 
-def test_words_follow_the_interval(transfer):
-    told = summaries.effect_table(transfer).set_index(["method", "measure", "probe"])
-    moved, still = told.loc[("CRD", "retention", "edges")], told.loc[("LM", "accuracy", "clean")]
-    assert moved.result.startswith("raises, +0.") and moved.teacher == "toward"
-    assert not still.result.startswith(("raises,", "lowers,"))
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "narrow", "expected"),
-    [
-        (0.03, 0.09, (0.04, 0.08), "raises"),
-        (0.01, 0.09, (0.02, 0.08), "raises slightly"),
-        (-0.09, -0.03, (-0.08, -0.04), "lowers"),
-        (-0.015, 0.012, (-0.01, 0.01), "no meaningful difference (within ±0.02)"),
-        (-0.05, 0.08, (-0.03, 0.06), "inconclusive"),
-        (np.nan, np.nan, (np.nan, np.nan), "not testable (why)"),
-    ],
-)
-def test_allowed_words(low, high, narrow, expected):
-    row = pd.Series(
-        {
-            "measure": "accuracy",
-            "movement_low": low,
-            "movement_high": high,
-            "narrow_low": narrow[0],
-            "narrow_high": narrow[1],
-            "p": 0.01 if low * high > 0 else 0.5,
-            "reason": "why",
-        }
-    )
-    assert summaries.movement_word(row) == expected
-
-
 def test_one_seed_gives_estimates_without_intervals_and_says_why_nothing_follows():
     single = make_evidence(RATES, seeds=1)
     assert measure_table(single).low.isna().all()
     transfer = transfer_table(single)
     assert transfer.movement.isna().all() and not transfer.established.any()
     reason = "one seed gives no interval"
-    assert set(summaries.effect_table(transfer).result) == {f"not testable ({reason})"}
-    assert findings.transferred(transfer).startswith(f"Nothing can be said of transfer: {reason}")
     assert f"Not testable: {reason}" in findings.moved(transfer, "shape_bias", "cue_conflict")
     told = findings.headline(summaries.movements(transfer))
     assert told.startswith("**This study cannot tell: one seed gives no interval")
@@ -143,8 +108,6 @@ def test_networks_at_chance_are_told():
     guessers = make_evidence(rates)
     measures = measure_table(guessers)
     assert measures[measures.measure == "retention"].estimate.isna().all()
-    told = summaries.effect_table(transfer_table(guessers))
-    assert told[told.measure == "retention"].result.str.startswith("not testable").all()
     assert findings.ratio(measures).startswith("This study has no retention")
 
 
@@ -153,7 +116,6 @@ def test_sentences_name_the_numbers(measures, transfer):
     told = findings.accuracy(measures)
     assert f"The best students are CRD ({clean['crd']:.1%}" in told and "of 3 with" in told
     assert f"the teacher gets {clean['teacher']:.1%}" in told
-    assert "toward the teacher" in findings.transferred(transfer)
     told = findings.moved(transfer, "retention", "edges")
     assert re.search(
         r"The teacher differs from the baseline by \+0.\d\d .* 1 of 2 methods move .*: CRD \(\+0", told
@@ -161,33 +123,11 @@ def test_sentences_name_the_numbers(measures, transfer):
     assert findings.moved(transfer, "retention", "grey") == "This study has no retention on grey."
 
 
-def test_the_largest_changes_come_first(transfer):
-    largest = summaries.largest(transfer, count=2)
-    assert list(largest.method) == ["CRD", "CRD"]
-    assert largest.result.str.startswith("raises,").all()
-
-
 def test_diverged_runs_are_told():
     rows = [("lm", 0, 1, False), ("lm", 0, 2, False), ("crd", 1, 1, True)]
     history = pd.DataFrame(rows, columns=["role", "seed", "epoch", "diverged"])
     assert findings.training(history).startswith("1 of 2 runs diverged: CRD, seed 1, in epoch 1.")
     assert findings.training(history[:2]) == "All 1 runs reached their last epoch; none diverged."
-
-
-def test_convergence_is_told_from_the_last_epoch():
-    """Teachers may have more epochs than students."""
-    rows = [("teacher", 0, epoch, "test_accuracy", 0.9) for epoch in (1, 2, 3)]
-    for role, gain in (("baseline", 0.1), ("capd", 0.2)):
-        for seed in (0, 1):
-            for epoch in (1, 2):
-                rows.append((role, seed, epoch, "test_accuracy", gain * epoch + 0.01 * seed))
-                rows.append((role, seed, epoch, "label", 3 - epoch))
-    history = pd.DataFrame(rows, columns=["role", "seed", "epoch", "term", "value"])
-    told = findings.convergence(history, "capd")
-    assert "CAPD gets 40.0% to 41.0%" in told and "The baseline gets 20.0% to 21.0%" in told
-    assert "Its mean passes nine tenths of the baseline's after epoch 1." in told
-    assert told.endswith("falls from 2.00 in the first epoch to 1.00 in the last.")
-    assert findings.convergence(history, "sskd") == "This study does not train SSKD."
 
 
 def test_sides_are_counted_where_the_teacher_differs(transfer):
@@ -300,7 +240,7 @@ def test_a_verdict_shows_its_least_favourable_number_or_its_reason():
     number = findings.TEXTS.filters["first_number"]
     assert number("CSKD / LM 0.9 [0.8, 0.95]; CSKD / CRD 0.5 [0.4, 0.6]") == "CSKD / LM 0.9 [0.8, 0.95]"
     reason = "retention is not defined for LM in every seed"
-    assert number(reason) == number(f"{reason}. With noise 1 alone it would be supported") == reason
+    assert number(reason) == reason
 
 
 def test_controls_with_the_other_architectures_teacher_are_not_among_those_without():

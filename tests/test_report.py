@@ -38,9 +38,6 @@ def cells_of_first() -> list:
             "# Does bias travel?\n\nSee [results](02_second.ipynb#Results), [ours](#Results)."
         ),
         v4.new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}),
-        v4.new_code_cell(
-            "SECRET = 1", metadata={"tags": ["remove_cell"]}, outputs=[stream("stdout", "secret output")]
-        ),
         v4.new_markdown_cell(
             f"## Results\n\nInline $T^2$ and\n\n$${KL}$$\n\n"
             "Paid \\$5, or $6 and $7; `$HOME and $PATH`; unknown $\\nosuchmacro{y}$.\n\n"
@@ -149,9 +146,9 @@ def test_code_is_folded_and_outputs_are_not(page):
     assert page.select_one("table.dataframe").td.string == "0.912"
 
 
-def test_progress_and_removed_cells_are_left_out(report):
+def test_progress_is_left_out(report):
     html = report.read_text(encoding="utf-8")
-    for left_out in ("100%|", "HBox", "SECRET", "secret output"):
+    for left_out in ("100%|", "HBox"):
         assert left_out not in html
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from kdlib.bias import crossed_interval, effect_word, holm
+from kdlib.bias import crossed_interval, holm
 
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -24,7 +24,7 @@ def test_pure_seed_effects_give_the_t_interval_of_the_seed_means():
     interval = crossed_interval(np.repeat(means[:, None], 300, axis=1))
     expected = stats.ttest_1samp(means, 0)
     reference = expected.confidence_interval(0.95)
-    assert (interval.df, interval.seeds, interval.images) == (4, 5, 300)
+    assert interval.df == 4
     np.testing.assert_allclose(
         [interval.estimate, interval.p, interval.low, interval.high],
         [means.mean(), expected.pvalue, reference.low, reference.high],
@@ -132,7 +132,6 @@ def test_of_one_column_it_is_the_t_interval():
         [values.mean(), reference.low, reference.high, expected.pvalue, 3],
         rtol=1e-10,
     )
-    assert (interval.seeds, interval.images) == (4, 1)
 
 
 def test_equal_seeds_give_no_width():
@@ -174,23 +173,3 @@ def test_holm_does_not_depend_on_the_order_of_the_tests(p, random):
 def test_holm_refuses_what_is_no_list_of_probabilities(p):
     with pytest.raises(ValueError, match=r"probabilities in \[0, 1\]"):
         holm(p)
-
-
-# Words
-
-
-@pytest.mark.parametrize(
-    ("wide", "narrow", "p", "word"),
-    [
-        ((0.06, 0.10), (0.065, 0.095), 0.001, "raises"),
-        ((-0.10, -0.06), (-0.095, -0.065), 0.001, "lowers"),
-        ((0.04, 0.10), (0.045, 0.095), 0.001, "raises slightly"),
-        ((-0.03, -0.01), (-0.028, -0.012), 0.001, "lowers slightly"),
-        ((-0.03, 0.04), (-0.025, 0.035), 0.8, "no meaningful difference (within ±0.05)"),
-        ((-0.05, 0.06), (-0.04, 0.05), 0.8, "inconclusive"),
-        ((0.01, 0.20), (0.02, 0.19), 0.06, "inconclusive"),  # sure alone, not within its family
-        ((np.nan, np.nan), (np.nan, np.nan), np.nan, "inconclusive"),
-    ],
-)
-def test_words_follow_from_intervals_and_the_corrected_p(wide, narrow, p, word):
-    assert effect_word(wide, narrow, p, smallest=0.05) == word

@@ -104,8 +104,8 @@ def test_ends_of_the_ratio_are_where_a_difference_becomes_sure():
 def test_transfer_shows_the_ratio_with_its_interval():
     baseline, teacher = three_runs()
     student = random_hits(0.6, images=2000, seed=2)
-    result = transfer(student, baseline, teacher, 0.02, level=0.9)
-    expected = ratio_interval(student - baseline, teacher - baseline, level=0.9)
+    result = transfer(student, baseline, teacher, 0.02)
+    expected = ratio_interval(student - baseline, teacher - baseline)
     assert (result.low, result.high) == expected
     assert result.low < result.ratio < result.high
 

@@ -22,9 +22,8 @@ from kdlib.bias.measures import (
     ratio,
     raw_ratio,
     retention,
-    same_error,
     shape_bias,
     wilson_lower,
 )
-from kdlib.bias.statistics import Interval, crossed_interval, effect_word, holm
+from kdlib.bias.statistics import Interval, crossed_interval, holm
 from kdlib.bias.transfer import Transfer, inheritance, profile_slopes, ratio_interval, transfer

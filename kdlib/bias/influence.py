@@ -58,9 +58,9 @@ def _retention(a: Answers, role: str, probe: str) -> np.ndarray:
     return m.retention(a.hits(role, probe), a.hits_before(role, probe), a.chance)
 
 
-def _sensitivity(a: Answers, role: str, probe: str, cue: int) -> np.ndarray:
-    decisions = m.cue_decisions(*a.cues(role, probe))[cue]
-    return m.cue_sensitivity(decisions, a.hits(role, "no_conflict"), a.chance)
+def _shape_sensitivity(a: Answers, role: str, probe: str) -> np.ndarray:
+    shape, _ = m.cue_decisions(*a.cues(role, probe))
+    return m.cue_sensitivity(shape, a.hits(role, "no_conflict"), a.chance)
 
 
 # fmt: off
@@ -81,17 +81,13 @@ MEASURES: dict[str, Measure] = {
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0].astype(float), _conflict, share=True),
     "texture_rate": Measure(
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1].astype(float), _conflict, share=True),
-    "shape_sensitivity": Measure(lambda a, r, p: _sensitivity(a, r, p, 0), _with_ceiling),
-    "texture_sensitivity": Measure(lambda a, r, p: _sensitivity(a, r, p, 1), _with_ceiling),
+    "shape_sensitivity": Measure(_shape_sensitivity, _with_ceiling),
     "error_consistency": Measure(
         lambda a, r, p: m.error_consistency(a.hits(r, p), a.hits("teacher", p)),
         _taught),
     "agreement": Measure(
         lambda a, r, p: m.agreement(a.part(r, p), a.part("teacher", p)),
         _taught, share=True),
-    "same_error": Measure(
-        lambda a, r, p: m.same_error(a.part(r, p), a.part("teacher", p), a.labels(p)),
-        lambda a, p: _clean(a, p) and _taught(a, p), share=True),
     "nll": Measure(lambda a, r, p: m.negative_log_likelihood(a.part(r, p, "confidence_label")), _clean),
     "brier": Measure(
         lambda a, r, p: a.part(r, p, "squares") - 2 * a.part(r, p, "confidence_label") + 1, _clean),

@@ -22,7 +22,6 @@ SMALLEST_EFFECTS: dict[str, float] = yaml.safe_load(EFFECTS.read_text(encoding="
 
 LEARNED_MARGIN = 0.10  # clean accuracy above chance, below which a retention divides by noise
 SMALLEST_CUE_RATE = 0.25  # ten-way guessing names one of the two cues of an image with probability 0.20
-SMALLEST_BOTH_WRONG = 20  # images, below which the share of equal mistakes says nothing
 SMALLEST_CONFIDENCE = 2.0**-24  # the first float16 above 0: what the records can hold
 
 
@@ -185,16 +184,6 @@ def agreement(predicted: np.ndarray, other: np.ndarray) -> np.ndarray:
     """1.0 where two networks give the same answer, right or wrong, else 0.0: (k, n), from classes (k, n)."""
     predicted, other = _fitting(predicted=predicted, other=other)
     return (predicted == other).astype(np.float64)
-
-
-def same_error(predicted: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Equal answers among images (n,) that both networks get wrong, D (k, n); about 1/9 for ten-way guessers.
-
-    Unlike agreement it doesn't rise with accuracy. The row of a run with fewer than 20 such images is NaN.
-    """
-    both_wrong = (1 - accuracy(predicted, labels)) * (1 - accuracy(other, labels))
-    enough = both_wrong.sum(axis=1) >= SMALLEST_BOTH_WRONG
-    return ratio(agreement(predicted, other) * both_wrong, both_wrong, enough)
 
 
 def negative_log_likelihood(confidence_label: np.ndarray) -> np.ndarray:

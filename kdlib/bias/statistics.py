@@ -25,8 +25,6 @@ class Interval:
     high: float
     p: float  # two-sided, for "the mean is 0"
     df: float  # degrees of freedom of the t distribution behind low, high and p
-    seeds: int
-    images: int  # 1 where only seeds were taken as random
     error: float  # the standard error
 
     def ends(self, level: float) -> tuple[float, float]:
@@ -82,7 +80,7 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
     error, df = standard_error(mean_products(values)[0, 0], k, n)
     half_width = _quantile(level, df) * error
     p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else float(estimate == 0)
-    return Interval(estimate, estimate - half_width, estimate + half_width, p, df, k, n, error)
+    return Interval(estimate, estimate - half_width, estimate + half_width, p, df, error)
 
 
 def interval_or_nan(influence: np.ndarray, level: float = 0.95) -> Interval:
@@ -90,7 +88,7 @@ def interval_or_nan(influence: np.ndarray, level: float = 0.95) -> Interval:
     if len(influence) > 1 and np.isfinite(influence).all():
         return crossed_interval(influence, level)
     nan = float("nan")
-    return Interval(float(np.mean(influence)), nan, nan, nan, nan, *np.shape(influence), nan)
+    return Interval(float(np.mean(influence)), nan, nan, nan, nan, nan)
 
 
 def _quantile(level: float, df: float) -> float:
@@ -151,21 +149,3 @@ def with_interval(estimate: float, low: float, high: float, form: str = "+.3f") 
     """Like "+0.531 [+0.502, +0.560]"; no brackets where there is no interval."""
     ends = "" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]"
     return "not defined" if np.isnan(estimate) else f"{estimate:{form}}{ends}"
-
-
-def effect_word(wide: tuple[float, float], narrow: tuple[float, float], p: float, smallest: float) -> str:
-    """The words that a difference may be told in.
-
-    Args:
-        wide: low and high end of the 95% interval.
-        narrow: of the 90% interval, whose lying within ±`smallest` is a 5% test of equivalence.
-        p: adjusted for the family of the comparison.
-        smallest: effect of interest, in the units of the measure.
-    """
-    low, high = wide
-    if p < 0.05:
-        verb = "raises" if low + high > 0 else "lowers"
-        return verb if low > smallest or high < -smallest else f"{verb} slightly"
-    if -smallest < narrow[0] and narrow[1] < smallest:
-        return f"no meaningful difference (within ±{smallest:g})"
-    return "inconclusive"

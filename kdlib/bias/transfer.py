@@ -65,7 +65,6 @@ def transfer(
     baseline: np.ndarray,
     teacher: np.ndarray,
     smallest_effect: float = 0.0,
-    level: float = 0.95,
 ) -> Transfer:
     """Movement of a student toward its teacher, from three matrices (k, n) of one measure.
 
@@ -75,7 +74,7 @@ def transfer(
     given = {"student": student, "baseline": baseline, "teacher": teacher}
     own, without, taught = _alike(**given)
     lack = _lack(given, "is not defined", " (did not learn, or read neither cue)")
-    return share(own - without, taught - without, smallest_effect, level, lack)
+    return share(own - without, taught - without, smallest_effect, lack=lack)
 
 
 def inheritance(
@@ -84,7 +83,6 @@ def inheritance(
     teacher_made: np.ndarray,
     teacher_plain: np.ndarray,
     smallest_effect: float = 0.0,
-    level: float = 0.95,
 ) -> Transfer:
     """tau of four matrices (k, n) of one measure, as :func:`transfer`; NaN: a network that did not learn."""
     given = {
@@ -95,7 +93,7 @@ def inheritance(
     }
     made, plain, taught, untaught = _alike(**given)
     lack = _lack({f"the {name}": matrix for name, matrix in given.items()}, "did not learn")
-    return share(made - plain, taught - untaught, smallest_effect, level, lack)
+    return share(made - plain, taught - untaught, smallest_effect, lack=lack)
 
 
 def share(

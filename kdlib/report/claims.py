@@ -6,7 +6,6 @@ something is absent, a probe isn't accepted (see :mod:`kdlib.bias.acceptance`), 
 the teacher isn't established to differ, or the rules rest on a network that has not learned.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ import yaml
 from kdlib.bias.influence import INSIDE, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS, learned
 from kdlib.bias.statistics import Interval, crossed_interval, holm
-from kdlib.bias.transfer import Transfer, profile_slopes, transfer
-from kdlib.probes import series
-from kdlib.report.tables import interval, span, tested
+from kdlib.bias.transfer import Transfer, transfer
+from kdlib.report.tables import interval, slopes, span, tested
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.internals import inside_table
 from kdlib.study.tables import cost_table
@@ -45,8 +43,12 @@ class Records:
 
 def records_of(study, accepted: set[str]) -> Records:
     """A study's; trains what is missing. See :class:`kdlib.study.study.Study`."""
-    makers = (study.evidence, lambda name: cost_table(study, name), lambda name: inside_table(study, name))
-    return Records(*({name: make(name) for name in study.directions} for make in makers), accepted)
+    return Records(
+        {name: study.evidence(name) for name in study.directions},
+        {name: cost_table(study, name) for name in study.directions},
+        {name: inside_table(study, name) for name in study.directions},
+        accepted,
+    )
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _judge(claim: dict, records: Records) -> Verdict:
     try:
         table = _compare(claim, records)
     except NotTestable as reason:
-        return _not_testable(claim, records, str(reason))
+        return Verdict("not testable", str(reason))
     shown, told = table.drop(columns=["family", "gap", "failed", *LIMITS.values()]), _tell(claim, table)
     word = next((word for word in WORDS if word in claim and _holds(claim[word], table)), "inconclusive")
     if gaps := "; ".join(table.gap[table.gap != ""].unique()):
@@ -108,18 +110,6 @@ def _tell(claim: dict, table: pd.DataFrame) -> str:
     rows = rows.sort_values("estimate", ascending="below" not in claim["supported"]).itertuples()
     form = claim.get("form", "+.3f")
     return "; ".join(f"{row.comparison} {interval(row, form)}" for row in rows)
-
-
-def _not_testable(claim: dict, records: Records, reason: str) -> Verdict:
-    """Where not every level of a series can be used, with a hint: what the mildest level alone would say."""
-    if not (name := claim.get("mildest")):
-        return Verdict("not testable", reason)
-    level = series()[name][0]
-    alone = json.dumps(claim | {"mildest": ""}).replace(f'"{name}"', f'"{level}"')
-    found = _judge(json.loads(alone), records)
-    if found.comparisons is not None:
-        reason += f". With {_plain(level)} alone it would be {found.word}"
-    return Verdict("not testable", reason, found.comparisons)
 
 
 # ---- preconditions ----
@@ -243,8 +233,7 @@ class Comparison:
     def _matrix(self, measures: Measures, role: str) -> np.ndarray:
         """D (seeds, images), (seeds, 1) for the slope; NotTestable where a seed has no such measure."""
         if self.measure == "slope":
-            profiles = measures.profiles(role, "baseline", "teacher")
-            found = profile_slopes(*profiles)[:, None] if profiles[0] else np.array([[np.nan]])
+            found = slopes(measures, role)
         elif self.probe is None:  # the mean over probes whose images are the test images one for one
             whole = measures["teacher", "accuracy", "clean"].shape
             names = [

@@ -1,11 +1,11 @@
-"""Takeaways computed from tables; a macro of the same name in ``templates/`` computes and says each.
+"""Takeaways computed from tables: ``findings.cost(table)`` is what the macro ``cost`` in ``templates/`` says.
 
 What is missing is told there too: a study of one seed, of one direction, without controls, or of networks
 that learned nothing.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from kdlib.report.figures.style import words
 from kdlib.report.summaries import movements
 from kdlib.report.tables import interval, sides, transfer_table
 from kdlib.study.controls import CONTROLS, READ, REFERENCES
-from kdlib.study.schema import read_profile
 
 
 def listed(names: Iterable[str]) -> str:
@@ -44,12 +43,12 @@ TEXTS.filters |= {
     "percent": "{:.1%}".format,
     "comma": "{:,}".format,
     "fixed": lambda value: "not defined" if pd.isna(value) else f"{value:.2f}",
-    "first_number": lambda because: re.split(r"; |, and |\. ", because)[0],
+    "first_number": lambda because: because.split("; ")[0],
 }
 TEXTS.globals |= {
     "limits": acceptance,
     "smallest": SMALLEST_EFFECTS,
-    "claims": CLAIMS,
+    "CLAIMS": CLAIMS,
     "controls": list(CONTROLS),
     "no_methods": [*REFERENCES, *CONTROLS],
     "read": READ,
@@ -67,55 +66,18 @@ def _tell(macro: str, *arguments, **numbers) -> str:
     return re.sub(r"\n\s*\n", "\n\n", one_line).strip()
 
 
-# 01: of a study, or of a table of its own
-pictures = partial(_tell, "pictures")
-external = partial(_tell, "external")
-accepted = partial(_tell, "accepted")
-yardsticks = partial(_tell, "yardsticks")
-# 02, 03: of a direction's histories, measures and cost
-absent = partial(_tell, "absent")
-training = partial(_tell, "training")
-convergence = partial(_tell, "convergence")
-accuracy = partial(_tell, "accuracy")
-cost = partial(_tell, "cost")
-# 04: of all directions' measures, transfers, schedules and slopes
-ratio = partial(_tell, "ratio")
-off_the_line = partial(_tell, "off_the_line")
-moved = partial(_tell, "moved")
-transferred = partial(_tell, "transferred")
-slopes = partial(_tell, "slopes")
-# 05: of the movements, the verdicts and the original's accuracies
-headline = partial(_tell, "headline")
-claims = partial(_tell, "verdicts")
-original = partial(_tell, "original")
-# Made properties: of kdlib.report.made's tables, and of the verdicts on its hypotheses
-no_made = partial(_tell, "no_made")
-arrives = partial(_tell, "arrives")
-made_headline = partial(_tell, "made_headline")
-specificity = partial(_tell, "specificity")
-class_part = partial(_tell, "class_part")
-readings = partial(_tell, "readings")
-expected = partial(_tell, "expected")
+def __getattr__(macro: str) -> Callable[..., str]:
+    if macro not in MACROS:
+        raise AttributeError(macro)
+    return partial(_tell, macro)
 
 
 def answer(study, verdicts: dict[str, Verdict], transfer: pd.DataFrame) -> tuple[str, str]:
     """The study on one page: the sentence above its figure, and what stands under it."""
     specs = {member.spec.id for member in study.members()}
     later = {member.spec.id for member in study.longer.members()} - specs if study.longer else set()
-    told = _tell("below", study, verdicts, runs=len(specs), later=len(later), left=_not_run(study))
-    return headline(movements(transfer)), told
-
-
-def _not_run(study) -> list[str]:
-    """What the profile plans and this study leaves out."""
-    planned = read_profile(study.parameters["profile"])["directions"]
-    run = {role for plan in study.directions.values() for role in _roles(plan)}
-    left = [words(role) for plan in planned.values() for role in _roles(plan) if role not in run]
-    return list(dict.fromkeys(left + [words(name) for name in planned if name not in study.directions]))
-
-
-def _roles(plan: dict) -> list[str]:
-    return [*plan["methods"], *plan.get("controls", [])]
+    told = _tell("below", study, verdicts, runs=len(specs), later=len(later))
+    return _tell("headline", movements(transfer)), told
 
 
 def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:

@@ -16,6 +16,7 @@ from kdlib.study.made import Made
 
 KEYS = {"methods": title_of, "properties": title_of_property, "directions": direction_title}
 CLAUSES = {"above": "significantly above", "below": "significantly below", "inside": "within"}
+COLUMNS = ["comparison", "family", "estimate", "low", "high", "narrow_low", "narrow_high", "reason"]
 Side = dict[str, list[str]]  # what a comparison's value is the mean over, by KEYS
 
 
@@ -60,9 +61,8 @@ def _judge(hypothesis: dict, made: Made) -> Verdict:
 def _told(hypothesis: dict, table: pd.DataFrame) -> str:
     """How many comparisons say what, the least favourable one, and what could not be tested."""
     testable = table[table.reason == ""]
-    estimate = testable.estimate
-    favour = {"above": estimate, "below": -estimate, "inside": -estimate.abs()}
-    row = testable.loc[favour[next(iter(hypothesis["supports"]))].idxmin()]
+    expected = testable.estimate * (-1 if "below" in hypothesis["supports"] else 1)
+    row = testable.loc[expected.idxmin()]
     told = f"{testable.supports.sum()} of {len(testable)} comparisons support it and "
     told += f"{testable.contradicts.sum()} contradict it; least favourable: {row.comparison} "
     told += interval(row)
@@ -77,18 +77,16 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
     rows = []
     for of, minus, place in _comparisons(hypothesis):
         row = {"comparison": _name(of, minus, place), "family": str((of["directions"], of["properties"]))}
-        row |= dict.fromkeys(["estimate", "low", "high", "narrow_low", "narrow_high"], np.nan)
-        row |= dict.fromkeys([f"p at {limit}" for limit in limits], np.nan) | {"reason": ""}
         try:
             moved, apart = _ratio(hypothesis, made, of, minus, place)
         except NotTestable as reason:
             rows.append(row | {"reason": str(reason)})
             continue
         wide, narrow = share(moved, apart), share(moved, apart, level=0.90)
-        row |= {"estimate": wide.ratio, "low": wide.low, "high": wide.high}
+        row |= {"estimate": wide.ratio, "low": wide.low, "high": wide.high, "reason": ""}
         row |= {"narrow_low": narrow.low, "narrow_high": narrow.high}
         rows.append(row | {f"p at {limit}": p_value(moved, apart, limit) for limit in limits})
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *(f"p at {limit}" for limit in limits)])
     for limit in limits:
         table[f"holm at {limit}"] = table.groupby("family", sort=False)[f"p at {limit}"].transform(holm)
     for said in ("supports", "contradicts"):

@@ -66,17 +66,14 @@ def changes(made: Made) -> dict[tuple[str, str, str, str], Change]:
 
 
 def _pair(with_it: Measures, plain: Measures, role: str, measure: str) -> list[np.ndarray]:
-    """A measure of the made and of the plain network."""
-    return [_counted(evidence, plain, role, measure) for evidence in (with_it, plain)]
-
-
-def _counted(evidence: Measures, plain: Measures, role: str, measure: str) -> np.ndarray:
-    """D (seeds, images), NaN in the row of a network that did not learn."""
-    hits = evidence[role, "accuracy", "clean"]
+    """D (seeds, images) of the made and of the plain network, NaN in the row of one that did not learn."""
     goal = plain["teacher" if role == "teacher" else "baseline", "accuracy", "clean"]
-    kind = RULES["measures"][measure][0]
-    parts = aligned([evidence[role, kind, probe] for probe in probes_of(evidence, measure)])
-    return np.where(kept(hits, goal)[:, None], np.mean(parts, axis=0), np.nan)
+    kind, found = RULES["measures"][measure][0], []
+    for evidence in (with_it, plain):
+        parts = aligned([evidence[role, kind, probe] for probe in probes_of(evidence, measure)])
+        learned = kept(evidence[role, "accuracy", "clean"], goal)
+        found.append(np.where(learned[:, None], np.mean(parts, axis=0), np.nan))
+    return found
 
 
 def probes_of(evidence: Measures, measure: str) -> list[str]:
@@ -170,9 +167,8 @@ def specificity_matrix(made: Made, method: str) -> pd.DataFrame:
     for (direction, name, role, measure), change in changes(made).items():
         network = f"{words(direction)}: {title_of_property(name)}"
         own = measure in RULES["properties"][name]
-        for who, found in (
-            (("teacher", change.found.gap), (method, change.found.movement)) if role == method else ()
-        ):
+        pair = {"teacher": change.found.gap, method: change.found.movement} if role == method else {}
+        for who, found in pair.items():
             row = {"direction": direction, "role": who, "made": name, "network": network}
             rows.append(row | {"measure": measure, "own": own} | span(found))
     columns = ["direction", "role", "made", "network", "measure", "own", "estimate", "low", "high"]

@@ -36,14 +36,12 @@ def exporter() -> HTMLExporter:
         template_file="cells.html.j2",
         template_paths=[str(TEMPLATES), *HTMLExporter(template_name="base").template_paths],
         exclude_anchor_links=True,
-        preprocessors=["nbconvert.preprocessors.CoalesceStreamsPreprocessor"],
     )
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
-    """The notebook without ``remove_cell`` cells, progress bars and warnings."""
+    """The notebook without progress bars and warnings."""
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if "remove_cell" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [
@@ -99,8 +97,8 @@ def write_report(
 ) -> Path:
     """Write the executed ``notebooks``, in this order, as one HTML file that needs no other.
 
-    A notebook is a chapter, named by its first heading. Code is folded, stderr and ``remove_cell`` cells are
-    left out, a cell that failed is shown. What a cell tagged ``abstract`` printed leads the page. Formulas
+    A notebook is a chapter, named by its first heading. Code is folded, stderr is left out, a
+    cell that failed is shown. What a cell tagged ``abstract`` printed leads the page. Formulas
     stay as their LaTeX source.
 
     Args:

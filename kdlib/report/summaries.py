@@ -6,7 +6,6 @@ import pandas as pd
 
 from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.influence import INSIDE
-from kdlib.bias.statistics import effect_word
 from kdlib.probes import PROBES
 from kdlib.report.figures.style import words
 from kdlib.report.tables import interval, sides
@@ -37,42 +36,6 @@ def movements(transfer: pd.DataFrame) -> pd.DataFrame:
 
 
 # ---- tables ----
-
-
-def movement_word(row: pd.Series) -> str:
-    """How a row of a transfer table may be told; p is not adjusted, as it explores."""
-    if pd.isna(row.movement_low):
-        return f"not testable ({row.reason})"
-    wide, narrow = (row.movement_low, row.movement_high), (row.narrow_low, row.narrow_high)
-    return effect_word(wide, narrow, row.p, SMALLEST_EFFECTS[row.measure])
-
-
-def effect_table(transfer: pd.DataFrame) -> pd.DataFrame:
-    """Every movement in words: direction, method, measure, probe, result, and which way it went."""
-    results = []
-    for row in transfer.itertuples():
-        told = "" if pd.isna(row.movement) else ", " + interval(row, "+.3f", "movement", "movement_")
-        results.append(movement_word(row) + told)
-    return pd.DataFrame(
-        {
-            "direction": transfer.direction.map(direction_title),
-            "method": transfer.method.map(title_of),
-            "measure": transfer.measure.str.replace("_", " "),
-            "probe": transfer.probe,
-            "result": results,
-            "teacher": sides(transfer),
-        }
-    )
-
-
-def largest(transfer: pd.DataFrame, count: int = 10) -> pd.DataFrame:
-    """Each direction's largest movements that lie beyond the smallest effect of interest, in words."""
-    smallest = transfer.measure.map(SMALLEST_EFFECTS)
-    significant = (transfer.movement_low > smallest) | (transfer.movement_high < -smallest)
-    size = (transfer.movement / smallest).abs()
-    ranked = transfer.assign(size=size)[significant].sort_values("size", ascending=False)
-    chosen = ranked.groupby("direction", sort=False).head(count).sort_values("direction", kind="stable")
-    return effect_table(chosen)
 
 
 def transfer_summary(transfer: pd.DataFrame) -> pd.DataFrame:
@@ -170,7 +133,7 @@ def original_table() -> pd.DataFrame:
     ten points of chance: then there is nothing to retain.
     """
     table = pd.read_csv(Path(__file__).with_name("original.csv"))
-    for probe in table.columns[3:]:
+    for probe in table.columns[3:-1]:  # without seconds
         table[f"ratio {probe}"] = table[probe] / table["clean"]
         retained = (table[probe] - 10) / (table["clean"] - 10)
         table[f"retention {probe}"] = retained.where(table["clean"] > 20)
@@ -180,7 +143,7 @@ def original_table() -> pd.DataFrame:
 def original_ratios(original: pd.DataFrame) -> pd.DataFrame:
     """The original's published ratios and the retentions that its accuracies give, for a heat map."""
     named = original.assign(student=original.direction.map(words) + ": " + original.model)
-    shown = [name for name in original if " " in name and "seconds" not in name]
+    shown = [name for name in original if " " in name]
     long = named.melt("student", shown, value_name="estimate")
     kind, probe = long.variable.str.split(" ", expand=True).T.to_numpy()
     titles = {"ratio": "published ratio", "retention": "chance-adjusted retention"}

@@ -179,17 +179,22 @@ def gain_table(measures: Measures, cost: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["direction", "role", "gain", "cost", "estimate", "low", "high"])
 
 
-def slope_table(measures: Measures) -> pd.DataFrame:
-    """Over all retentions: slope of each student's movements on the teacher's gaps, and its interval.
+def slopes(measures: Measures, role: str) -> np.ndarray:
+    """Of a student's movements on the teacher's gaps, over all retentions, (k, 1).
 
-    Columns: direction, role, slope, low, high; NaN where no probe has a retention in every run.
+    NaN where no probe has a retention in every run.
     """
-    rows = []
-    for role in measures.students:
-        profiles = measures.profiles(role, "baseline", "teacher")
-        slopes = profile_slopes(*profiles)[:, None] if profiles[0] else np.array([[np.nan]])
-        row = {"direction": measures.direction, "role": role}
-        rows.append(row | span(interval_or_nan(slopes), "slope"))
+    profiles = measures.profiles(role, "baseline", "teacher")
+    return profile_slopes(*profiles)[:, None] if profiles[0] else np.array([[np.nan]])
+
+
+def slope_table(measures: Measures) -> pd.DataFrame:
+    """Each student's :func:`slopes` with their interval: direction, role, slope, low, high."""
+    rows = [
+        {"direction": measures.direction, "role": role}
+        | span(interval_or_nan(slopes(measures, role)), "slope")
+        for role in measures.students
+    ]
     return pd.DataFrame(rows, columns=["direction", "role", "slope", "low", "high"])
 
 

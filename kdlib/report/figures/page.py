@@ -20,6 +20,8 @@ class Page:
     def __init__(self, folder: Path, chapter: int):
         self.folder, self.chapter = folder, chapter
         self.counts = {"Figure": 0, "Table": 0}
+        for part in ("figures", "tables"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
         set_style()
 
     def _caption(self, kind: str, text: str) -> None:
@@ -33,9 +35,7 @@ class Page:
         """
         if figure is None:
             return self.say(f"*No figure here: this study has no defined values for it. ({caption})*")
-        folder = self.folder / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.chapter:02}_{name}.png"
+        path = self.folder / "figures" / f"{self.chapter:02}_{name}.png"
         figure.draw_without_rendering()  # laid out once, for both files
         figure.set_layout_engine("none")
         inside = figure.get_tightbbox().padded(0.1)  # inches
@@ -63,9 +63,7 @@ class Page:
 
     def save(self, table: pd.DataFrame, name: str) -> None:
         """Keep a table as ``<chapter>_<name>.csv`` without showing it."""
-        folder = self.folder / "tables"
-        folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(folder / f"{self.chapter:02}_{name}.csv", index=False)
+        table.to_csv(self.folder / "tables" / f"{self.chapter:02}_{name}.csv", index=False)
 
     def say(self, text: str) -> None:
         """Show Markdown."""
@@ -73,7 +71,6 @@ class Page:
 
     def keep(self, text: str, name: str) -> None:
         """Keep Markdown as ``<name>.md``."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
