@@ -129,7 +129,7 @@ def test_a_probe_that_was_not_asked_is_left_out_and_a_series_stands_for_its_leve
     assert tables.probes_of(evidence, "retention, patches moved") == ["scramble_2"]
     evidence.questions += [("retention", "scramble"), ("retention", "scramble_4_offset")]
     assert tables.probes_of(evidence, "retention, patches moved") == ["scramble", "scramble_4_offset"]
-    assert tables.probes_of(evidence, "retention, grey") == []
+    assert tables.probes_of(evidence, "embedding invariance") == []
     with_it, without = (np.ones((3, count)) for count in (4, 6))
     assert [part.shape for part in tables.aligned([with_it, without])] == [(3, 1), (3, 1)]
 
@@ -260,9 +260,11 @@ def test_logits_carry_a_property_if_tau_is_above_a_quarter(tau, word):
     verdict = judge(Synthetic({"lm": tau}, noise=0.1))["H1"]
     assert verdict.word == word
     table = verdict.comparisons
-    assert len(table) == 4 * (2 + 1 + 1) and table.comparison[0] == "LM, shape bias (shape rate), CNN → ViT"
-    np.testing.assert_allclose(table.estimate, tau, atol=0.05)
-    assert set(table.reason) == {""}
+    assert len(table) == 4 * (2 + 2 + 1) and table.comparison[0] == "LM, shape bias (shape rate), CNN → ViT"
+    tested = table[table.reason == ""]
+    np.testing.assert_allclose(tested.estimate, tau, atol=0.05)
+    assert set(table.reason) == {"", "this study does not have embedding invariance"}
+    assert "4 not testable: this study does not have embedding invariance (4)" in verdict.because
 
 
 def test_most_need_more_than_half_and_no_comparison_against():
@@ -311,8 +313,14 @@ def test_what_the_teachers_head_reads_is_compared_with_the_students_own():
 
 def test_what_is_absent_is_not_testable_with_its_reason():
     verdicts = judge(Synthetic({"lm": 0.5}))
-    assert verdicts["H2a"].because == "this study does not have FitNet (16)"
-    assert verdicts["H8"].because == "this study has no teachers with colour invariance (4)"
+    assert verdicts["H2a"].because == "this study does not have FitNet (20)"
+    assert verdicts["H7"].because == "this study has no teachers with half texture (2); " + (
+        "this study has no teachers with half noise (2)"
+    )
+    assert (
+        "no teachers with colour invariance" in verdicts["H8"].because
+        and verdicts["H6"].word == "not testable"
+    )
     assert verdicts["H9b"].because == "this study's images are cifar10"
     assert {found.because for found in judge(Synthetic({"lm": 0.5}, seeds=2)).values()} == {
         "it needs 3 seeds; this study has 2", "this study's images are cifar10",

@@ -61,8 +61,9 @@ def _judge(hypothesis: dict, made: Made) -> Verdict:
 def _told(hypothesis: dict, table: pd.DataFrame) -> str:
     """How many comparisons say what, the least favourable one, and what could not be tested."""
     testable = table[table.reason == ""]
-    expected = testable.estimate * (-1 if "below" in hypothesis["supports"] else 1)
-    row = testable.loc[expected.idxmin()]
+    estimate = testable.estimate
+    favour = {"above": estimate, "below": -estimate, "inside": -estimate.abs()}
+    row = testable.loc[favour[next(iter(hypothesis["supports"]))].idxmin()]
     told = f"{testable.supports.sum()} of {len(testable)} comparisons support it and "
     told += f"{testable.contradicts.sum()} contradict it; least favourable: {row.comparison} "
     told += interval(row)
