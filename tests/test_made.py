@@ -101,7 +101,7 @@ def test_a_student_that_did_not_learn_has_no_tau_and_no_mean():
     table = tau_table(Synthetic({"lm": 0.5, "crd": 0.5}, clean={("lm", "texture"): 0.6}))
     lost = row(table, *TEXTURE)
     assert not lost.testable and np.isnan([lost.tau, lost.student, lost.holm_none]).all()
-    assert lost.reason == "the student of the made teacher did not learn in seed row(s) [0, 1, 2]"
+    assert lost.reason == "the student of the made teacher did not learn in 3 of 3 seeds"
     assert lost.accuracy == pytest.approx(6 / 7) and lost.price == pytest.approx(-0.1)
     assert row(table, "cnn_to_vit", "texture", "crd", "shape rate").testable
     assert row(table, "cnn_to_vit", "noise", "lm", "retention, noise").testable
@@ -110,7 +110,7 @@ def test_a_student_that_did_not_learn_has_no_tau_and_no_mean():
 def test_a_teacher_that_did_not_learn_or_does_not_differ_has_no_students_to_compare():
     table = tau_table(Synthetic({"lm": 0.5}, clean={("teacher", "noise"): 0.6}))
     lost = table[table.property == "noise"]
-    assert (lost.reason == "the made teacher did not learn in seed row(s) [0, 1, 2]").all()
+    assert (lost.reason == "the made teacher did not learn in 3 of 3 seeds").all()
     assert lost.teacher_accuracy.to_numpy() == pytest.approx(6 / 7)
     small = tau_table(Synthetic({"lm": 0.5}, gains=0.1))  # .04 of shape rate, .03 of the others
     assert (small.reason == "the teachers' difference is below the smallest effect, 0.05").all()
@@ -189,7 +189,7 @@ def test_a_table_to_read_has_dashes_and_reasons_where_nothing_is_known():
     table = tables.shown(tau_table(Synthetic({"lm": 0.5}, clean={("lm", "texture"): 0.6})))
     assert list(table.property.unique()) == ["shape bias", "noise robustness", "permutation invariance"]
     lost, kept = table.iloc[0], table[table.property == "noise robustness"].iloc[0]
-    assert (lost.tau, lost.student) == ("—", "—") and lost["not testable"].endswith("[0, 1, 2]")
+    assert (lost.tau, lost.student) == ("—", "—") and lost["not testable"].endswith("in 3 of 3 seeds")
     assert lost.teacher == "+0.400 [+0.400, +0.400]" and kept.tau.startswith("+0.50 [")
 
 

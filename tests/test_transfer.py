@@ -71,7 +71,7 @@ def test_a_seed_that_did_not_learn_leaves_no_ratio():
     student = teacher.copy()
     student[2] = np.nan
     result = transfer(student, baseline, teacher, 0.05)
-    assert result.reason.startswith("student is not defined in seed row(s) [2] (did not learn")
+    assert result.reason.startswith("student is not defined in 1 of 3 seeds (did not learn")
     assert np.isnan([result.ratio, result.movement.low]).all() and result.gap.low > 0
 
 

@@ -215,6 +215,6 @@ def _lack(given: dict[str, np.ndarray], verb: str, why: str = "") -> str:
     for name, matrix in given.items():
         if len(matrix) < 2:
             return "one seed gives no interval"
-        if rows := np.flatnonzero(np.isnan(matrix).any(axis=1)).tolist():
-            return f"{name} {verb} in seed row(s) {rows}{why}"
+        if lost := int(np.isnan(matrix).any(axis=1).sum()):
+            return f"{name} {verb} in {lost} of {len(matrix)} seeds{why}"
     return ""

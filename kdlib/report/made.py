@@ -202,7 +202,7 @@ def part_of(control: Change, method: Change) -> Transfer:
 
 def reasons(table: pd.DataFrame) -> str:
     """Why rows of a table have no value, each reason with how often."""
-    told = table.reason[table.reason != ""].str.replace(r" in seed row.*", "", regex=True)
+    told = table.reason[table.reason != ""].str.replace(r" in \d+ of \d+ seeds.*", "", regex=True)
     return "; ".join(f"{reason} ({count})" for reason, count in told.value_counts().items())
 
 
