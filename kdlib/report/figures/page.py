@@ -55,8 +55,13 @@ class Page:
             self.figure(figure, name, caption)
 
     def table(self, table: pd.DataFrame, name: str, caption: str, show: pd.DataFrame | None = None) -> None:
-        """Save as ``<chapter>_<name>.csv``; show it, or ``show`` in its place, with its caption."""
+        """Save as ``<chapter>_<name>.csv``; show it, or ``show`` in its place, with its caption.
+
+        A table without rows is told in a line.
+        """
         self.save(table, name)
+        if table.empty:
+            return self.say(f"*No table here: this study has nothing for it. ({caption})*")
         self._caption("Table", caption)
         number = f"t{self.chapter}{self.counts['Table']}"
         display(HTML(table_html(table if show is None else show, number)))
