@@ -189,8 +189,8 @@ def predict_logits(network: Network, images: Tensor) -> Tensor:
     """Logits (N, C) of images (N, 3, H, W), on the network's device, in evaluation mode."""
     network.eval()
     device = next(network.parameters()).device
-    # On a CPU a batch whose activations stay in the cache: measured, 64 are half as fast again as 500. On a GPU
-    # as many pixels as 2,000 images of 32 px have: 40 images of 224 px.
+    # On a CPU a batch whose activations stay in the cache: measured, 64 are half as fast again as 500.
+    # On a GPU as many pixels as 2,000 images of 32 px have: 40 images of 224 px.
     parts = images.split(64 if device.type == "cpu" else max(1, 2000 * 32**2 // images[0, 0].numel()))
     return torch.cat([network(part.to(device)).logits for part in parts])
 
