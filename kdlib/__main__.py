@@ -69,8 +69,8 @@ def _parser() -> ArgumentParser:
     study = _Parser(add_help=False)
     study.set_defaults(from_results=None)
     study.add_argument("--profile", default="quick", help="a profile's name, or a YAML file (quick)")
-    study.add_argument("--output", help="where everything goes (outputs)")
-    study.add_argument("--data", help="where data sets lie (KDLIB_DATA, else data)")
+    study.add_argument("--output", type=_folder, help="where everything goes (outputs)")
+    study.add_argument("--data", type=_folder, help="where data sets lie (KDLIB_DATA, else data)")
     study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the profile")
     training = _Parser(add_help=False, parents=[study])
     training.add_argument("--jobs", type=_at_least(1), default=1, help="processes that share the runs (1)")
@@ -103,6 +103,12 @@ def _parser() -> ArgumentParser:
     command(bench, study).add_argument("--rounds", **rounds)
     command(list_names, name="list").add_argument("kind", choices=("methods", "probes", "profiles", "models"))
     return parser
+
+
+def _folder(text: str) -> str:
+    if Path(text).is_file():
+        raise ArgumentTypeError(f"{text} is a file; give a folder")
+    return text
 
 
 def _at_least(least: float):

@@ -238,8 +238,14 @@ def draw_with_masks(
     Returns:
         Images (N, 3, size, size) uint8; of each pixel the share that is figure, (N, size, size) float32.
 
-    Raises ValueError for a size below 16.
+    Raises ValueError for an index out of range, lengths that differ, or size below 16.
     """
+    if shape.ndim != 1 or shape.shape != texture.shape:
+        raise ValueError(f"shape {tuple(shape.shape)} and texture {tuple(texture.shape)} must be (N,) each")
+    for name, kinds in (("shape", shape), ("texture", texture)):
+        low, high = (int(kinds.min()), int(kinds.max())) if len(kinds) else (0, 0)
+        if not 0 <= low <= high < CLASSES:
+            raise ValueError(f"{name} holds {low}..{high}; indices are 0..{CLASSES - 1}")
     if size < 16:
         raise ValueError(f"size={size} is too small to show a texture; give at least 16")
     images = torch.empty(len(shape), 3, size, size, dtype=torch.uint8)
@@ -304,7 +310,12 @@ def generate(
 
 
 def conflict(per_pair: int, seed: int) -> ShapeTexture:
-    """Cue-conflict images: the 90 pairs shape != texture, per_pair times each, in order; labels = shape."""
+    """Cue-conflict images: the 90 pairs shape != texture, per_pair times each, in order; labels = shape.
+
+    Raises ValueError for per_pair below 1.
+    """
+    if per_pair < 1:
+        raise ValueError(f"per_pair={per_pair} leaves no images; give at least 1")
     pairs = torch.tensor(list(permutations(range(CLASSES), 2))).repeat_interleave(per_pair, dim=0)
     shape, texture = pairs.T.contiguous()
     images = draw(shape, texture, torch.Generator().manual_seed(seed))

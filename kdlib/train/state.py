@@ -73,17 +73,11 @@ def restore(tensors: dict[str, Tensor], student: Network, method: Method, optimi
             slots: dict[int, dict[str, Tensor]] = defaultdict(dict)
             for key, value in state.items():
                 index, _, slot = key.partition(".")
-                if value.dim():  # fused optimisers read it in the order in which the weight lies in memory
+                if value.dim():  # a fused step pairs memory, so what belongs to a weight must lie like it
                     value = torch.empty_like(weights[int(index)], requires_grad=False).copy_(value)
                 slots[int(index)][slot] = value
             state = {"state": dict(slots), "param_groups": part.state_dict()["param_groups"]}
         part.load_state_dict(state)
-        if isinstance(part, torch.optim.Optimizer):
-            # Files hold contiguous tensors; a fused step pairs memory, so that of a weight must lie like it.
-            for parameter, row in part.state.items():
-                for slot, value in row.items():
-                    if value.shape == parameter.shape:
-                        row[slot] = torch.empty_like(parameter).copy_(value)
 
 
 def _parts(student: Network, method: Method, optimiser: torch.optim.Optimizer | None) -> dict:
