@@ -29,7 +29,7 @@ def epoch_plan(count: int, seed: int, epoch: int) -> EpochPlan:
 
 
 def augment(images: Tensor, crop: Tensor, flip: Tensor) -> Tensor:
-    """Crop each image out of its zero-padded self and flip some, in one gather.
+    """Crop each image out of its zero-padded self and flip some.
 
     Args:
         images: (B, 3, H, W).
@@ -38,8 +38,6 @@ def augment(images: Tensor, crop: Tensor, flip: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     padded = F.pad(images, (PADDING,) * 4)
-    rows = crop[:, :1] + torch.arange(height, device=images.device)
-    columns = torch.arange(width, device=images.device).expand(len(images), -1)
-    columns = crop[:, 1:] + torch.where(flip[:, None], width - 1 - columns, columns)
-    batch = torch.arange(len(images), device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, 3, 9, 9, H, W), all possible crops
+    cropped = windows[torch.arange(len(images), device=images.device), :, crop[:, 0], crop[:, 1]]
+    return torch.where(flip[:, None, None, None], cropped.flip(3), cropped)
