@@ -81,7 +81,7 @@ Recipe = _like(
     Training,
     epochs=PositiveInt,
     batch_size=PositiveInt,
-    optimiser=_one_of("optimiser", ("sgd", "adamw")),
+    optimizer=_one_of("optimizer", ("sgd", "adamw")),
     learning_rate=PositiveFloat,
     weight_decay=Annotated[float, Field(ge=0)],
     warmup=Share,
