@@ -5,6 +5,7 @@ import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from kdlib.study.interrupt import STOPPED, Stop, Stopped
 from kdlib.study.profile import digest_of, folder_of, overridden_profile, profile_names
@@ -30,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
             if options.from_results:
                 options.profile = Path(options.from_results).name
             overridden_profile(options.profile, options.set)
+            if options.command in (run_study, train, report, bench):
+                _must_be_writable(folder_of(options.profile, options.output))
         options.command(options)
     except BrokenPipeError:
         return 0
@@ -46,6 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kdlib: {' '.join(str(error).split())}", file=sys.stderr)  # torch's have several lines
         return 1
     return 0
+
+
+def _must_be_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        told = f"--output: {folder} can't be written ({error.strerror})"
+        raise ValueError(f"{told}; give a folder in which you may write") from error
 
 
 def granted_processors() -> int:

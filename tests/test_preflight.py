@@ -112,9 +112,6 @@ def test_a_command_trains_nothing_that_would_not_end(tmp_path, capsys):
     assert main(["train", *words]) == 1
     assert "nothing is trained yet: baseline: resnet18 and" in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("*/spec.json"))
-    (tmp_path / "file").touch()
-    assert main(["train", *words, f"--output={tmp_path}/file/below", "--set=training.batch_size=16"]) == 1
-    assert "nothing is trained yet: --output: NotADirectoryError" in capsys.readouterr().err
 
 
 def test_nothing_is_tried_of_a_study_that_is_finished(finished, monkeypatch):

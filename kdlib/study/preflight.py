@@ -46,8 +46,6 @@ def preflight(study: Study) -> None:
             kind = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
             errors.append((what, kind + one_line(error)))
 
-    with trying("--output"):
-        study.folder.mkdir(parents=True, exist_ok=True)
     for name in study.probes:
         with trying(f"probe {name}"):
             _change(name, study.test)
