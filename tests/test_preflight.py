@@ -57,8 +57,8 @@ def study(tmp_path):
             "probe scramble_8 and 1 more: grid 8 doesn't divide images of 28x28",
         ),
         (
-            {"data.image_size": 28, "inside_images": 2},
-            "inside_images, baseline: resnet18: size 8 doesn't cut images of 28x28 into 3x3",
+            {"data.image_size": 30, "inside_images": 2},
+            "inside_images, baseline: resnet18: size 7 doesn't cut images of 30x30 into 3x3",
         ),
     ],
 )
