@@ -11,6 +11,7 @@ from kdlib.study.interrupt import STOPPED, Stop, Stopped
 from kdlib.study.profile import digest_of, folder_of, overridden_profile, profile_names
 
 # What takes seconds to import, torch above all, is imported by the commands that need it.
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps what containers and schedulers grant
 
 
@@ -104,9 +105,9 @@ def _parser() -> ArgumentParser:
 
     everything = command(run_study, training, name="study")
     everything.add_argument("--from-results", **results)
-    everything.add_argument(
-        "--notebooks", nargs="+", default=[], metavar="NAME", help="only these, and no report"
-    )
+    names = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+    some = {"choices": names, "metavar": "NAME", "help": "only these, and no report"}
+    everything.add_argument("--notebooks", nargs="+", default=[], **some)
     command(train, training)
     for function in (status, publish):
         command(function, study)

@@ -35,7 +35,7 @@ def test_a_recipe_for_all_reaches_networks_with_one_of_their_own():
     "given",
     [
         *({"seeds": [0]}, ["seeds=[0]"], ("seeds=[0]",)),
-        *("seeds=[0]", "{seeds: [0]}", '{"seeds": [0]}'),  # papermill's -p and -r
+        *("seeds=[0]", "{seeds: [0]}", '{"seeds": [0]}', '["seeds=[0]"]'),  # papermill's -p and -r
     ],
 )
 def test_overrides_come_in_several_forms(given):

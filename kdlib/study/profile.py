@@ -94,13 +94,13 @@ def digest_of(profile: dict) -> str:
 def read_overrides(overrides: dict | str | Iterable[str]) -> dict:
     """``{"training.epochs": 1}`` as it is; the same of ``["training.epochs=1"]``, or of either as a text.
 
-    A value, or a text that is a mapping, is read as YAML. Raises ValueError for anything else.
+    A value, or a text that is a mapping or a list, is read as YAML. Raises ValueError for anything else.
     """
     if isinstance(overrides, dict):
         return overrides
     if isinstance(overrides, str):  # as papermill's -p and -r give it
-        mapping = overrides.lstrip().startswith("{")
-        return _yaml(overrides, "overrides") if mapping else read_overrides([overrides])
+        whole = overrides.lstrip().startswith(("{", "["))
+        return read_overrides(_yaml(overrides, "overrides") if whole else [overrides])
     found = {}
     for text in overrides:
         key, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
