@@ -82,6 +82,19 @@ def test_everything_is_told_at_once(study):
         assert str(error.value).count(told) == 1
 
 
+def test_weights_that_cannot_be_had_are_asked_for_once(study, monkeypatch):
+    asked = []
+
+    def build(spec, *given, **more):
+        asked.append(spec.name)
+        raise OSError("no connection")
+
+    monkeypatch.setattr("kdlib.study.preflight.Network", build)
+    with pytest.raises(ValueError, match="baseline: resnet18 and 3 more: OSError: no connection"):
+        preflight(study({METHODS: ["lm", "deit"]}))
+    assert asked == ["resnet18", "vit_tiny_patch16_224"]
+
+
 def test_the_profile_of_a_hundred_classes_takes_a_step_with_two_images_of_each(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
     for index, pixels in enumerate(noise):

@@ -59,7 +59,9 @@ def test_equal_profiles_have_equal_digests():
 
 
 def test_an_optimizer_may_be_spelled_as_it_once_was(tmp_path):
-    (tmp_path / "quick.yml").write_text((PROFILES / "quick.yml").read_text().replace("optimizer", "optimiser"))
+    (tmp_path / "quick.yml").write_text(
+        (PROFILES / "quick.yml").read_text().replace("optimizer", "optimiser")
+    )
     for words in ((), ("training.{}=adamw",), ("students.cnn.training.{}=adamw", "longer={{a.{}: sgd}}")):
         one, other = ([word.format(name) for word in words] for name in ("optimizer", "optimiser"))
         given = overridden_profile("quick", one)
@@ -126,6 +128,7 @@ PLAN = "teacher: cnn, student: vit, methods: [lm]"
         ("students.vit.training.batch_size=-1", "students.vit.training.batch_size: Input should be greater"),
         ("training.learning_rate=0", "training.learning_rate: Input should be greater than 0"),
         ("training.clip=.nan", "training.clip: Input should be a finite number (it is nan)"),
+        ("yardstick_images=5", "yardstick_images: Input should be greater than or equal to 32 (it is 5)"),
         ("test_images=0", "test_images: Input should be greater than 0"),
         ("seeds=3", "seeds: Input should be a valid array (it is 3)"),
         ("seeds=[]", "seeds: List should have at least 1 item"),
@@ -180,3 +183,5 @@ def test_a_file_that_is_no_profile_is_told(text, message, tmp_path):
 def test_an_unknown_profile_gets_the_list():
     with pytest.raises(ValueError, match="unknown profile 'Quik'. Did you mean 'quick'.*cifar10, "):
         Study("Quik")
+    with pytest.raises(ValueError, match="no profile file quik.yml; give a path, or a name: cifar10, "):
+        Study("quik.yml")

@@ -53,7 +53,7 @@ def preflight(study: Study) -> None:
         with trying(f"property {treatment.property}"):
             changed(study.dataset.train.images[:2], torch.arange(2), treatment, seed=0, epoch=0)
     with torch.random.fork_rng(), warnings.catch_warnings(action="ignore"):  # training warns anew
-        networks, seen = {}, {}  # every network once; what is looked into, and what it is
+        networks, seen = {}, {}  # every network, or its error, once; what is looked into, and what it is
         for spec in kinds.values():
             data = study.store.dataset(spec.data)
             few = replace(data, train=data.train.subset(2), test=data.test.subset(2))
@@ -87,14 +87,21 @@ def _change(name: str, test: Split) -> None:
         PROBES[name](test.images[:2], test.labels[:2])
 
 
-def _step(spec: RunSpec, data: Dataset, networks: dict[str, Network], device: torch.device) -> Network:
+def _step(spec: RunSpec, data: Dataset, networks: dict, device: torch.device) -> Network:
     """The student after an epoch of one step, with networks that are built once."""
     method = METHODS[spec.method](**spec.hyper)
 
     def network(part: str, model: ModelSpec, heads: tuple[str, ...] = ("class",)) -> Network:
-        key = f"{part} {model} {heads} {data.spec}"
-        if key not in networks:
-            networks[key] = Network(model, len(data.classes), *data.statistics, heads=heads).to(device)
+        key, plain = f"{part} {model} {heads} {data.spec}", f"{model} {data.spec}"
+        if plain in networks:
+            raise networks[plain]  # as weights that can't be had, which is tried for a minute
+        try:
+            if key not in networks:
+                networks[key] = Network(model, len(data.classes), *data.statistics, heads=heads).to(device)
+        except Exception as error:
+            if heads == ("class",):  # with more heads it would fail too
+                networks[plain] = error
+            raise
         return networks[key]
 
     student = network("student", spec.student, method.heads)

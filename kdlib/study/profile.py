@@ -42,6 +42,8 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             is of a single network's.
     """
     path = Path(name)
+    if path.suffix in (".yml", ".yaml") and not path.is_file():
+        raise ValueError(f"no profile file {path}; give a path, or a name: {', '.join(profile_names())}")
     if path.suffix not in (".yml", ".yaml"):
         path = PROFILES / f"{check('profile', name, profile_names())}.yml"
     profile = _spelled(_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path)))
