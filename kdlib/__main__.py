@@ -5,11 +5,13 @@ import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from kdlib.study.interrupt import STOPPED, Stop, Stopped
 from kdlib.study.profile import digest_of, folder_of, overridden_profile, profile_names
 
 # What takes seconds to import, torch above all, is imported by the commands that need it.
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps what containers and schedulers grant
 
 
@@ -30,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
             if options.from_results:
                 options.profile = Path(options.from_results).name
             overridden_profile(options.profile, options.set)
+            if options.command in (run_study, train, report, bench):
+                _must_be_writable(folder_of(options.profile, options.output))
         options.command(options)
     except BrokenPipeError:
         return 0
@@ -46,6 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kdlib: {' '.join(str(error).split())}", file=sys.stderr)  # torch's have several lines
         return 1
     return 0
+
+
+def _must_be_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        told = f"--output: {folder} can't be written ({error.strerror})"
+        raise ValueError(f"{told}; give a folder in which you may write") from error
 
 
 def granted_processors() -> int:
@@ -91,9 +105,9 @@ def _parser() -> ArgumentParser:
 
     everything = command(run_study, training, name="study")
     everything.add_argument("--from-results", **results)
-    everything.add_argument(
-        "--notebooks", nargs="+", default=[], metavar="NAME", help="only these, and no report"
-    )
+    names = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+    some = {"choices": names, "metavar": "NAME", "help": "only these, and no report"}
+    everything.add_argument("--notebooks", nargs="+", default=[], **some)
     command(train, training)
     for function in (status, publish):
         command(function, study)

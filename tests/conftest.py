@@ -26,8 +26,8 @@ CNN = ModelSpec(
 )
 VIT = ModelSpec("vit_tiny_patch16_224", options={"embed_dim": 16, "depth": 2, "num_heads": 2})
 RECIPES = {
-    "cnn": Training(epochs=2, batch_size=16, optimiser="sgd", learning_rate=0.05),
-    "vit": Training(epochs=2, batch_size=16, optimiser="adamw", learning_rate=1e-3),
+    "cnn": Training(epochs=2, batch_size=16, optimizer="sgd", learning_rate=0.05),
+    "vit": Training(epochs=2, batch_size=16, optimizer="adamw", learning_rate=1e-3),
 }
 MODELS = {"cnn": CNN, "vit": VIT}
 

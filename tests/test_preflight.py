@@ -57,8 +57,8 @@ def study(tmp_path):
             "probe scramble_8 and 1 more: grid 8 doesn't divide images of 28x28",
         ),
         (
-            {"data.image_size": 28, "inside_images": 2},
-            "inside_images, baseline: resnet18: size 8 doesn't cut images of 28x28 into 3x3",
+            {"data.image_size": 30, "inside_images": 2},
+            "inside_images, baseline: resnet18: size 7 doesn't cut images of 30x30 into 3x3",
         ),
     ],
 )
@@ -80,6 +80,19 @@ def test_everything_is_told_at_once(study):
         preflight(study(changes))
     for told in ("batch size 500", "unknown timm model", "cue conflict of 10 classes"):
         assert str(error.value).count(told) == 1
+
+
+def test_weights_that_cannot_be_had_are_asked_for_once(study, monkeypatch):
+    asked = []
+
+    def build(spec, *given, **more):
+        asked.append(spec.name)
+        raise OSError("no connection")
+
+    monkeypatch.setattr("kdlib.study.preflight.Network", build)
+    with pytest.raises(ValueError, match="baseline: resnet18 and 3 more: OSError: no connection"):
+        preflight(study({METHODS: ["lm", "deit"]}))
+    assert asked == ["resnet18", "vit_tiny_patch16_224"]
 
 
 def test_the_profile_of_a_hundred_classes_takes_a_step_with_two_images_of_each(tmp_path):
@@ -112,9 +125,6 @@ def test_a_command_trains_nothing_that_would_not_end(tmp_path, capsys):
     assert main(["train", *words]) == 1
     assert "nothing is trained yet: baseline: resnet18 and" in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("*/spec.json"))
-    (tmp_path / "file").touch()
-    assert main(["train", *words, f"--output={tmp_path}/file/below", "--set=training.batch_size=16"]) == 1
-    assert "nothing is trained yet: --output: NotADirectoryError" in capsys.readouterr().err
 
 
 def test_nothing_is_tried_of_a_study_that_is_finished(finished, monkeypatch):

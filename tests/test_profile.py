@@ -35,7 +35,7 @@ def test_a_recipe_for_all_reaches_networks_with_one_of_their_own():
     "given",
     [
         *({"seeds": [0]}, ["seeds=[0]"], ("seeds=[0]",)),
-        *("seeds=[0]", "{seeds: [0]}", '{"seeds": [0]}'),  # papermill's -p and -r
+        *("seeds=[0]", "{seeds: [0]}", '{"seeds": [0]}', '["seeds=[0]"]'),  # papermill's -p and -r
     ],
 )
 def test_overrides_come_in_several_forms(given):
@@ -56,6 +56,18 @@ def test_a_temperature_may_be_below_1():
 def test_equal_profiles_have_equal_digests():
     one, other = (digest_of(overridden_profile("quick", text)) for text in ([], ["seeds=[0, 1, 2]"]))
     assert one == other != digest_of(overridden_profile("quick", ["seeds=[0]"]))
+
+
+def test_an_optimizer_may_be_spelled_as_it_once_was(tmp_path):
+    (tmp_path / "quick.yml").write_text(
+        (PROFILES / "quick.yml").read_text().replace("optimizer", "optimiser")
+    )
+    for words in ((), ("training.{}=adamw",), ("students.cnn.training.{}=adamw", "longer={{a.{}: sgd}}")):
+        one, other = ([word.format(name) for word in words] for name in ("optimizer", "optimiser"))
+        given = overridden_profile("quick", one)
+        for name in ("quick", str(tmp_path / "quick.yml")):
+            assert digest_of(overridden_profile(name, other)) == digest_of(given)
+    assert given["students"]["cnn"]["training"]["optimizer"] == "adamw"
 
 
 def test_what_is_null_is_left_out_with_its_networks():
@@ -93,8 +105,8 @@ PLAN = "teacher: cnn, student: vit, methods: [lm]"
         ("made.properties={noise: 5.0}", "Made.properties: dose of noise is 5.0; give the "),
         ("teachers.cnn.treatment={property: noise, dose: 5}", "teachers.cnn.treatment: dose of noise is 5.0"),
         ("directions.cnn_to_vit.methods=[LM]", "methods.0: unknown method 'LM'. Did you mean 'lm'?"),
-        ("training.optimiser=SGD", "training.optimiser: unknown optimiser 'SGD'. Did you mean 'sgd'?"),
-        ("training.optimizer=sgd", "training.optimizer: no such key. Did you mean 'optimiser'?"),
+        ("training.optimizer=SGD", "training.optimizer: unknown optimizer 'SGD'. Did you mean 'sgd'?"),
+        ("training={optimizer: sgd, optimiser: sgd}", "an optimizer is given as optimiser too"),
         ("training.learning_rate=-0.1", "training.learning_rate: Input should be greater than 0"),
         ("hyper.lm.temperature=0", "hyper-parameter of lm temperature is 0; it must be above 0"),
         ("hyper.sskd.similarity_temperature=-0.5", "similarity_temperature is -0.5; it must be above 0"),
@@ -116,6 +128,7 @@ PLAN = "teacher: cnn, student: vit, methods: [lm]"
         ("students.vit.training.batch_size=-1", "students.vit.training.batch_size: Input should be greater"),
         ("training.learning_rate=0", "training.learning_rate: Input should be greater than 0"),
         ("training.clip=.nan", "training.clip: Input should be a finite number (it is nan)"),
+        ("yardstick_images=5", "yardstick_images: Input should be greater than or equal to 32 (it is 5)"),
         ("test_images=0", "test_images: Input should be greater than 0"),
         ("seeds=3", "seeds: Input should be a valid array (it is 3)"),
         ("seeds=[]", "seeds: List should have at least 1 item"),
@@ -170,3 +183,5 @@ def test_a_file_that_is_no_profile_is_told(text, message, tmp_path):
 def test_an_unknown_profile_gets_the_list():
     with pytest.raises(ValueError, match="unknown profile 'Quik'. Did you mean 'quick'.*cifar10, "):
         Study("Quik")
+    with pytest.raises(ValueError, match="no profile file quik.yml; give a path, or a name: cifar10, "):
+        Study("quik.yml")

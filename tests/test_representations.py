@@ -131,6 +131,14 @@ def test_interactions_belong_to_their_image_whatever_batch_and_order(make_networ
         np.testing.assert_allclose(parts[measure], values[order], rtol=1e-3, atol=1e-6)
 
 
+def test_patches_are_a_quarter_of_the_images_side(make_network, shapes):
+    images, labels, network = shapes.test.images[:2], shapes.test.labels[:2], make_network("cnn")
+    large = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    for image, size in ((images, 8), (large, 16)):
+        found, told = interactions(network, image, labels), interactions(network, image, labels, size)
+        assert all(np.array_equal(found[name], told[name]) for name in found)
+
+
 @pytest.mark.parametrize("size", [7, 16])
 def test_patches_that_do_not_fit_or_are_never_far_apart_are_refused(make_network, size):
     with pytest.raises(ValueError, match=f"size {size} doesn't cut images of 32x32 into 3x3 patches or more"):

@@ -141,8 +141,8 @@ def test_weight_decay_spares_biases_norms_and_tokens(make_network):
 
 
 def test_unknown_optimiser_is_named(make_network):
-    training = dataclasses.replace(RECIPES["vit"], optimiser="adam")
-    with pytest.raises(ValueError, match="unknown optimiser 'adam'. Did you mean 'adamw'. Valid: sgd, adamw"):
+    training = dataclasses.replace(RECIPES["vit"], optimizer="adam")
+    with pytest.raises(ValueError, match="unknown optimizer 'adam'. Did you mean 'adamw'. Valid: sgd, adamw"):
         make_optimiser(make_network("vit"), METHODS["baseline"](), training)
 
 

@@ -92,7 +92,7 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
     else:
         raise DataError(
             f"no data set {spec.name!r}: expected {root / spec.name}/{{train,test}}/<class>/*.png, or one of "
-            f"the names {', '.join(CIFAR)}, shape_texture; the data root is set by KDLIB_DATA"
+            f"the names {', '.join(CIFAR)}, shape_texture; the data root is set by --data or KDLIB_DATA"
         )
     if (side := train.images.shape[-1]) != spec.image_size:
         told = f"data.image_size is {spec.image_size}, but {source} has images of {side} px"

@@ -42,10 +42,12 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             is of a single network's.
     """
     path = Path(name)
+    if path.suffix in (".yml", ".yaml") and not path.is_file():
+        raise ValueError(f"no profile file {path}; give a path, or a name: {', '.join(profile_names())}")
     if path.suffix not in (".yml", ".yaml"):
         path = PROFILES / f"{check('profile', name, profile_names())}.yml"
-    profile = _yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
-    for key, value in ({"": profile} | read_overrides(overrides)).items():
+    profile = _spelled(_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path)))
+    for key, value in ({"": profile} | _spelled(read_overrides(overrides))).items():
         *parents, last = key.split(".")
         place = profile
         for part in parents:
@@ -63,6 +65,16 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             raise ValueError(f"methods_from: there is no file {file}; give a path from the profile's folder")
         profile["methods_from"] = str(file)
     return profile
+
+
+def _spelled(content):
+    """With ``optimizer`` for ``optimiser`` in all keys, dotted ones too, which is how it was written once."""
+    if not isinstance(content, dict):
+        return content
+    found = {str(key).replace("optimiser", "optimizer"): _spelled(value) for key, value in content.items()}
+    if len(found) < len(content):
+        raise ValueError("an optimizer is given as optimiser too; leave one of them out")
+    return found
 
 
 def _drop_own(profile: dict, key: str) -> None:
@@ -84,13 +96,13 @@ def digest_of(profile: dict) -> str:
 def read_overrides(overrides: dict | str | Iterable[str]) -> dict:
     """``{"training.epochs": 1}`` as it is; the same of ``["training.epochs=1"]``, or of either as a text.
 
-    A value, or a text that is a mapping, is read as YAML. Raises ValueError for anything else.
+    A value, or a text that is a mapping or a list, is read as YAML. Raises ValueError for anything else.
     """
     if isinstance(overrides, dict):
         return overrides
     if isinstance(overrides, str):  # as papermill's -p and -r give it
-        mapping = overrides.lstrip().startswith("{")
-        return _yaml(overrides, "overrides") if mapping else read_overrides([overrides])
+        whole = overrides.lstrip().startswith(("{", "["))
+        return read_overrides(_yaml(overrides, "overrides") if whole else [overrides])
     found = {}
     for text in overrides:
         key, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")

@@ -81,7 +81,7 @@ Recipe = _like(
     Training,
     epochs=PositiveInt,
     batch_size=PositiveInt,
-    optimiser=_one_of("optimiser", ("sgd", "adamw")),
+    optimizer=_one_of("optimizer", ("sgd", "adamw")),
     learning_rate=PositiveFloat,
     weight_decay=Annotated[float, Field(ge=0)],
     warmup=Share,
@@ -141,7 +141,8 @@ class Profile(Strict):
     longer: dict = None  # overrides for the same study with a longer schedule
     test_images: PositiveInt | None = None  # that the probes are made of; None: all
     inside_images: NonNegativeInt | None = None  # that networks are looked into with; 0: not at all
-    yardstick_images: PositiveInt | None = None  # that networks with known biases are trained on; null: none
+    # That networks with known biases are trained on, in batches of 32; null: none.
+    yardstick_images: Annotated[int, Field(ge=32)] | None = None
 
     @pydantic.model_validator(mode="after")
     def _fit(self) -> "Profile":

@@ -61,6 +61,7 @@ class RunSpec:
         """All that the run depends on; a treatment, and the file of its method, only where there is one."""
         told = asdict(self) | {"teacher": self.teacher.as_dict() if self.teacher else None}
         told["methods_from"] = OWN.get(self.method)
+        told["training"]["optimiser"] = told["training"].pop("optimizer")  # as in published runs' ids
         return {key: told[key] for key in told if told[key] or key not in ("treatment", "methods_from")}
 
     def as_json(self, **layout) -> str:

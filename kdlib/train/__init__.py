@@ -29,7 +29,7 @@ class Training:
 
     epochs: int = 5
     batch_size: int = 128
-    optimiser: str = "sgd"  # with Nesterov momentum 0.9, or "adamw"
+    optimizer: str = "sgd"  # with Nesterov momentum 0.9, or "adamw"
     learning_rate: float = 0.1  # the peak
     weight_decay: float = 5e-4  # not on biases, norms, position embeddings and class tokens
     warmup: float = 0.1  # share of the steps in which the learning rate rises linearly
@@ -220,7 +220,7 @@ def make_optimiser(student: Network, method: Method, training: Training) -> torc
         "sgd": lambda: torch.optim.SGD(groups, momentum=0.9, nesterov=True, **options),
         "adamw": lambda: torch.optim.AdamW(groups, **options),
     }
-    return lookup("optimiser", training.optimiser, makers)()
+    return lookup("optimizer", training.optimizer, makers)()
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

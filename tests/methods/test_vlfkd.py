@@ -120,7 +120,7 @@ def test_the_pool_is_trained_before_the_student_and_then_stays(make_network, sha
     def keep(progress):
         pools.append(copy.deepcopy(method.teacher_part.state_dict()))
 
-    training = Training(epochs=2, batch_size=16, optimiser="adamw", learning_rate=1e-3)
+    training = Training(epochs=2, batch_size=16, optimizer="adamw", learning_rate=1e-3)
     progress = fit(student, teacher, method, shapes, training, seed=0, after_epoch=keep, quiet=True)
     assert {"stage_loss", "stage_accuracy"} < progress.history[0].keys()
     assert not torch.equal(pools[0]["0.out.weight"], pools[1]["0.out.weight"])
