@@ -46,8 +46,8 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
         raise ValueError(f"no profile file {path}; give a path, or a name: {', '.join(profile_names())}")
     if path.suffix not in (".yml", ".yaml"):
         path = PROFILES / f"{check('profile', name, profile_names())}.yml"
-    profile = _spelled(_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path)))
-    for key, value in ({"": profile} | _spelled(read_overrides(overrides))).items():
+    profile = _yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    for key, value in ({"": profile} | read_overrides(overrides)).items():
         *parents, last = key.split(".")
         place = profile
         for part in parents:
@@ -65,16 +65,6 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             raise ValueError(f"methods_from: there is no file {file}; give a path from the profile's folder")
         profile["methods_from"] = str(file)
     return profile
-
-
-def _spelled(content):
-    """With ``optimizer`` for ``optimiser`` in all keys, dotted ones too, which is how it was written once."""
-    if not isinstance(content, dict):
-        return content
-    found = {str(key).replace("optimiser", "optimizer"): _spelled(value) for key, value in content.items()}
-    if len(found) < len(content):
-        raise ValueError("an optimizer is given as optimiser too; leave one of them out")
-    return found
 
 
 def _drop_own(profile: dict, key: str) -> None:
