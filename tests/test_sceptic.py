@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlib.report import findings
+from kdlib.report import findings, sceptic
 from kdlib.report.claims import Records
 from kdlib.report.sceptic import QUESTIONS, Evidence, objection_table, power_table
 from kdlib.report.tables import transfer_table
@@ -110,13 +110,22 @@ def test_taus_are_compared_where_they_cross():
         "ceiling": 0.9,
     }
     answers = told(evidence(made=Synthetic(taus)))
-    assert answers["class_part"] == ("+0.20 [+0.20, +0.20]", "the answers to single images carry some of it")
+    assert answers["class_part"] == (
+        "+0.20 [+0.20, +0.20], mean of 6 of 6 comparisons",
+        "the answers to single images carry some of it",
+    )
     assert answers["strength"][0].startswith("-0.40") and answers["strength"][1].startswith("crossing costs")
-    assert answers["capacity"] == ("+0.60 [+0.60, +0.60]", "it could have had more")
+    assert answers["capacity"] == (
+        "+0.60 [+0.60, +0.60], mean of 6 of 6 comparisons",
+        "it could have had more",
+    )
     assert answers["within_class"][0] == "not run"
-    lost = {("ceiling", name): 0.3 for name in ("texture", "noise", "patches")}
+    lost = {("ceiling", name): 0.3 for name in ("texture", "noise")}
     answers = told(evidence(made=Synthetic(taus, clean=lost)))
-    assert answers["capacity"] == ("not defined", "capacity or the short training may be the limit")
+    assert answers["capacity"][0].endswith("mean of 2 of 6 comparisons")
+    answers = told(evidence(made=Synthetic(taus, clean=lost | {("ceiling", "patches"): 0.3})))
+    assert answers["capacity"][0].startswith("not defined, mean of 0 of 6")
+    assert answers["capacity"][1] == "capacity or the short training may be the limit"
 
 
 def test_comparisons_are_counted_before_and_after_holm():
@@ -124,12 +133,24 @@ def test_comparisons_are_counted_before_and_after_holm():
     p = given.compared().p
     count, significant = len(p), (p < 0.05).sum()
     number = told(given)["multiplicity"][0]
-    assert number.startswith(f"{significant} of {count}, and ") and int(number.split()[-1]) <= significant
+    assert number.startswith(f"{significant} of {count}; ") and int(number.split()[-1]) <= significant
     assert count == 2 * 3 + 12  # directions x properties of LM; directions x properties that were made
 
 
+def test_known_networks_are_named_or_not_defined(monkeypatch):
+    given = evidence()
+    given.study.yardstick_images = 100
+    rows = {
+        "measure": ["shape bias", "shape bias", "far/near"],
+        "lowest": [0.9, np.nan, 0],
+        "highest": [1, np.nan, 0],
+    }
+    monkeypatch.setattr(sceptic, "yardstick_table", lambda *asked: pd.DataFrame(rows))
+    assert given.known_networks() == "0.95 and not defined"
+
+
 def test_seeds_bound_what_a_sign_flip_test_can_say():
-    assert told(evidence(seeds=5))["seeds"][0] == "0.062 with 5"
+    assert told(evidence(seeds=5))["seeds"][0] == "0.062 with 5 seeds"
 
 
 def test_power_is_the_half_width_beside_what_counts():

@@ -23,15 +23,15 @@ from kdlib.study.study import Study
 QUESTIONS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
 NEGLIGIBLE = made.RULES["hypotheses"]["H3"]["contradicts"]["inside"]  # a tau too small to matter
 REMOVAL = "texture bias: robustness to texture removal"
-NONE = np.empty((0, 0))
+Parts = list[np.ndarray]
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What a study has to answer with; its methods are the answers of sceptic.yml.
 
-    An answer is a text, or a matrix D (seeds, images) of which the interval is given. It is empty where the
-    study did not train what it needs.
+    An answer is a text, or matrices D (seeds, images), of whose mean the interval is given. It is empty where
+    the study did not train what it needs.
     """
 
     study: Study
@@ -46,14 +46,14 @@ class Evidence:
         found = found.merge(lines, on=["direction", "method", "probe"])
         return _count(np.where(found.gap > 0, found.low > 0, found.high < 0)) if len(lines) else ""
 
-    def slope_beyond(self, control: str) -> np.ndarray:
+    def slope_beyond(self, control: str) -> Parts:
         return _least(slopes(part, "lm") - slopes(part, control) for part in self._parts("lm", control))
 
-    def fidelity(self) -> np.ndarray:
+    def fidelity(self) -> Parts:
         asked = ("agreement", "clean")
         return _least(part["lm", *asked] - part["baseline", *asked] for part in self._parts("lm"))
 
-    def least_cue_rate(self) -> np.ndarray:
+    def least_cue_rate(self) -> Parts:
         asked = ("cue_rate", "cue_conflict")
         known = [part for part in self._parts() if asked in part.questions]
         roles = [(part, role) for part in known for role in part.roles if role not in CONTROLS]
@@ -70,16 +70,17 @@ class Evidence:
     def known_networks(self) -> str:
         images, store = self.study.yardstick_images, self.study.store
         table = yardstick_table(store, images).query("measure == 'shape bias'") if images else pd.DataFrame()
-        return " and ".join(f"{row.lowest:.2f} to {row.highest:.2f}" for row in table.itertuples())
+        means = table[["lowest", "highest"]].mean(axis=1) if len(table) else []  # of two seeds
+        return " and ".join(with_interval(value, np.nan, np.nan, ".2f") for value in means)
 
-    def tau_beyond(self, role: str, other: str) -> np.ndarray:
+    def tau_beyond(self, role: str, other: str) -> Parts:
         ours, others = self._taus(role), self._taus(other)
-        return _mean(ours[key] - others[key] for key in ours if key in others and made.crosses(key[0]))
+        return [ours[key] - others[key] for key in ours if key in others and made.crosses(key[0])]
 
-    def tau_crossing(self, role: str) -> np.ndarray:
+    def tau_crossing(self, role: str) -> Parts:
         taus = self._taus(role)
         within = {key: ("{0}_to_{0}".format(key[0].split("_to_")[0]), key[1]) for key in taus}
-        return _mean(taus[key] - taus[own] for key, own in within.items() if key != own and own in taus)
+        return [taus[key] - taus[own] for key, own in within.items() if key != own and own in taus]
 
     def shared_seeds(self) -> str:
         studies = [self.study, *([self.study.made.study] if self.study.made else [])]
@@ -88,10 +89,10 @@ class Evidence:
 
     def multiplicity(self) -> str:
         p = self.compared().p.dropna()
-        return f"{_count(p < 0.05)}, and {(holm(p) < 0.05).sum()}" if len(p) else ""
+        return f"{_count(p < 0.05)}; after Holm {(holm(p) < 0.05).sum()}" if len(p) else ""
 
     def sign_flip(self) -> str:
-        return f"{2.0 ** (1 - len(self.study.seeds)):.3f} with {len(self.study.seeds)}"
+        return f"{2.0 ** (1 - len(self.study.seeds)):.3f} with {len(self.study.seeds)} seeds"
 
     def compared(self) -> pd.DataFrame:
         """What figures compare: measure, width (half of the interval), smallest (effect that counts), p."""
@@ -132,12 +133,14 @@ def objection_table(evidence: Evidence) -> pd.DataFrame:
         name, *arguments = asked.get("answer", [""])
         found = getattr(evidence, name)(*arguments) if name else "not answered here"
         means = asked.get("means", "")
-        if not len(found):
+        if not found:
             found, means = "not run", ""
         elif not isinstance(found, str):
-            interval = interval_or_nan(found)
-            found = with_interval(interval.estimate, interval.low, interval.high, "+.2f")
+            defined = _defined(found)
+            interval = interval_or_nan(np.mean(made.aligned(defined or found[:1]), axis=0))
             means = asked["above" if interval.low > 0 else "below" if interval.high < 0 else "across"]
+            of = f", mean of {len(defined)} of {len(found)} comparisons" if len(found) > 1 else ""
+            found = with_interval(interval.estimate, interval.low, interval.high, "+.2f") + of
         rows.append((asked["objection"], asked["measured"], found, means))
     return pd.DataFrame(rows, columns=["objection", "measured", "number", "it means"])
 
@@ -156,16 +159,11 @@ def _count(true: Iterable[bool]) -> str:
     return f"{sum(true)} of {len(true)}"
 
 
-def _defined(parts: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Those without NaN; if there are only others, one of them."""
+def _defined(parts: Parts) -> Parts:
+    return [part for part in parts if np.isfinite(part).all()]
+
+
+def _least(parts: Iterable[np.ndarray]) -> Parts:
+    """The part with the least mean, of those that are defined."""
     parts = list(parts)
-    return [part for part in parts if np.isfinite(part).all()] or parts[:1]
-
-
-def _least(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return min(_defined(parts), key=np.mean, default=NONE)
-
-
-def _mean(parts: Iterable[np.ndarray]) -> np.ndarray:
-    found = _defined(parts)
-    return np.mean(made.aligned(found), axis=0) if found else NONE
+    return sorted(_defined(parts), key=np.mean)[:1] or parts[:1]
