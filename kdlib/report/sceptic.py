@@ -95,7 +95,7 @@ class Evidence:
         return f"{2.0 ** (1 - len(self.study.seeds)):.3f} with {len(self.study.seeds)} seeds"
 
     def compared(self) -> pd.DataFrame:
-        """What figures compare: measure, width (half of the interval), smallest (effect that counts), p."""
+        """What figures compare: measure, direction, width (half of the interval), smallest that counts, p."""
         moves = self._moves().assign(smallest=lambda table: table.measure.map(SMALLEST_EFFECTS))
         moves["width"] = (moves.movement_high - moves.movement_low) / 2
         found = moves.drop(columns="measure").rename(columns={"property": "measure"})
@@ -104,7 +104,7 @@ class Evidence:
             taus = taus.assign(width=(taus.high - taus.low) / 2, smallest=NEGLIGIBLE, p=taus.p_none)
             names = "tau, " + taus.property.map(made.title_of_property)
             found = pd.concat([found, taus.assign(measure=names)], ignore_index=True)
-        return found[["measure", "width", "smallest", "p"]]
+        return found[["measure", "direction", "width", "smallest", "p"]]
 
     def _moves(self) -> pd.DataFrame:
         """Of methods, in the properties that the study is about."""
@@ -146,13 +146,20 @@ def objection_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def power_table(evidence: Evidence) -> pd.DataFrame:
-    """By measure: comparisons, the median half-width of their 95% intervals, the smallest effect that counts.
+    """By measure: comparisons, the effect that could be seen, and the smallest one that counts.
 
-    An effect as large as the half-width is significant about every second time.
+    The half-width of a 95% interval: a true effect as large as that is significant about every second time. The
+    median over methods, in the direction where it is largest.
     """
-    groups = evidence.compared().dropna(subset="width").groupby("measure", sort=False)
-    columns = {"comparisons": ("width", "count"), "could be seen": ("width", "median")}
-    return groups.agg(**columns, **{"would count": ("smallest", "first")}).reset_index()
+    known = evidence.compared().dropna(subset="width")
+    columns = {
+        "comparisons": ("width", "count"),
+        "seen": ("width", "median"),
+        "counts": ("smallest", "first"),
+    }
+    each = known.groupby(["measure", "direction"], sort=False).agg(**columns)
+    table = each.groupby("measure", sort=False).agg({"comparisons": "sum", "seen": "max", "counts": "first"})
+    return table.rename(columns={"seen": "could be seen", "counts": "would count"}).reset_index()
 
 
 def _count(true: Iterable[bool]) -> str:
