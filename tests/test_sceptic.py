@@ -160,7 +160,10 @@ def test_power_is_the_half_width_beside_what_counts():
     half = (rows.movement_high - rows.movement_low).max() / 2
     assert table.loc["shape bias", "could be seen"] == pytest.approx(half)
     assert table.loc["tau, noise robustness", "would count"] == 0.1
-    assert "measures: " in findings.power(table.reset_index())
+    told = findings.power(table.reset_index())
+    assert told.startswith("The smallest effect that counts could be seen in every direction in ")
+    wide = findings.power(table.reset_index().assign(**{"could be seen": 1.0}))
+    assert wide.startswith(f"In none of {len(table)} measures could")
     assert findings.power(table.iloc[:0]) == "This study has no interval, so no effect could be seen."
 
 

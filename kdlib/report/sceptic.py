@@ -148,8 +148,8 @@ def objection_table(evidence: Evidence) -> pd.DataFrame:
 def power_table(evidence: Evidence) -> pd.DataFrame:
     """By measure: comparisons, the effect that could be seen, and the smallest one that counts.
 
-    The half-width of a 95% interval: a true effect as large as that is significant about every second time. The
-    median over methods, in the direction where it is largest.
+    The half-width of a 95% interval, since a true effect as large as that is significant about every second
+    time: the median over methods, in the direction where it is largest.
     """
     known = evidence.compared().dropna(subset="width")
     columns = {
