@@ -62,8 +62,9 @@ class Evidence:
     def confirmed_by_removal(self) -> str:
         moves = self._moves()
         shape, removed = (moves[moves.property == name] for name in ("shape bias", REMOVAL))
-        toward = shape[shape.side == "toward"]
-        both = toward.merge(removed, on=["direction", "method"], suffixes=("", "_other"))
+        both = shape[shape.side == "toward"].merge(
+            removed, on=["direction", "method"], suffixes=("", "_other")
+        )
         same = np.where(both.movement > 0, both.movement_low_other > 0, both.movement_high_other < 0)
         return _count(same) if len(shape) and len(removed) else ""
 
@@ -118,11 +119,11 @@ class Evidence:
         """By direction and property, of primary measures; NaN where tau is not testable."""
         found = made.changes(self.study.made) if self.study.made else {}
         return {
-            (direction, name): ratio_influence(change.moved, change.apart)
+            key[:2]: ratio_influence(change.moved, change.apart)
             if change.found.established
             else np.full_like(change.moved, np.nan)
-            for (direction, name, own, measure), change in found.items()
-            if own == role and measure == made.RULES["properties"][name][0]
+            for key, change in found.items()
+            if key[2] == role and key[3] == made.RULES["properties"][key[1]][0]
         }
 
 
@@ -136,7 +137,7 @@ def objection_table(evidence: Evidence) -> pd.DataFrame:
         if not found:
             found, means = "not run", ""
         elif not isinstance(found, str):
-            defined = _defined(found)
+            defined = [part for part in found if np.isfinite(part).all()]
             interval = interval_or_nan(np.mean(made.aligned(defined or found[:1]), axis=0))
             means = asked["above" if interval.low > 0 else "below" if interval.high < 0 else "across"]
             of = f", mean of {len(defined)} of {len(found)} comparisons" if len(found) > 1 else ""
@@ -166,11 +167,6 @@ def _count(true: Iterable[bool]) -> str:
     return f"{sum(true)} of {len(true)}"
 
 
-def _defined(parts: Parts) -> Parts:
-    return [part for part in parts if np.isfinite(part).all()]
-
-
 def _least(parts: Iterable[np.ndarray]) -> Parts:
-    """The part with the least mean, of those that are defined."""
-    parts = list(parts)
-    return sorted(_defined(parts), key=np.mean)[:1] or parts[:1]
+    """The part with the least mean; one that is not defined comes last."""
+    return sorted(parts, key=lambda part: np.nan_to_num(np.mean(part), nan=np.inf))[:1]
