@@ -12,4 +12,4 @@ Data flows one way, and a module imports only from those above it:
     report     tables, claims, figures, sentences, the page
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

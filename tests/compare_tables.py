@@ -28,6 +28,8 @@ DROPPED = {  # tables
     "05_effects",  # the largest of 04_transfer: controls, nearly all
     "04_retention_cnn_to_vit",  # 04_measures as text
     "04_retention_vit_to_cnn",
+    "04_transfer_summary",  # the marks of the figure above it, counted; 05_sceptic counts over all methods
+    "04_class_part",  # 05_hypotheses_comparisons has it, and 05_sceptic its mean
     "05_comparisons_C3b",  # by the mildest scramble alone, on which no verdict may rest
 }
 UNTESTABLE = {"H6", "H7"}  # hypotheses on properties that cannot be made

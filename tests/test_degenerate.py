@@ -38,7 +38,7 @@ def test_one_direction(told):
 
 def test_one_method_without_controls(told):
     text = told(ONE_METHOD | NO_CONTROLS | {"longer": {}})
-    assert "This study has no control with a teacher of the student's own family." in text
+    assert text.count(">not run</td>") > 5  # objections that need a control
     assert text.count("This study has no teachers in which a property was made.") == 4
     assert "This study has no longer schedule" in text
 

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
+import kdlib
 from kdlib.__main__ import main
 from kdlib.data import PROJECT, DataSpec, load
 from kdlib.methods import METHODS, hyperparameters
@@ -74,6 +75,12 @@ def test_the_readme_is_short_and_keeps_the_place_of_the_answer():
     assert len(text.splitlines()) <= 150
     assert text.count(begin) == text.count(end) == 1
     assert text.index("make study") < text.index("make test") < text.index(begin) < text.index(end)
+
+
+def test_the_version_is_the_same_wherever_it_is_told():
+    told = [(PROJECT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "CITATION.cff")]
+    found = [re.search(r'^version(?: =|:) "?([\d.]+)', text, re.M)[1] for text in told]
+    assert found == [kdlib.__version__] * 2
 
 
 def test_make_targets_exist():

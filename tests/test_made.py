@@ -10,7 +10,7 @@ import pytest
 from kdlib.report import figures, findings
 from kdlib.report import made as tables
 from kdlib.report.hypotheses import _ratio, comparison_table, hypotheses_table, judge
-from kdlib.report.made import RULES, class_part, specificity_matrix, tau_table, teacher_table
+from kdlib.report.made import RULES, specificity_matrix, tau_table, teacher_table
 from kdlib.study.controls import title_of
 
 IMAGES, DIRECTIONS = 600, ("cnn_to_vit", "vit_to_cnn", "cnn_to_cnn", "vit_to_vit")
@@ -147,15 +147,6 @@ def test_the_matrix_tells_what_else_a_made_property_moved():
     assert left.get_yticklabels()[0].get_text() == "CNN → ViT: shape bias"
 
 
-def test_the_class_part_is_the_controls_share_of_what_lm_moves():
-    found = class_part(Synthetic({"lm": 0.8, "class_means": 0.2, ("lm", "vit_to_vit"): 0.0}))
-    part = found[found.direction != "vit_to_vit"]
-    np.testing.assert_allclose(part[["part", "low", "high"]], 0.25, atol=1e-6)
-    assert set(found[found.direction == "vit_to_vit"].reason) == {
-        "the method itself moves its students nowhere"
-    }
-
-
 def test_teachers_stand_once_for_each_network():
     found = teacher_table(Synthetic({"lm": 0.5}))
     assert list(found.network.unique()) == ["cnn", "vit"] and len(found) == 2 * 4
@@ -231,13 +222,8 @@ def test_what_else_moved_is_counted():
     assert told.startswith("Teacher: 0 of 8 measures that a teacher was not made for moved significantly.")
 
 
-def test_the_class_part_and_the_two_heads_are_told():
-    made = Synthetic({"lm": 0.8, "class_means": 0.4, "rsd": 0.2, "rsd_read": 0.6})
-    told = findings.class_part(class_part(made))
-    assert told == (
-        "The median class part is 0.50 of LM's tau. It lies significantly below a quarter in 0 of 16 "
-        "comparisons and above it in 16."
-    )
+def test_the_two_heads_are_told():
+    made = Synthetic({"lm": 0.8, "rsd": 0.2, "rsd_read": 0.6})
     assert findings.readings(tau_table(made)).endswith("tau is 0.60 on average instead of 0.20.")
     heads = tables.panels(tau_table(made), heads=True)
     assert list(heads.role.unique()) == ["rsd", "rsd_read"]
@@ -330,6 +316,8 @@ def test_what_is_absent_is_not_testable_with_its_reason():
 def test_the_class_part_is_judged_on_the_data_it_is_about():
     taus = {"lm": 0.8, "class_means": 0.1}
     assert judge(Synthetic(taus, noise=0.02))["H9a"].word == "supported"
+    still = judge(Synthetic(taus | {("lm", "vit_to_vit"): 0.0}))["H9a"]
+    assert still.because.endswith("2 not testable: the method itself moves its students nowhere (2)")
     verdicts = judge(Synthetic(taus, noise=0.02, data="shape_texture"))
     assert verdicts["H9a"].word == "not testable" and verdicts["H9b"].word == "contradicted"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from kdlib.bias import SMALLEST_EFFECTS, acceptance
+from kdlib.bias import acceptance
 from kdlib.report import made
 from kdlib.report.claims import CLAIMS, Verdict, judge, records_of
 from kdlib.report.figures.style import words
@@ -47,7 +47,6 @@ TEXTS.filters |= {
 }
 TEXTS.globals |= {
     "limits": acceptance,
-    "smallest": SMALLEST_EFFECTS,
     "CLAIMS": CLAIMS,
     "controls": list(CONTROLS),
     "no_methods": [*REFERENCES, *CONTROLS],

@@ -175,23 +175,6 @@ def specificity_matrix(made: Made, method: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"own": bool})
 
 
-def class_part(made: Made) -> pd.DataFrame:
-    """Of LM's tau the part that its class means have, by direction, property and measure.
-
-    Columns: direction, property, measure, part, low, high, reason. What is left of 1 is what the teacher says
-    of the image.
-    """
-    found, rows = changes(made), []
-    for (direction, name, role, measure), control in found.items():
-        method = found.get((direction, name, "lm", measure))
-        if role == "class_means" and method and measure in RULES["properties"][name]:
-            part = part_of(control, method)
-            row = {"direction": direction, "property": name, "measure": measure, "part": part.ratio}
-            rows.append(row | {"low": part.low, "high": part.high, "reason": part.reason})
-    columns = ["direction", "property", "measure", "part", "low", "high", "reason"]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(["part", "low", "high"], float))
-
-
 def part_of(control: Change, method: Change) -> Transfer:
     """The share of a method's tau that its control has; with a reason where the method has none."""
     lack = method.found.reason or control.found.reason

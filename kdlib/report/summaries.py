@@ -9,7 +9,7 @@ from kdlib.bias.influence import INSIDE
 from kdlib.probes import PROBES
 from kdlib.report.figures.style import words
 from kdlib.report.tables import interval, sides
-from kdlib.study.controls import CONTROLS, REFERENCES, direction_title, title_of
+from kdlib.study.controls import CONTROLS, REFERENCES, title_of
 
 PROPERTIES = {  # what the study is about -> (measure, probe)
     "shape bias": ("shape_bias", "cue_conflict"),
@@ -36,20 +36,6 @@ def movements(transfer: pd.DataFrame) -> pd.DataFrame:
 
 
 # ---- tables ----
-
-
-def transfer_summary(transfer: pd.DataFrame) -> pd.DataFrame:
-    """For each student: in how many comparisons it moved toward its direction's teacher, away, or neither.
-
-    Only comparisons in which the teacher differs significantly from the baseline student are counted.
-    """
-    told = transfer.assign(side=sides(transfer)).groupby(["direction", "method"], sort=False)
-    counts = told.side.value_counts().unstack(fill_value=0)
-    counts = counts.reindex(columns=["toward", "away", "neither"], fill_value=0).reset_index()
-    kinds = counts.method.map(lambda role: "control" if role in CONTROLS else "method")
-    return counts.assign(
-        direction=counts.direction.map(direction_title), method=counts.method.map(title_of), kind=kinds
-    ).rename_axis(columns=None)
 
 
 def cost_summary(cost: pd.DataFrame) -> pd.DataFrame:
