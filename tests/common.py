@@ -29,7 +29,13 @@ DIRECTIONS = {  # every method of the natural comparison, and every control, in 
         "controls": ["lm_same_family", "label_smoothing", "rotations", "fewer_epochs"],
     },
 }
-TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
+TINY_CNN = {
+    "layers": [1, 1, 1, 1],
+    "channels": [8, 8, 16, 16],
+    "stem_type": "deep",
+    "stem_width": 4,
+    "output_stride": 8,
+}
 TINY_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 
 
@@ -39,7 +45,7 @@ PROBES = [
 ]
 
 
-def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 180) -> dict[str, str]:
+def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 60) -> dict[str, str]:
     """The natural comparison of the quick profile with all of DIRECTIONS, tiny networks and few images.
 
     Returns a study's arguments.
@@ -49,7 +55,7 @@ def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 180) -> dict
     profile["data"] |= {"train_images": 120, "options": {"test_images": images}}
     profile["teachers"]["vit_matched"] = profile["teachers"]["vit"]
     profile |= {"directions": DIRECTIONS, "probes": PROBES, "test_images": images, "seeds": [0, 1]}
-    profile |= {"inside_images": 4, "yardstick_images": 64}
+    profile |= {"inside_images": 2, "yardstick_images": 64}
     profile["training"] = {"epochs": epochs, "batch_size": 16}
     profile["hyper"] = {"crd": {"negatives": 32}}
     profile["longer"] = {

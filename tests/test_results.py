@@ -95,7 +95,7 @@ def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
     )
     with pytest.raises(RuntimeError, match="have no answers to grey; leave the probe out"):
         other.stimuli  # noqa: B018
-    with pytest.raises(RuntimeError, match="are of 4 and 180 images, not 5"):
+    with pytest.raises(RuntimeError, match="are of 2 and 60 images, not 5"):
         other.few_digest  # noqa: B018
     with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of that"):
         Study("quick", tmp_path / "out", tmp_path / "data", results=folder)
@@ -110,7 +110,7 @@ def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
             {"hyper.lm.temperature": 2},
             r"\d+ of \d+ runs are not in the published records, the first: lm: .*; set results to None",
         ),
-        ({"test_images": 100}, "are of 4 and 180 images, not 100"),
+        ({"test_images": 100}, "are of 2 and 60 images, not 100"),
     ],
 )
 def test_what_was_changed_is_refused_and_not_ignored(changes, message, folder, minimal, tmp_path):
