@@ -74,6 +74,18 @@ def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 60) -> dict[
     return {"profile": str(path), "output": str(folder / "outputs"), "data": str(folder / "data")}
 
 
+def arguments(minimal: dict[str, str], *words: str) -> list[str]:
+    """A command's words, with a study's arguments."""
+    return [*words, *(f"--{name}={value}" for name, value in minimal.items())]
+
+
+# Of the tiny study 2 directions with a teacher and 3 students each, and 8 yardsticks, asked one thing.
+SMALL = ["--set=seeds=[0]", "--set=probes=[clean]", "--set=inside_images=0", "--set=longer={}"]
+for name in DIRECTIONS:
+    SMALL += [f"--set=directions.{name}.methods=[lm, crd]", f"--set=directions.{name}.controls=[]"]
+NO_YARDSTICKS = ["--set=yardstick_images=null"]
+
+
 def run_cells(study: Study, monkeypatch) -> str:
     """What all notebooks say of a study; their cells run here, without a kernel."""
     shown = []
