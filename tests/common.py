@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import yaml
+from matplotlib.figure import Figure
 
 from kdlib.bias.answers import Answers
 from kdlib.bias.influence import Measures
@@ -87,8 +88,14 @@ NO_YARDSTICKS = ["--set=yardstick_images=null"]
 
 
 def run_cells(study: Study, monkeypatch) -> str:
-    """What all notebooks say of a study; their cells run here, without a kernel."""
-    shown = []
+    """What all notebooks say of a study; their cells run here, without a kernel. Figures are small PNGs."""
+
+    def small(figure: Figure, path: Path, **more) -> None:
+        if path.suffix == ".png":
+            savefig(figure, path, **more | {"dpi": 40})
+
+    shown, savefig = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", small)
     monkeypatch.setattr(page, "display", lambda part: shown.append(str(part.data)))
     for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
         names = {}

@@ -28,15 +28,21 @@ def known(finished) -> pd.DataFrame:
     return yardstick_table(finished.store, finished.yardstick_images)
 
 
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The data root of another machine; its pictures are drawn once."""
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.fixture
-def published(folder, minimal, tmp_path, monkeypatch):
+def published(folder, minimal, elsewhere, tmp_path, monkeypatch):
     """The study on another machine, where nothing can be trained, and no image is what it was here.
 
     The pictures alone are drawn anew there: they come by another way than what is looked up.
     """
     for module, name in MADE_HERE:
         monkeypatch.setattr(module, name, None)
-    return Study(minimal["profile"], tmp_path / "out", tmp_path / "data", results=folder, quiet=True)
+    return Study(minimal["profile"], tmp_path / "out", elsewhere, results=folder, quiet=True)
 
 
 def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
