@@ -4,6 +4,8 @@
 
 PROFILE ?= quick
 JOBS ?= 2
+# Kept, whatever the environment says: compiling torch and timm anew takes every process several seconds.
+unexport PYTHONDONTWRITEBYTECODE
 ACTIVE := $(shell python -c 'import importlib.metadata as m; m.version("kdlib")' 2>/dev/null && echo yes)
 ifeq ($(ACTIVE),yes)
 PYTHON := python

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import yaml
+from matplotlib.figure import Figure
 
 from kdlib.bias.answers import Answers
 from kdlib.bias.influence import Measures
@@ -29,7 +30,13 @@ DIRECTIONS = {  # every method of the natural comparison, and every control, in 
         "controls": ["lm_same_family", "label_smoothing", "rotations", "fewer_epochs"],
     },
 }
-TINY_CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
+TINY_CNN = {
+    "layers": [1, 1, 1, 1],
+    "channels": [8, 8, 16, 16],
+    "stem_type": "deep",
+    "stem_width": 4,
+    "output_stride": 8,
+}
 TINY_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 
 
@@ -39,7 +46,7 @@ PROBES = [
 ]
 
 
-def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 180) -> dict[str, str]:
+def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 60) -> dict[str, str]:
     """The natural comparison of the quick profile with all of DIRECTIONS, tiny networks and few images.
 
     Returns a study's arguments.
@@ -49,7 +56,7 @@ def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 180) -> dict
     profile["data"] |= {"train_images": 120, "options": {"test_images": images}}
     profile["teachers"]["vit_matched"] = profile["teachers"]["vit"]
     profile |= {"directions": DIRECTIONS, "probes": PROBES, "test_images": images, "seeds": [0, 1]}
-    profile |= {"inside_images": 4, "yardstick_images": 64}
+    profile |= {"inside_images": 2, "yardstick_images": 64}
     profile["training"] = {"epochs": epochs, "batch_size": 16}
     profile["hyper"] = {"crd": {"negatives": 32}}
     profile["longer"] = {
@@ -68,9 +75,27 @@ def write_tiny_profile(folder: Path, epochs: int = 2, images: int = 180) -> dict
     return {"profile": str(path), "output": str(folder / "outputs"), "data": str(folder / "data")}
 
 
+def arguments(minimal: dict[str, str], *words: str) -> list[str]:
+    """A command's words, with a study's arguments."""
+    return [*words, *(f"--{name}={value}" for name, value in minimal.items())]
+
+
+# Of the tiny study 2 directions with a teacher and 3 students each, and 8 yardsticks, asked one thing.
+SMALL = ["--set=seeds=[0]", "--set=probes=[clean]", "--set=inside_images=0", "--set=longer={}"]
+for name in DIRECTIONS:
+    SMALL += [f"--set=directions.{name}.methods=[lm, crd]", f"--set=directions.{name}.controls=[]"]
+NO_YARDSTICKS = ["--set=yardstick_images=null"]
+
+
 def run_cells(study: Study, monkeypatch) -> str:
-    """What all notebooks say of a study; their cells run here, without a kernel."""
-    shown = []
+    """What all notebooks say of a study; their cells run here, without a kernel. Figures are small PNGs."""
+
+    def small(figure: Figure, path: Path, **more) -> None:
+        if path.suffix == ".png":
+            savefig(figure, path, **more | {"dpi": 40})
+
+    shown, savefig = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", small)
     monkeypatch.setattr(page, "display", lambda part: shown.append(str(part.data)))
     for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
         names = {}

@@ -1,70 +1,15 @@
 """The experiment with made properties: tables and verdicts of students whose tau is known."""
 
-from types import SimpleNamespace
-from zlib import crc32
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from kdlib.report import figures, findings
 from kdlib.report import made as tables
-from kdlib.report.hypotheses import _ratio, comparison_table, hypotheses_table, judge
-from kdlib.report.made import RULES, specificity_matrix, tau_table, teacher_table
+from kdlib.report.made import specificity_matrix, tau_table, teacher_table
 from kdlib.study.controls import title_of
 
-IMAGES, DIRECTIONS = 600, ("cnn_to_vit", "vit_to_cnn", "cnn_to_cnn", "vit_to_vit")
-ASKED = {  # measure, probe -> what teachers that were made "texture", "noise" and "patches" gain by it
-    ("shape_rate", "cue_conflict"): {"texture": 0.4},
-    ("texture_rate", "cue_conflict"): {"texture": -0.3},
-    ("retention", "gaussian_noise"): {"noise": 0.3},
-    ("retention", "scramble_2"): {"patches": 0.2},  # of the series that is named, one level alone
-}
-
-
-class Evidence(dict):
-    """Influence by (role, measure, probe); the same images are hard for all networks."""
-
-    def __init__(self, roles):
-        self.roles, self.questions = roles, [*ASKED, ("accuracy", "clean"), ("agreement", "clean")]
-        self.students = [role for role in roles if role not in ("teacher", "baseline")]
-
-
-class Synthetic:
-    """Students with given taus: role, or (role, direction), or (role, direction, property) -> tau.
-
-    Teachers have the gains of ASKED in every image; ``noise`` is a student's standard deviation from that.
-    ``clean`` gives accuracies by (role, property), else 0.7.
-    """
-
-    def __init__(self, taus, seeds=3, noise=0.0, clean=None, gains=1.0, data="cifar10", **more):
-        self.taus, self.noise, self.clean, self.gains = taus, noise, clean or {}, gains
-        self.properties = ["texture", "noise", "patches"]
-        roles = dict.fromkeys(key if isinstance(key, str) else key[0] for key in taus)
-        self.directions = {name: list(roles) for name in more.get("directions", DIRECTIONS)}
-        self.study = SimpleNamespace(profile={"data": {"name": data}}, seeds=list(range(seeds)))
-
-    def tau(self, role, direction, name):
-        keys = ((role, direction, name), (role, direction), role)
-        return next(self.taus[key] for key in keys if key in self.taus)
-
-    def evidence(self, direction, made="plain"):
-        found = Evidence(["teacher", "baseline", *self.directions[direction]])
-        seeds = len(self.study.seeds)
-        for role in found.roles:
-            rate = self.clean.get((role, made), self.clean.get((role, "any"), 0.7))
-            hits = np.arange(IMAGES) < rate * IMAGES
-            found[role, "accuracy", "clean"] = np.tile(hits, (seeds, 1)).astype(float)
-            found[role, "agreement", "clean"] = np.full((seeds, IMAGES), 0.6)
-            for place, (question, gain) in enumerate(ASKED.items()):
-                random = np.random.default_rng(crc32(repr((direction, role, made, place)).encode()))
-                base = np.tile(np.random.default_rng(place).random(IMAGES), (seeds, 1))
-                moved = self.gains * gain.get(made, 0.0)
-                if role != "teacher":
-                    moved *= 0 if role == "baseline" else self.tau(role, direction, made)
-                    base = base + random.normal(0, self.noise, (seeds, IMAGES)) * (role != "baseline")
-                found[(role, *question)] = base + moved
-        return found
+from .made import Synthetic
 
 
 def row(table, *keys):
@@ -227,123 +172,3 @@ def test_the_two_heads_are_told():
     assert findings.readings(tau_table(made)).endswith("tau is 0.60 on average instead of 0.20.")
     heads = tables.panels(tau_table(made), heads=True)
     assert list(heads.role.unique()) == ["rsd", "rsd_read"]
-
-
-# ---- hypotheses ----
-
-
-def test_every_hypothesis_names_what_exists():
-    for name, hypothesis in RULES["hypotheses"].items():
-        assert {"statement", "of", "supports", "contradicts", "agree"} <= hypothesis.keys(), name
-        roles = hypothesis["of"]["methods"] + hypothesis.get("minus", {}).get("methods", [])
-        assert all(map(title_of, roles))
-    named = [measure for measures in RULES["properties"].values() for measure in measures]
-    assert set(named) <= set(RULES["measures"])
-
-
-@pytest.mark.parametrize(("tau", "word"), [(0.5, "supported"), (0.1, "contradicted"), (0.25, "inconclusive")])
-def test_logits_carry_a_property_if_tau_is_above_a_quarter(tau, word):
-    verdict = judge(Synthetic({"lm": tau}, noise=0.1))["H1"]
-    assert verdict.word == word
-    table = verdict.comparisons
-    assert len(table) == 4 * (2 + 2 + 1) and table.comparison[0] == "LM, shape bias (shape rate), CNN → ViT"
-    tested = table[table.reason == ""]
-    np.testing.assert_allclose(tested.estimate, tau, atol=0.05)
-    assert set(table.reason) == {"", "this study does not have embedding invariance"}
-    assert "4 not testable: this study does not have embedding invariance (4)" in verdict.because
-
-
-def test_most_need_more_than_half_and_no_comparison_against():
-    taus = {"lm": 0.5, ("lm", "vit_to_vit"): 0.25}
-    assert judge(Synthetic(taus, noise=0.05))["H1"].word == "supported"
-    told = judge(Synthetic(taus | {("lm", "cnn_to_cnn", "noise"): 0.0}, noise=0.05))["H1"]
-    assert told.word == "inconclusive"
-    assert told.because.startswith(
-        "11 of 16 comparisons support it and 1 contradict it; least favourable: LM, noise"
-    )
-
-
-def test_crossing_is_compared_with_the_same_teachers():
-    taus = {"lm": 0.7, ("lm", "cnn_to_vit"): 0.3, ("lm", "vit_to_cnn"): 0.2}
-    verdict = judge(Synthetic(taus, noise=0.05))["H3"]
-    table = verdict.comparisons.set_index("comparison")
-    assert verdict.word == "supported"
-    first = "LM, shape bias (shape rate), CNN → ViT minus CNN → CNN"
-    assert table.loc[first, "estimate"] == pytest.approx(-0.4, abs=0.03)
-    assert table.loc[
-        first.replace("CNN → ViT", "ViT → CNN").replace("CNN → CNN", "ViT → ViT"), "estimate"
-    ] == (pytest.approx(-0.5, abs=0.03))
-    assert judge(Synthetic({"lm": 0.5}, noise=0.02))["H3"].word == "contradicted"  # within ±0.1
-
-
-def test_students_of_the_same_teachers_have_one_denominator():
-    made = Synthetic({"lm": 0.2, "rsd": 0.7})
-    side = {"methods": ["rsd"], "properties": ["texture"], "directions": ["cnn_to_vit"]}
-    moved, apart = _ratio({}, made, side, side | {"methods": ["lm"]}, 0)
-    assert (moved.mean(), apart.mean()) == pytest.approx((0.5 * 0.4, 0.4))
-
-
-def test_a_list_in_a_list_counts_as_its_mean():
-    taus = {"lm": 0.2, ("lm", "vit_to_cnn"): 0.8, ("lm", "vit_to_vit"): 0.6}
-    table = judge(Synthetic(taus, noise=0.02))["H4"].comparisons.set_index("comparison")
-    name = "LM, noise robustness (retention, noise), ViT → CNN and ViT → ViT minus CNN → ViT and CNN → CNN"
-    assert table.loc[name, "estimate"] == pytest.approx(0.5, abs=0.01)
-    assert table.loc[name, "supports"]
-
-
-def test_what_the_teachers_head_reads_is_compared_with_the_students_own():
-    verdict = judge(Synthetic({"rsd": 0.3, "rsd_read": 0.7}, noise=0.05))["H2c"]
-    assert verdict.word == "supported" and "FitNet" in verdict.because
-    assert "RSD, teacher's head minus RSD" in verdict.comparisons.comparison.iloc[-1]
-
-
-def test_what_is_absent_is_not_testable_with_its_reason():
-    verdicts = judge(Synthetic({"lm": 0.5}))
-    assert verdicts["H2a"].because == "this study does not have FitNet (20)"
-    assert verdicts["H7"].because == "this study has no teachers with half texture (2); " + (
-        "this study has no teachers with half noise (2)"
-    )
-    assert (
-        "no teachers with colour invariance" in verdicts["H8"].because
-        and verdicts["H6"].word == "not testable"
-    )
-    assert verdicts["H9b"].because == "this study's images are cifar10"
-    assert {found.because for found in judge(Synthetic({"lm": 0.5}, seeds=2)).values()} == {
-        "it needs 3 seeds; this study has 2", "this study's images are cifar10",
-    }  # fmt: skip
-
-
-def test_the_class_part_is_judged_on_the_data_it_is_about():
-    taus = {"lm": 0.8, "class_means": 0.1}
-    assert judge(Synthetic(taus, noise=0.02))["H9a"].word == "supported"
-    still = judge(Synthetic(taus | {("lm", "vit_to_vit"): 0.0}))["H9a"]
-    assert still.because.endswith("2 not testable: the method itself moves its students nowhere (2)")
-    verdicts = judge(Synthetic(taus, noise=0.02, data="shape_texture"))
-    assert verdicts["H9a"].word == "not testable" and verdicts["H9b"].word == "contradicted"
-
-
-def test_properties_with_other_images_are_compared_over_seeds():
-    made = Synthetic({"lm": 0.2, ("lm", "cnn_to_vit", "texture"): 0.9}, noise=0.02)
-    made.properties.append("grey")
-    evidence = made.evidence
-
-    def with_fewer_conflicts(direction, name="plain"):
-        found = evidence(direction, name)
-        for role in found.roles:
-            for kind in ("shape_rate", "texture_rate"):
-                found[role, kind, "cue_conflict"] = found[role, kind, "cue_conflict"][:, :90]
-            gain = 0.3 * (name == "grey") * (1 if role == "teacher" else 0.5 * (role == "lm"))
-            found[role, "retention", "grey"] = found[role, "accuracy", "clean"] + gain
-        found.questions.append(("retention", "grey"))
-        return found
-
-    made.evidence = with_fewer_conflicts
-    table = judge(made)["H8"].comparisons
-    assert len(table) == 4 and table.estimate[0] == pytest.approx((0.9 + 0.5) / 2 - 0.2, abs=0.05)
-
-
-def test_the_tables_of_verdicts_and_comparisons_have_everything():
-    verdicts = judge(Synthetic({"lm": 0.5}))
-    assert list(hypotheses_table(verdicts).hypothesis) == list(RULES["hypotheses"])
-    compared = comparison_table(verdicts)
-    assert set(compared.hypothesis) == set(RULES["hypotheses"]) - {"H9b"}

@@ -110,7 +110,7 @@ def test_runs_that_diverged_are_told(monkeypatch, capsys, tmp_path):
     assert "2 of 3 runs diverged, so they answer nothing: run 1; run 2\n" in capsys.readouterr().err
 
 
-SLOW = ("torch", "torchvision", "timm", "numpy", "pandas", "scipy", "matplotlib", "papermill")
+SLOW = ("torch", "torchvision", "timm", "numpy", "pandas", "pydantic", "scipy", "matplotlib", "papermill")
 
 
 @pytest.mark.parametrize(

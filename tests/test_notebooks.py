@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import sys
 import threading
@@ -6,13 +7,14 @@ import time
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import papermill
 import psutil
 import pytest
 from nbformat import v4, write
 
 from kdlib.report import notebooks
-from kdlib.report.notebooks import NOTEBOOKS
+from kdlib.report.notebooks import NOTEBOOKS, make_report, run_notebooks
 from kdlib.study.interrupt import Stop, Stopped
 from kdlib.study.runs import RunStore
 
@@ -98,6 +100,30 @@ def test_a_dead_kernel_is_told_with_its_notebook_and_what_to_do(run):
         run("import os\nos._exit(9)")
 
 
+@pytest.fixture(scope="module")
+def executed(finished):
+    return run_notebooks(finished)
+
+
+def test_all_notebooks_run_and_leave_figures_and_tables(finished, executed):
+    assert [path.stem[:2] for path in executed] == ["01", "02", "03", "04", "05"]
+    figures = {path.name for path in (finished.folder / "figures").iterdir()}
+    assert {name.removesuffix(".png") + ".svg" for name in figures if name.endswith(".png")} <= figures
+    for name in ("01_probe_texture.png", "02_learning.png", "03_cost.png", "05_original.png"):
+        assert name in figures
+    measures = pd.read_csv(finished.folder / "tables" / "04_measures.csv")
+    assert {"accuracy", "retention", "raw_ratio", "shape_bias", "cue_rate"} <= set(measures.measure)
+
+
+def test_the_report_holds_all_chapters(finished, executed):
+    page, *rest = make_report(finished)
+    text = page.read_text()
+    assert text.count("data-notebook=") == 5
+    assert finished.dataset.spec.fingerprint in text
+    assert "This cell failed" not in text
+    assert [path.suffix for path in rest] in ([], [".pdf"])
+
+
 PARAMETERS = {
     "profile": ("str", '"cifar10-cpu"'),
     "output": ("str", "None"),
@@ -105,6 +131,18 @@ PARAMETERS = {
     "overrides": ("dict[str, object]", "{}"),
     "results": ("str", '"results/cifar10-cpu"'),
 }
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_are_kept_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    first, parameters = notebook.cells[:2]
+    assert first.cell_type == "markdown" and re.match(r"# [\w ]+\n\n\*.*\?\*\n", first.source)
+    assert parameters.metadata.tags == ["parameters"]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 12 and "def " not in cell.source
+            assert max(map(len, cell.source.splitlines())) <= 100
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)

@@ -28,15 +28,21 @@ def known(finished) -> pd.DataFrame:
     return yardstick_table(finished.store, finished.yardstick_images)
 
 
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The data root of another machine; its pictures are drawn once."""
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.fixture
-def published(folder, minimal, tmp_path, monkeypatch):
+def published(folder, minimal, elsewhere, tmp_path, monkeypatch):
     """The study on another machine, where nothing can be trained, and no image is what it was here.
 
     The pictures alone are drawn anew there: they come by another way than what is looked up.
     """
     for module, name in MADE_HERE:
         monkeypatch.setattr(module, name, None)
-    return Study(minimal["profile"], tmp_path / "out", tmp_path / "data", results=folder, quiet=True)
+    return Study(minimal["profile"], tmp_path / "out", elsewhere, results=folder, quiet=True)
 
 
 def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
@@ -95,7 +101,7 @@ def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
     )
     with pytest.raises(RuntimeError, match="have no answers to grey; leave the probe out"):
         other.stimuli  # noqa: B018
-    with pytest.raises(RuntimeError, match="are of 4 and 180 images, not 5"):
+    with pytest.raises(RuntimeError, match="are of 2 and 60 images, not 5"):
         other.few_digest  # noqa: B018
     with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of that"):
         Study("quick", tmp_path / "out", tmp_path / "data", results=folder)
@@ -110,7 +116,7 @@ def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
             {"hyper.lm.temperature": 2},
             r"\d+ of \d+ runs are not in the published records, the first: lm: .*; set results to None",
         ),
-        ({"test_images": 100}, "are of 4 and 180 images, not 100"),
+        ({"test_images": 30}, "are of 2 and 60 images, not 30"),
     ],
 )
 def test_what_was_changed_is_refused_and_not_ignored(changes, message, folder, minimal, tmp_path):

@@ -12,7 +12,7 @@ from kdlib.report.sceptic import QUESTIONS, Evidence, objection_table, power_tab
 from kdlib.report.tables import transfer_table
 
 from .common import make_evidence
-from .test_made import Synthetic
+from .made import Synthetic
 
 CLEAN = {"clean": 0.8, "edges": 0.3, "cue_conflict": 0.3, "superpixels_100": 0.5, "superpixels_64": 0.5}
 RATES = {  # LM goes most of the way on outlines and cue conflict; its own family brings it as far

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlib.probes.base import cut
-from kdlib.probes.suppression import blur, grey, grid_mean, superpixels
+from kdlib.probes.suppression import blur, edges, grey, grid_mean, superpixels
 
 from .common import classes, generator, plain, random_images
 
@@ -63,3 +63,16 @@ def test_a_blurred_point_is_a_gaussian_that_reaches_three_sigmas(sigma):
 def test_a_blur_without_width_is_refused():
     with pytest.raises(ValueError, match="sigma is 0.0 px; a blur needs a width above 0"):
         blur(random_images(), classes(6), generator(), sigma=0.0)
+
+
+def test_an_image_without_edges_is_all_white():
+    images = torch.tensor([0, 17, 128, 255], dtype=torch.uint8).view(4, 1, 1, 1).repeat(1, 3, 32, 32)
+    images[:, 1] //= 2
+    assert (edges(images, classes(4), generator()).images == 255).all()
+
+
+def test_a_step_edge_is_two_black_columns():
+    images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    images[..., 16:] = 90
+    made = edges(images, classes(1), generator()).images
+    assert (made[..., 15:17] == 0).all() and (made[..., :15] == 255).all() and (made[..., 17:] == 255).all()

@@ -36,8 +36,9 @@ class Page:
         if figure is None:
             return self.say(f"*No figure here: this study has no defined values for it. ({caption})*")
         path = self.folder / "figures" / f"{self.chapter:02}_{name}.png"
-        figure.draw_without_rendering()  # laid out once, for both files
-        figure.set_layout_engine("none")
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)  # laid out once, for both files
+        figure.set_layout_engine(None)  # with any, even the one called "none", savefig draws everything twice
         inside = figure.get_tightbbox().padded(0.1)  # inches
         figure.savefig(path, dpi=160, bbox_inches=inside)
         if not any(image.get_array().ndim == 3 for axis in figure.axes for image in axis.images):
