@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdlib.messages import UnknownName, check, one_line
+from kdlib.messages import UnknownName, closest, one_line
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ModelSpec:
     """A network by its timm name."""
 
     name: str = "resnet18"
-    pretrained: bool = False  # timm's weights; then also timm's normalisation
+    pretrained: bool = False  # timm's weights of that name, with their tag; then also timm's normalisation
     image_size: int = 32  # pixels a side, in a study the data's; others are resized before the network
     small_stem: bool = False  # CNN: 3x3 stride-1 first convolution and no max-pool, for small images
     options: dict = field(default_factory=dict)  # keyword arguments of timm's constructor
@@ -74,8 +74,8 @@ class Network(nn.Module):
         backbone: a trained network of your own, on the CPU, which takes normalised images; the spec then only
             names it and gives its image size. Not timm's, it has no stages, and its embedding is its logits.
 
-    Raises UnknownName if timm has no model of that name, or the model takes no such option; ValueError if its
-    patches don't cover the image, or it can't give all of an Output at this size.
+    Raises UnknownName if timm has no model or weights of that name, or it takes no such option; ValueError if
+    its patches don't cover the image, or it can't give all of an Output at this size.
     """
 
     def __init__(
@@ -138,9 +138,8 @@ class Network(nn.Module):
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 or [0, 1] floats (B, 3, H, W) to what the backbone expects."""
         images = images.float() / 255 if images.dtype == torch.uint8 else images
-        size = self.spec.image_size
-        if images.shape[-1] != size:
-            images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
+        if images.shape[-1] != self.spec.image_size:
+            images = F.interpolate(images, (self.spec.image_size,) * 2, mode="bicubic", antialias=True)
         images = (images - self.mean) / self.std
         return images.contiguous(memory_format=torch.channels_last)
 
@@ -245,11 +244,12 @@ def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
     import timm  # here, since it takes seconds to import
 
     if not timm.is_model(spec.name):
-        try:
-            check("timm model", spec.name, timm.list_models())
-        except UnknownName as error:
-            hint = str(error).split(" Valid:")[0]
-            raise UnknownName(f"{hint} `python -m kdlib list models` lists all.") from None
+        hint = closest(spec.name, timm.list_models())
+        raise UnknownName(f"unknown timm model {spec.name!r}.{hint} `python -m kdlib list models` lists all.")
+    weights = timm.list_pretrained(spec.name.partition(".")[0] + ".*")
+    if spec.pretrained and spec.name not in weights:  # timm's own choice differs between its releases
+        told = f"pretrained: {spec.name} must name its weights, one of:"
+        raise UnknownName(f"{told} {', '.join(weights) or 'none'}")
     options = dict(spec.options)
     if spec.name.startswith(("vit_", "deit")) and spec.image_size < 128:
         # Small images get patches that make an 8 x 8 grid, others those of the network's name.

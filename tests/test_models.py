@@ -234,6 +234,12 @@ def test_unknown_model_gets_the_closest_name():
         Network(ModelSpec("resnet81"), 10, MEAN, STD)
 
 
+def test_pretrained_weights_are_named_with_their_tag():
+    for name, told in (("resnet50", "50.a1_in1k, "), ("resnet50.x", "a1_in1k"), ("coatnet_0_224", "none")):
+        with pytest.raises(UnknownName, match=f"pretrained: {name} must name its weights, .*{told}"):
+            Network(ModelSpec(name, pretrained=True), 10, MEAN, STD)
+
+
 def test_unknown_constructor_option_is_named():
     with pytest.raises(UnknownName, match="resnet18 does not take these options .*'depth'"):
         Network(ModelSpec("resnet18", options={"depth": 3}), 10, MEAN, STD)
