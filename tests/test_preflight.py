@@ -58,7 +58,7 @@ def study(tmp_path):
         ),
         (
             {"data.image_size": 30, "inside_images": 2},
-            "inside_images, baseline: resnet18: size 7 doesn't cut images of 30x30 into 3x3",
+            "inside_images, baseline: resnet18: images of 30x30 px can't be cut into 4 x 4",
         ),
     ],
 )

@@ -131,18 +131,25 @@ def test_interactions_belong_to_their_image_whatever_batch_and_order(make_networ
         np.testing.assert_allclose(parts[measure], values[order], rtol=1e-3, atol=1e-6)
 
 
-def test_patches_are_a_quarter_of_the_images_side(make_network, shapes):
-    images, labels, network = shapes.test.images[:2], shapes.test.labels[:2], make_network("cnn")
+def test_patches_are_a_quarter_of_the_images_side():
+    class Halved(Quadratic):
+        def forward(self, images):
+            return super().forward(images[..., ::2, ::2])
+
+    images, weights = random_images(), torch.ones(16, 16)
     large = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    for image, size in ((images, 8), (large, 16)):
-        found, told = interactions(network, image, labels), interactions(network, image, labels, size)
-        assert all(np.array_equal(found[name], told[name]) for name in found)
+    found, told = (
+        interactions(Halved(weights), large, LABELS),
+        interactions(Quadratic(weights), images, LABELS),
+    )
+    assert all(np.array_equal(found[name], told[name]) for name in told)
 
 
-@pytest.mark.parametrize("size", [7, 16])
-def test_patches_that_do_not_fit_or_are_never_far_apart_are_refused(make_network, size):
-    with pytest.raises(ValueError, match=f"size {size} doesn't cut images of 32x32 into 3x3 patches or more"):
-        interactions(make_network("cnn"), random_images(), LABELS, size=size)
+def test_images_that_are_not_cut_into_patches_are_refused(make_network):
+    with pytest.raises(
+        ValueError, match="images of 30x30 px can't be cut into 4 x 4 patches; give sides that 4"
+    ):
+        interactions(make_network("cnn"), random_images()[..., :30, :30], LABELS)
 
 
 def test_a_vit_without_position_embedding_does_not_see_where_its_patches_are(make_network):

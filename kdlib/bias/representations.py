@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from kdlib.models import Network
 from kdlib.train import predict_logits
 
+SIDE = 4  # patches a side whose interactions are measured
+
 
 @torch.inference_mode()
-def interactions(
-    network: Network, images: Tensor, labels: Tensor, size: int | None = None
-) -> dict[str, np.ndarray]:
+def interactions(network: Network, images: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
     """How much the evidence in two patches depends on each other, by their distance: the range of locality.
 
     The margin is the label's logit minus the mean of the others: logits, since a softmax makes everything
@@ -32,26 +32,25 @@ def interactions(
     A network that adds up local evidence has none between patches that no receptive field joins.
 
     Args:
+        images: cut into 4 x 4 patches, whatever their size: 137 forwards an image.
         labels: int64 (N,).
-        size: px, side of the patches; a quarter of the images' by default. For g x g of them an image takes
-            1 + g² + g² (g² - 1)/2 forwards: 137 of 4 x 4, 32,897 of 16 x 16.
 
     Returns:
         float64 (N,) each, 0 and up: "near", mean I over patches that share an edge; "far", over those two or
         more apart (diagonal neighbours are neither). Far/near is a ratio of means over images, 0 for local
         evidence and about 1 without any locality.
 
-    Raises ValueError if the patches don't tile the images, or are fewer than 3 a side.
+    Raises ValueError if the patches don't tile the images.
     """
     height, width = images.shape[2:]
-    size = size or max(1, height // 4)
-    rows, columns = height // size, width // size
-    if height % size or width % size or min(rows, columns) < 3:
-        raise ValueError(f"size {size} doesn't cut images of {height}x{width} into 3x3 patches or more")
-    one = torch.eye(rows * columns, dtype=torch.bool)
+    if height % SIDE or width % SIDE:
+        told = f"images of {height}x{width} px can't be cut into {SIDE} x {SIDE} patches"
+        raise ValueError(f"{told}; give sides that {SIDE} divides")
+    one = torch.eye(SIDE**2, dtype=torch.bool)
     first, second = torch.triu_indices(len(one), len(one), offset=1)
     hidden = torch.cat([torch.zeros_like(one[:1]), one, one[first] | one[second]])
-    masks = hidden.view(-1, 1, rows, columns).repeat_interleave(size, 2).repeat_interleave(size, 3)
+    masks = hidden.view(-1, 1, SIDE, SIDE).repeat_interleave(height // SIDE, 2)
+    masks = masks.repeat_interleave(width // SIDE, 3)
     fill = images.double().mean(dim=(0, 2, 3)).round().to(torch.uint8).view(3, 1, 1)
 
     answers = []
@@ -62,7 +61,7 @@ def interactions(
     alone, together = (margin[:, :1] - margin[:, 1:]).split([len(one), len(first)], dim=1)
     strength = (together - alone[:, first] - alone[:, second]).abs().numpy()
 
-    apart = _distances(rows, columns)[first, second].numpy()
+    apart = _distances(SIDE, SIDE)[first, second].numpy()
     return {"near": strength[:, apart == 1].mean(1), "far": strength[:, apart >= 2].mean(1)}
 
 

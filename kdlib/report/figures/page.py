@@ -40,8 +40,9 @@ class Page:
             engine.execute(figure)  # laid out once, for both files
         figure.set_layout_engine(None)  # with any, even the one called "none", savefig draws everything twice
         inside = figure.get_tightbbox().padded(0.1)  # inches
-        figure.savefig(path, dpi=160, bbox_inches=inside)
-        if not any(image.get_array().ndim == 3 for axis in figure.axes for image in axis.images):
+        pictures = any(image.get_array().ndim == 3 for axis in figure.axes for image in axis.images)
+        figure.savefig(path, dpi=100 if pictures else 160, bbox_inches=inside)
+        if not pictures:
             _fewer_colours(path)
         figure.savefig(path.with_suffix(".svg"), bbox_inches=inside, metadata={"Date": None})
         plt.close(figure)
