@@ -134,9 +134,9 @@ def pictures_and_networks() -> dict[str, np.ndarray]:
     coarse = random.integers(0, 256, (8, 3, 8, 8), dtype=np.uint8)
     found = {
         "images": coarse.repeat(4, 2).repeat(4, 3),
-        "small": random.integers(0, 256, (2, 3, 24, 24), dtype=np.uint8),
+        "small": random.integers(0, 256, (2, 3, 8, 8), dtype=np.uint8),
         "small_labels": np.array([3, 7]),
-        "mlp0": random.standard_normal((16, 1728)).astype(np.float32) / 30,
+        "mlp0": random.standard_normal((16, 192)).astype(np.float32) / 10,
         "mlp1": random.standard_normal((10, 16)).astype(np.float32),
     }
     torch.manual_seed(0)

@@ -48,7 +48,7 @@ def perceptron(x: dict):
     import torch
 
     net = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(1728, 16), torch.nn.Tanh(), torch.nn.Linear(16, 10)
+        torch.nn.Flatten(), torch.nn.Linear(192, 16), torch.nn.Tanh(), torch.nn.Linear(16, 10)
     )
     for layer, name in ((net[1], "mlp0"), (net[3], "mlp1")):
         layer.load_state_dict({"weight": torch.from_numpy(x[name]), "bias": torch.zeros(len(x[name]))})
@@ -175,13 +175,13 @@ def our_interactions(x: dict) -> float:
     from kdlib.models import ModelSpec, Network
 
     mean, std = torch.full((3,), 0.5), torch.full((3,), 0.25)
-    mine = Network(ModelSpec("mine", image_size=24), 10, mean, std, backbone=perceptron(x))
+    mine = Network(ModelSpec("mine", image_size=8), 10, mean, std, backbone=perceptron(x))
     found = interactions(mine, *tensors(x, "small", "small_labels"))
     return float(found["far"].mean() / found["near"].mean())
 
 
 def margins(x: dict) -> Callable:
-    """The label's logit minus the mean of the others, of images (n, 3, 24, 24) in [0, 255] and one label."""
+    """The label's logit minus the mean of the others, of images (n, 3, 8, 8) in [0, 255] and one label."""
     net = perceptron(x)
 
     def margin(images, label: int):
@@ -192,16 +192,16 @@ def margins(x: dict) -> Callable:
 
 
 def patches_of(places: list[int]):
-    """bool (3, 24, 24): the pixels of these of the nine patches."""
+    """bool (3, 8, 8): the pixels of these of the 4 x 4 patches."""
     import torch
 
-    hidden = torch.zeros(9, dtype=torch.bool)
+    hidden = torch.zeros(16, dtype=torch.bool)
     hidden[places] = True
-    return hidden.view(3, 3).repeat_interleave(8, 0).repeat_interleave(8, 1).expand(3, 24, 24)
+    return hidden.view(4, 4).repeat_interleave(2, 0).repeat_interleave(2, 1).expand(3, 8, 8)
 
 
 def far_over_near(strength: dict[tuple[int, int], list[float]]) -> float:
-    apart = {pair: math.dist(divmod(pair[0], 3), divmod(pair[1], 3)) for pair in strength}
+    apart = {pair: math.dist(divmod(pair[0], 4), divmod(pair[1], 4)) for pair in strength}
     near = np.mean([strength[pair] for pair in strength if apart[pair] == 1])
     return float(np.mean([strength[pair] for pair in strength if apart[pair] >= 2]) / near)
 
@@ -221,8 +221,8 @@ def shapiqs(index: str) -> Callable[[dict], float]:
                 with torch.no_grad():
                     return margin(torch.where(kept, image.double(), fill), label).double().numpy()
 
-            found = ExactComputer(game, 9)(index, order=2)
-            for pair in combinations(range(9), 2):
+            found = ExactComputer(game, 16)(index, order=2)
+            for pair in combinations(range(16), 2):
                 strength.setdefault(pair, []).append(abs(found[pair]))
         return far_over_near(strength)
 
@@ -240,11 +240,11 @@ def ablation(x: dict) -> float:
 
         def lost(*places: int, image=image, label=int(label)) -> float:
             mask = patches_of(list(places)).long()[None]
-            options = {"feature_mask": mask, "baselines": fill.expand(1, 3, 24, 24)}
+            options = {"feature_mask": mask, "baselines": fill.expand(1, 3, 8, 8)}
             found = method.attribute(image[None], additional_forward_args=label, **options)
             return found[mask.bool()][0].item()
 
-        for pair in combinations(range(9), 2):
+        for pair in combinations(range(16), 2):
             together = lost(*pair) - lost(pair[0]) - lost(pair[1])
             strength.setdefault(pair, []).append(abs(together))
     return far_over_near(strength)
