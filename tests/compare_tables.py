@@ -1,7 +1,7 @@
 """Compare the tables of two outputs of one study: ``python tests/compare_tables.py OLD NEW``.
 
-Numbers may differ by 1e-12, all else must be equal. Before a change that must keep every number, make OLD from
-the published records; after it, NEW. Fill in what the change means to rename or to leave out.
+Numbers may differ by 1e-12, all else must be equal. Before a change that must keep every number, make OLD
+from the published records; after it, NEW. Fill in what the change means to rename or to leave out.
 """
 
 import sys
