@@ -1,5 +1,7 @@
 """The experiment with made properties: tables and verdicts of students whose tau is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,3 +174,20 @@ def test_the_two_heads_are_told():
     assert findings.readings(tau_table(made)).endswith("tau is 0.60 on average instead of 0.20.")
     heads = tables.panels(tau_table(made), heads=True)
     assert list(heads.role.unique()) == ["rsd", "rsd_read"]
+
+
+def test_other_experiments_are_told_method_by_method():
+    def told(**more):
+        taus = {"lm": 0.2, "sskd": 0.6, "lm_strong": 0.4}
+        other = Synthetic(taus, directions=["vit_to_cnn", "cnn_to_cnn"], **more)
+        other.properties, other.study.dataset = (
+            ["texture"],
+            SimpleNamespace(source="drawn images (procedural)"),
+        )
+        return findings.elsewhere([other])
+
+    assert told().startswith("On other images (drawn images, 3 seeds) the part that arrives (tau) is +0.60 [")
+    assert "by SSKD, ViT → CNN; +0.20 [+0.20, +0.20] by LM, ViT → CNN.\n\nAnd" in told()
+    lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
+    assert "(tau) is not testable for any method." in told(clean=lost)
+    assert findings.elsewhere([]) == "And differences that the two architectures have by themselves?"

@@ -25,7 +25,7 @@ from kdlib.study.made import Made
 RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
 PUBLISHED = pd.DataFrame(RULES["published"])  # tau that others found, by role and property
 KEPT = 0.9  # share of a reference's accuracy, below which a network counts as not learned
-CONTROLS = ("ceiling", "class_means", "within_class")
+CONTROLS = ("ceiling", "class_means", "within_class", "lm_strong")
 COLUMNS = ["direction", "property", "role", "measure", "primary", "tau", "low", "high"]
 COLUMNS += ["p_none", "p_all", "holm_none", "holm_all"]
 COLUMNS += [f"{who}{end}" for who in ("student", "teacher") for end in ("", "_low", "_high")]
@@ -42,7 +42,7 @@ class Change:
     facts: dict[str, float]  # how well the students learned
 
 
-@lru_cache(1)  # a chapter makes several tables of one experiment
+@lru_cache(2)  # a chapter makes several tables of its experiments
 def changes(made: Made) -> dict[tuple[str, str, str, str], Change]:
     """By direction, property, role and measure; every property also by the measures of the others.
 
@@ -210,11 +210,13 @@ def crosses(direction: str) -> bool:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """A :func:`tau_table` to read: primary measures, intervals in the cells."""
+    """A :func:`tau_table` to read: primary measures, intervals in the cells; directions if several."""
     rows = table[table.primary]
     each = list(rows.itertuples())
+    several = {"direction": rows.direction.map(words)} if rows.direction.nunique() > 1 else {}
     return pd.DataFrame(
-        {
+        several
+        | {
             "property": rows.property.map(title_of_property),
             "role": rows.role,
             "tau": [interval(row, of="tau") for row in each],

@@ -41,6 +41,8 @@ CONTROLS = {
                             question="soft targets without what the teacher knows"),
     "lm_shuffled": Role("LM, shuffled classes", "lm_shuffled",
                         question="the teacher's certainty without what it mistakes"),
+    "lm_strong": Role("LM, weight 0.9", "lm", hyper={"label_weight": 0.1, "logits_weight": 0.9},
+                      question="is it the method, or the weight of the teacher's answers?"),
     "rotations": Role("Baseline, rotations", *BARE, TURNED, question="SSKD's images without its teacher"),
     "transformed": Role("Baseline, transformed", *BARE, CHANGED,
                         question="CAPD's images without its teacher"),

@@ -18,7 +18,7 @@ from kdlib.methods import METHODS, add_from, hyperparameters
 from kdlib.models import ModelSpec
 from kdlib.probes import PROBES, series
 from kdlib.probes.external import EXTERNAL
-from kdlib.study.controls import CONTROLS, OTHERS
+from kdlib.study.controls import CONTROLS, OTHERS, roles
 from kdlib.study.profile import TEACHERS, overridden_profile, read_overrides
 from kdlib.train import PRECISIONS, Training
 
@@ -60,6 +60,10 @@ def _taught(name: str) -> str:
     return check("method", name, [key for key, method in METHODS.items() if method.uses_teacher])
 
 
+def _made(name: str) -> str:
+    return check("method", name, [key for key, role in roles().items() if role.teacher == "teacher"])
+
+
 def _direction(name: str) -> str:
     if not re.fullmatch(r"\w+_to_\w+", name):  # which is part of files' names, and of figures' labels
         raise ValueError(f"{name!r} is no direction; call it <teacher>_to_<student>, like cnn_to_vit")
@@ -74,6 +78,7 @@ def _doses(properties: dict[str, float]) -> dict[str, float]:
 
 DirectionName = Annotated[str, AfterValidator(_direction)]
 Taught = Annotated[str, AfterValidator(_taught)]
+MadeBy = Annotated[str, AfterValidator(_made)]  # controls with the direction's own teacher too
 Share = Annotated[float, Field(ge=0, lt=1)]
 Data = _like(DataSpec, train_images=PositiveInt | None, image_size=PositiveInt)
 Model = _like(ModelSpec, image_size=PositiveInt)
@@ -119,9 +124,9 @@ class Made(Strict):
     properties: Annotated[
         dict[_one_of("property", PROPERTIES), PositiveFloat], Field(min_length=1), AfterValidator(_doses)
     ]
-    methods: _some(Taught)
+    methods: _some(MadeBy)
     # With the methods that are taught in this direction only; null: left out.
-    directions: Annotated[dict[DirectionName, list[Taught] | None], Field(min_length=1)]
+    directions: Annotated[dict[DirectionName, list[MadeBy] | None], Field(min_length=1)]
 
 
 class Profile(Strict):
@@ -137,7 +142,7 @@ class Profile(Strict):
     hyper: Annotated[dict[str, dict], AfterValidator(_hyper)] = None  # by method
     probes: _some(_one_of("probe or series", [*PROBES, *series()]))
     external: _some(_one_of("external stimuli", EXTERNAL), least=0) = None
-    made: Made | str | None = None  # teachers with a property, or the profile that has them; null: none
+    made: Made | list[str] | None = None  # teachers with a property, or profiles that have them; null: none
     longer: dict = None  # overrides for the same study with a longer schedule
     test_images: PositiveInt | None = None  # that the probes are made of; None: all
     inside_images: NonNegativeInt | None = None  # that networks are looked into with; 0: not at all

@@ -172,14 +172,18 @@ class Study:
         return longer
 
     @cached_property
-    def made(self) -> Made | None:
-        """The experiment with made properties: the profile's own, or the published one that it names."""
-        named, results = self.profile.get("made"), self.parameters["results"]
+    def experiments(self) -> list[Made]:
+        """Those with made properties: the profile's own, or the published ones that it names."""
+        named, results = self.profile.get("made") or [], self.parameters["results"]
         if isinstance(named, dict):
-            return Made(self)
-        if named and results:
-            return Study(named, self.folder.parent, results=Path(results).parent / named).made
-        return None
+            return [Made(self)]
+        folders = [Path(results).parent / name for name in named] if results else []
+        return [Made(Study(folder.name, self.folder.parent, results=folder)) for folder in folders]
+
+    @property
+    def made(self) -> Made | None:
+        """The first of them, which the answer is about."""
+        return next(iter(self.experiments), None)
 
     @property
     def yardstick_images(self) -> int | None:
