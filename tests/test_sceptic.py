@@ -56,6 +56,7 @@ SPECS = [
 def evidence(rates=RATES, made=None, seeds=3) -> Evidence:
     parts = {name: make_evidence(rates, seeds, name) for name in ("cnn_to_vit", "vit_to_cnn")}
     study = SimpleNamespace(made=made, seeds=list(range(seeds)), yardstick_images=None, store=None)
+    study.experiments = [made, made] if made else []
     study.specs = lambda: SPECS
     if made:
         made.study.specs = list
@@ -98,7 +99,8 @@ def test_what_was_not_run_says_so(answers):
     assert {answers[name] for name in ("class_part", "capacity", "strength", "shuffled", "truth")} == {
         ("not run", "")
     }
-    assert {answers[name] for name in ("weights", "scope")} == {("not answered here", "")}
+    assert {answers[name] for name in ("weights", "method")} == {("not run", "")}
+    assert answers["scope"] == ("not answered here", "")
 
 
 def test_taus_are_compared_where_they_cross():
@@ -120,6 +122,12 @@ def test_taus_are_compared_where_they_cross():
         "it could have had more",
     )
     assert answers["within_class"][0] == "not run"
+    heavier = told(evidence(made=Synthetic({"lm": 0.2, "lm_strong": 0.5, "sskd": 0.4})))
+    assert (
+        heavier["weights"][0].startswith("+0.30 [")
+        and heavier["weights"][1] == "a larger weight carries more"
+    )
+    assert heavier["method"][0].startswith("-0.10 [")
     lost = {("ceiling", name): 0.3 for name in ("texture", "noise")}
     answers = told(evidence(made=Synthetic(taus, clean=lost)))
     assert answers["capacity"][0].endswith("mean of 2 of 6 comparisons")

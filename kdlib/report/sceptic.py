@@ -74,8 +74,9 @@ class Evidence:
         means = table[["lowest", "highest"]].mean(axis=1) if len(table) else []  # of two seeds
         return " and ".join(with_interval(value, np.nan, np.nan, ".2f") for value in means)
 
-    def tau_beyond(self, role: str, other: str) -> Parts:
-        ours, others = self._taus(role), self._taus(other)
+    def tau_beyond(self, role: str, other: str, place: int = 0) -> Parts:
+        """In the experiment at that place among the study's."""
+        ours, others = self._taus(role, place), self._taus(other, place)
         return [ours[key] - others[key] for key in ours if key in others and made.crosses(key[0])]
 
     def tau_crossing(self, role: str) -> Parts:
@@ -115,9 +116,10 @@ class Evidence:
     def _parts(self, *roles: str) -> Iterator[Measures]:
         return (part for part in self.records.evidence.values() if {*roles} <= {*part.roles})
 
-    def _taus(self, role: str) -> dict[tuple[str, str], np.ndarray]:
+    def _taus(self, role: str, place: int = 0) -> dict[tuple[str, str], np.ndarray]:
         """By direction and property, of primary measures; NaN where tau is not testable."""
-        found = made.changes(self.study.made) if self.study.made else {}
+        experiments = self.study.experiments[place : place + 1]
+        found = made.changes(*experiments) if experiments else {}
         return {
             key[:2]: ratio_influence(change.moved, change.apart)
             if change.found.established
