@@ -8,10 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from kdlib.study.interrupt import STOPPED, Stop, Stopped
-from kdlib.study.profile import digest_of, folder_of, overridden_profile, profile_names
+from kdlib.study.profile import NOTEBOOKS, digest_of, folder_of, overridden_profile, profile_names
 
 # What takes seconds to import, torch above all, is imported by the commands that need it.
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps what containers and schedulers grant
 
 

@@ -23,8 +23,8 @@ from kdlib.disk import room_for
 from kdlib.messages import check
 from kdlib.report.page import write_pdf, write_report
 from kdlib.study import Study
+from kdlib.study.profile import NOTEBOOKS
 
-NOTEBOOKS = PROJECT / "notebooks"
 TOGETHER = 2  # notebooks that run side by side: none needs another, and one keeps about one core busy
 
 

@@ -85,7 +85,7 @@ class Evidence:
         return [taus[key] - taus[own] for key, own in within.items() if key != own and own in taus]
 
     def shared_seeds(self) -> str:
-        studies = [self.study, *([self.study.made.study] if self.study.made else [])]
+        studies = [self.study, *(one.study for one in self.study.experiments)]
         taught = {spec.id: spec for study in studies for spec in study.specs() if spec.teacher}.values()
         return _count([spec.seed == spec.teacher.seed for spec in taught])
 

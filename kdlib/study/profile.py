@@ -13,6 +13,7 @@ from kdlib.messages import check, one_line
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 OUTPUTS = Path(__file__).parents[2] / "outputs"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TEACHERS = ("teacher", "same_family", "matched")  # the networks that may teach in a direction
 
 
@@ -42,10 +43,10 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             is of a single network's.
     """
     path = Path(name)
-    if path.suffix in (".yml", ".yaml") and not path.is_file():
-        raise ValueError(f"no profile file {path}; give a path, or a name: {', '.join(profile_names())}")
     if path.suffix not in (".yml", ".yaml"):
         path = PROFILES / f"{check('profile', name, profile_names())}.yml"
+    elif not path.is_file():
+        raise ValueError(f"no profile file {path}; give a path, or a name: {', '.join(profile_names())}")
     profile = _yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
     for key, value in ({"": profile} | read_overrides(overrides)).items():
         *parents, last = key.split(".")
