@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdlib.report.hypotheses import _ratio, comparison_table, hypotheses_table, judge
+from kdlib.report.hypotheses import _taus, comparison_table, hypotheses_table, judge
 from kdlib.report.made import RULES
 from kdlib.study.controls import title_of
 
@@ -57,8 +57,15 @@ def test_crossing_is_compared_with_the_same_teachers():
 def test_students_of_the_same_teachers_have_one_denominator():
     made = Synthetic({"lm": 0.2, "rsd": 0.7})
     side = {"methods": ["rsd"], "properties": ["texture"], "directions": ["cnn_to_vit"]}
-    moved, apart = _ratio({}, made, side, side | {"methods": ["lm"]}, 0)
-    assert (moved.mean(), apart.mean()) == pytest.approx((0.5 * 0.4, 0.4))
+    (ours, other), apart = _taus({}, made, side, side | {"methods": ["lm"]}, 0)
+    assert ((ours - other).mean(), apart.mean()) == pytest.approx((0.5 * 0.4, 0.4))
+
+
+def test_two_taus_of_nothing_are_no_evidence_that_crossing_costs_nothing():
+    table = judge(Synthetic({"lm": 0.0, "crd": 0.5}, noise=0.02))["H3"].comparisons
+    table = table[table.reason == ""]
+    assert table[table.comparison.str.startswith("CRD")].contradicts.all()
+    assert not table[table.comparison.str.startswith("LM")].contradicts.any()
 
 
 def test_a_list_in_a_list_counts_as_its_mean():

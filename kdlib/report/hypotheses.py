@@ -1,13 +1,14 @@
 """Verdicts on hypotheses.yml, what we expected of made properties, by the rules at its top."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from kdlib.bias.statistics import holm
-from kdlib.bias.transfer import p_value, ratio_influence, share
+from kdlib.bias.transfer import Transfer, p_value, ratio_influence, share
 from kdlib.report.claims import NotTestable, Verdict, holds_for, verdict_table
 from kdlib.report.made import RULES, Change, aligned, changes, part_of, reasons, title_of_property
 from kdlib.report.tables import interval
@@ -27,7 +28,7 @@ def judge(made: Made) -> dict[str, Verdict]:
 
 def hypotheses_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """What was expected, what others found, the verdict and the numbers that decide it."""
-    columns = {"statement": "statement", "known": "known"}
+    columns = {"statement": "statement", "claim": "claim", "known": "known"}
     return verdict_table("hypothesis", RULES["hypotheses"], columns, verdicts)
 
 
@@ -79,11 +80,14 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
     for of, minus, place in _comparisons(hypothesis):
         row = {"comparison": _name(of, minus, place), "family": str((of["directions"], of["properties"]))}
         try:
-            moved, apart = _ratio(hypothesis, made, of, minus, place)
+            sides, apart = _taus(hypothesis, made, of, minus, place)
         except NotTestable as reason:
             rows.append(row | {"reason": str(reason)})
             continue
+        moved = np.subtract(*sides) if minus else sides[0]
         wide, narrow = share(moved, apart), share(moved, apart, level=0.90)
+        if minus and all(_is_nothing(share(side, apart)) for side in sides):
+            narrow = replace(narrow, low=np.nan, high=np.nan)  # two that carry nothing can't be unlike
         row |= {"estimate": wide.ratio, "low": wide.low, "high": wide.high, "reason": ""}
         row |= {"narrow_low": narrow.low, "narrow_high": narrow.high}
         rows.append(row | {f"p at {limit}": p_value(moved, apart, limit) for limit in limits})
@@ -111,21 +115,24 @@ def _comparisons(hypothesis: dict) -> Iterator[tuple[Side, Side | None, int]]:
             yield ours, other if minus else None, place
 
 
-def _ratio(
-    hypothesis: dict, made: Made, of: Side, minus: Side | None, place: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The value as a ratio of two matrices (seeds, images), which `share` gives its interval.
+def _is_nothing(tau: Transfer) -> bool:
+    return not (tau.low > 0 or tau.high < 0)
 
-    Students of the same teachers have one denominator. A mean or difference of taus from several teachers is
-    the influence of it, over 1.
+
+def _taus(
+    hypothesis: dict, made: Made, of: Side, minus: Side | None, place: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The tau of each side as a ratio of matrices (seeds, images), which `share` gives its interval.
+
+    Students of the same teachers have one denominator. A tau that is a mean, or is compared with that of other
+    teachers, is its influence, over 1.
     """
     taus = [_changed(hypothesis, made, side, place) for side in (of, minus) if side]
     denominators = [apart for side in taus for _, apart in side]
     shared = all(np.array_equal(apart, denominators[0]) for apart in denominators)
     parts = [[moved if shared else ratio_influence(moved, apart) for moved, apart in side] for side in taus]
-    means = [np.mean(aligned(side), axis=0) for side in parts]
-    value = np.subtract(*aligned(means)) if minus else means[0]
-    return value, denominators[0] if shared else np.ones_like(value)
+    means = aligned([np.mean(aligned(side), axis=0) for side in parts])
+    return means, denominators[0] if shared else np.ones_like(means[0])
 
 
 def _changed(hypothesis: dict, made: Made, side: Side, place: int) -> list[tuple[np.ndarray, np.ndarray]]:
