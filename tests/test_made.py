@@ -8,6 +8,7 @@ import pytest
 
 from kdlib.report import figures, findings
 from kdlib.report import made as tables
+from kdlib.report.hypotheses import judge
 from kdlib.report.made import specificity_matrix, tau_table, teacher_table
 from kdlib.study.controls import title_of
 
@@ -174,6 +175,16 @@ def test_the_two_heads_are_told():
     assert findings.readings(tau_table(made)).endswith("tau is 0.60 on average instead of 0.20.")
     heads = tables.panels(tau_table(made), heads=True)
     assert list(heads.role.unique()) == ["rsd", "rsd_read"]
+
+
+def test_claims_get_a_second_test_with_made_properties():
+    other = Synthetic({"lm": 0.2, "crd": 0.5, "sskd": 0.5}, noise=0.05)
+    other.study.profile["title"] = "Drawn images"
+    lines = findings.second_test([other], [judge(other)]).splitlines()
+    assert lines[2:4] == ["| claim, with a made property | Drawn images |", "|---|---|"]
+    assert [line[2:4] for line in lines[4:]] == ["C1", "C2", "C3", "C5"] and lines[4].endswith("(H10) | — |")
+    assert "(H5) | **supported**, 6 of 6 comparisons support it and 0 contradict it |" in lines[6]
+    assert findings.second_test([], []) == ""
 
 
 def test_other_experiments_are_told_method_by_method():

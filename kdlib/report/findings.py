@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kdlib.bias import acceptance
-from kdlib.report import made
+from kdlib.report import hypotheses, made
 from kdlib.report.claims import CLAIMS, Verdict, judge, records_of
 from kdlib.report.figures.style import words
 from kdlib.report.summaries import movements
@@ -75,7 +75,8 @@ def answer(study, verdicts: dict[str, Verdict], transfer: pd.DataFrame) -> tuple
     """The study on one page: the sentence above its figure, and what stands under it."""
     specs = {member.spec.id for member in study.members()}
     later = {member.spec.id for member in study.longer.members()} - specs if study.longer else set()
-    told = _tell("below", study, verdicts, runs=len(specs), later=len(later))
+    second = _tell("second_test", study.experiments, [hypotheses.judge(one) for one in study.experiments])
+    told = _tell("below", study, verdicts, second, runs=len(specs), later=len(later))
     return _tell("headline", movements(transfer)), told
 
 

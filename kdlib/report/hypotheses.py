@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -21,6 +22,7 @@ COLUMNS = ["comparison", "family", "estimate", "low", "high", "narrow_low", "nar
 Side = dict[str, list[str]]  # what a comparison's value is the mean over, by KEYS
 
 
+@lru_cache(4)  # the answer's table and a notebook's
 def judge(made: Made) -> dict[str, Verdict]:
     """The verdict on every hypothesis, by its name; trains what is missing."""
     return {name: _judge(hypothesis, made) for name, hypothesis in RULES["hypotheses"].items()}
@@ -124,8 +126,8 @@ def _taus(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """The tau of each side as a ratio of matrices (seeds, images), which `share` gives its interval.
 
-    Students of the same teachers have one denominator. A tau that is a mean, or is compared with that of other
-    teachers, is its influence, over 1.
+    Students of the same teachers have one denominator. A tau that is a mean, or is compared with one from
+    other teachers, is its influence, over 1.
     """
     taus = [_changed(hypothesis, made, side, place) for side in (of, minus) if side]
     denominators = [apart for side in taus for _, apart in side]

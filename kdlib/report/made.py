@@ -42,7 +42,7 @@ class Change:
     facts: dict[str, float]  # how well the students learned
 
 
-@lru_cache(2)  # a chapter makes several tables of its experiments
+@lru_cache(4)  # a chapter makes several tables of its experiments
 def changes(made: Made) -> dict[tuple[str, str, str, str], Change]:
     """By direction, property, role and measure; every property also by the measures of the others.
 
