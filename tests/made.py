@@ -34,7 +34,9 @@ class Synthetic:
         self.properties = ["texture", "noise", "patches"]
         roles = dict.fromkeys(key if isinstance(key, str) else key[0] for key in taus)
         self.directions = {name: list(roles) for name in more.get("directions", DIRECTIONS)}
-        self.study = SimpleNamespace(profile={"data": {"name": data}}, seeds=list(range(seeds)))
+        profile, source = {"data": {"name": data}, "title": "Drawn images"}, f"{data} (drawn)"
+        dataset = SimpleNamespace(source=source)
+        self.study = SimpleNamespace(profile=profile, dataset=dataset, seeds=list(range(seeds)))
 
     def tau(self, role, direction, name):
         keys = ((role, direction, name), (role, direction), role)

@@ -1,7 +1,5 @@
 """The experiment with made properties: tables and verdicts of students whose tau is known."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,7 +177,6 @@ def test_the_two_heads_are_told():
 
 def test_claims_get_a_second_test_with_made_properties():
     other = Synthetic({"lm": 0.2, "crd": 0.5, "sskd": 0.5}, noise=0.05)
-    other.study.profile["title"] = "Drawn images"
     lines = findings.second_test([other], [judge(other)]).splitlines()
     assert lines[2:4] == ["| claim, with a made property | Drawn images |", "|---|---|"]
     assert [line[2:4] for line in lines[4:]] == ["C1", "C2", "C3", "C5"] and lines[4].endswith("(H10) | — |")
@@ -187,18 +184,24 @@ def test_claims_get_a_second_test_with_made_properties():
     assert findings.second_test([], []) == ""
 
 
-def test_other_experiments_are_told_method_by_method():
+def test_other_experiments_are_told_with_the_methods_that_carry_most():
     def told(**more):
-        taus = {"lm": 0.2, "sskd": 0.6, "lm_strong": 0.4}
+        taus = {"lm": 0.2, "sskd": 0.6, "lm_strong": 0.7}  # the last is a control
         other = Synthetic(taus, directions=["vit_to_cnn", "cnn_to_cnn"], **more)
-        other.properties, other.study.dataset = (
-            ["texture"],
-            SimpleNamespace(source="drawn images (procedural)"),
-        )
+        other.properties = ["texture"]
         return findings.elsewhere([other])
 
-    assert told().startswith("On other images (drawn images, 3 seeds) the part that arrives (tau) is +0.60 [")
-    assert "by SSKD, ViT → CNN; +0.20 [+0.20, +0.20] by LM, ViT → CNN.\n\nAnd" in told()
+    assert told().startswith(
+        "* Drawn images, 3 seeds: across architectures tau is significantly above 0 in 2 of 2 comparisons. "
+        "Most arrives by SSKD, ViT → CNN (tau +0.60 [+0.60, +0.60]), then LM, ViT → CNN (tau +0.20 [+0.20, "
+    )
     lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
-    assert "(tau) is not testable for any method." in told(clean=lost)
+    assert "3 seeds: no method is testable." in told(clean=lost)
     assert findings.elsewhere([]) == "And differences that the two architectures have by themselves?"
+
+
+def test_experiments_side_by_side_are_told_apart():
+    one, other = Synthetic({"lm": 0.2}), Synthetic({"lm": 0.2}, data="shape_texture", seeds=5)
+    panels = tables.across([one, other]).panel.unique()
+    assert "shape bias\ncifar10\nseeds 0–2" in panels and "shape bias\nshape_texture\nseeds 0–4" in panels
+    assert "shape bias" in set(tables.across([one]).panel)

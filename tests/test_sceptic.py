@@ -142,7 +142,7 @@ def test_comparisons_are_counted_before_and_after_holm():
     count, significant = len(p), (p < 0.05).sum()
     number = told(given)["multiplicity"][0]
     assert number.startswith(f"{significant} of {count}; ") and int(number.split()[-1]) <= significant
-    assert count == 2 * 3 + 12  # directions x properties of LM; directions x properties that were made
+    assert count == 2 * 3 + 2 * 12  # directions x properties of LM; the same of two experiments
 
 
 def test_known_networks_are_named_or_not_defined(monkeypatch):
@@ -167,7 +167,7 @@ def test_power_is_the_half_width_beside_what_counts():
     rows = evidence().transfer.query("method == 'lm' and measure == 'shape_bias'")  # one a direction
     half = (rows.movement_high - rows.movement_low).max() / 2
     assert table.loc["shape bias", "could be seen"] == pytest.approx(half)
-    assert table.loc["tau, noise robustness", "would count"] == 0.1
+    assert table.loc["tau, noise robustness, cifar10, seeds 0–2", "would count"] == 0.1
     told = findings.power(table.reset_index())
     assert told.startswith("The smallest effect that counts could be seen in every direction in ")
     wide = findings.power(table.reset_index().assign(**{"could be seen": 1.0}))

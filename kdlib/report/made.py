@@ -241,3 +241,13 @@ def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
     both = table.role.str.removesuffix(READ).isin(table.role[read].str.removesuffix(READ))
     chosen = table[table.primary & (both if heads else ~read)]
     return chosen.assign(panel=chosen.property.map(title_of_property))
+
+
+def across(experiments: list[Made]) -> pd.DataFrame:
+    """The :func:`panels` of all experiments; several are told apart by their images and seeds."""
+    parts = []
+    for one in experiments:
+        data, seeds = one.study.dataset.source.split(" (")[0], one.study.seeds
+        where = f"\n{data}\nseeds {min(seeds)}–{max(seeds)}" if len(experiments) > 1 else ""
+        parts.append(panels(tau_table(one)).assign(panel=lambda table, where=where: table.panel + where))
+    return pd.concat(parts, ignore_index=True)

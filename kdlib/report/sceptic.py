@@ -102,9 +102,9 @@ class Evidence:
         moves["width"] = (moves.movement_high - moves.movement_low) / 2
         found = moves.drop(columns="measure").rename(columns={"property": "measure"})
         if self.study.made:
-            taus = made.methods(made.tau_table(self.study.made))
+            taus = made.methods(made.across(self.study.experiments))
             taus = taus.assign(width=(taus.high - taus.low) / 2, smallest=NEGLIGIBLE, p=taus.p_none)
-            names = "tau, " + taus.property.map(made.title_of_property)
+            names = "tau, " + taus.panel.str.replace("\n", ", ")
             found = pd.concat([found, taus.assign(measure=names)], ignore_index=True)
         return found[["measure", "direction", "width", "smallest", "p"]]
 

@@ -205,7 +205,8 @@ def _movement(axis: plt.Axes, place: int, rows: pd.DataFrame) -> None:
 def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Which part of a teacher's property arrives: a panel for each property, a row for each method.
 
-    A colour is a teacher; hollow where teacher and student are of one architecture. Lines at 0 and 1.
+    A colour is a teacher; hollow where teacher and student are of one architecture. Lines at 0 and 1. All
+    taus are shown; a long interval may reach beyond the scale.
 
     Args:
         table: columns direction, panel, property, role, tau, low, high; a row without tau shows nothing.
@@ -216,9 +217,8 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     published = published[published.property.isin(table.property) & published.role.isin(roles)]
     crosses = "published" if len(published) else "_"  # not in the legend
     height = max(0.22, 0.09 * len(directions)) * len(roles) + 0.3
-    figure, axes = panels(
-        len(names), 4, height=height, width=7.2 / min(4, len(names)), sharex=True, sharey=True
-    )
+    width = max(1.8, 7.2 / len(names))
+    figure, axes = panels(len(names), 5, height=height, width=width, sharex=True, sharey=True)
     for axis, name in zip(axes, names, strict=True):
         part = table[table.panel == name]
         for direction, offset in zip(directions, np.linspace(-0.3, 0.3, len(directions)), strict=True):
@@ -235,10 +235,9 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             axis.axhspan(place - 0.5, place + 0.5, color="0.96", zorder=0)
         for value in (0, 1):
             axis.axvline(value, color="0.4", linestyle=":", linewidth=1)
-        axis.set_title(textwrap.fill(name, 26))
+        axis.set_title(name, fontsize="medium")
         _names(axis, [words(role) for role in roles], "small")
-    low, high = _limits(table.assign(estimate=table.tau))
-    axes[0].set_xlim(min(low, -0.1), max(high, 1.1))
+    axes[0].set_xlim(min(table.tau.min(), 0) - 0.15, max(table.tau.max(), 1) + 0.15)
     figure.supxlabel("part of the teacher's property that arrives (tau)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize="small")
