@@ -75,7 +75,7 @@ class Network(nn.Module):
             names it and gives its image size. Not timm's, it has no stages, and its embedding is its logits.
 
     Raises UnknownName if timm has no model or weights of that name, or it takes no such option; ValueError if
-    its patches don't cover the image, or it can't give all of an Output at this size.
+    its patches don't cover the image, it can't give all of an Output at this size, or mean or std is wrong.
     """
 
     def __init__(
@@ -110,6 +110,8 @@ class Network(nn.Module):
         if spec.pretrained:
             config = self.backbone.pretrained_cfg
             mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
+        if not (mean.min() >= 0 and mean.max() <= 1 and std.min() > 0):
+            raise ValueError(f"mean {mean.tolist()}, std {std.tolist()}; give those of pixels in [0, 1]")
         self.register_buffer("mean", mean.view(1, 3, 1, 1).clone())
         self.register_buffer("std", std.view(1, 3, 1, 1).clone())
         self.to(memory_format=torch.channels_last)
@@ -136,8 +138,12 @@ class Network(nn.Module):
         return embedding.shape[1], _four_stages([tuple(found.shape) for found in maps])
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 or [0, 1] floats (B, 3, H, W) to what the backbone expects."""
-        images = images.float() / 255 if images.dtype == torch.uint8 else images
+        """uint8 or [0, 1] floats (B, 3, H, W) to what the backbone expects; ValueError for other numbers."""
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        elif not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
+            told = f"images are {images.dtype} from {images.min():.3g} to {images.max():.3g}"
+            raise ValueError(f"{told}; give uint8, or floats in [0, 1]: the network normalises them itself")
         if images.shape[-1] != self.spec.image_size:
             images = F.interpolate(images, (self.spec.image_size,) * 2, mode="bicubic", antialias=True)
         images = (images - self.mean) / self.std
@@ -146,8 +152,7 @@ class Network(nn.Module):
     def forward(self, images: Tensor, extras: Collection[str] = ()) -> Output:
         """One pass over images (B, 3, H, W), uint8 or floats in [0, 1].
 
-        ``extras`` are the Output's fields on request: "stages" (with "prefixes"), "qkv". Raises ValueError if
-        queries, keys and values are asked of a network that has none.
+        ``extras``: the Output's fields on request, "stages" (with "prefixes"), "qkv" (ValueError: no ViT).
         """
         with _recorded_qkv(self) if "qkv" in extras else nullcontext([]) as qkv:
             images = self.normalise(images)
@@ -290,8 +295,7 @@ def _shrink_stem(model: nn.Module, name: str) -> None:
     old = model.get_submodule(path)
     new = nn.Conv2d(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=old.bias is not None)
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    parent, _, leaf = path.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, new)
+    model.set_submodule(path, new)
     if isinstance(getattr(model, "maxpool", None), nn.MaxPool2d):
         model.maxpool = nn.Identity()
 
@@ -304,18 +308,14 @@ def _with_another_token(plain: nn.Module, spec: ModelSpec, num_classes: int) -> 
     options = spec.options | {"reg_tokens": count + 1}
     model = _backbone(replace(spec, pretrained=False, options=options), num_classes)
     weights = plain.state_dict()
-    token = _noisy(weights["cls_token"])
+    token = weights["cls_token"] + 0.02 * torch.randn_like(weights["cls_token"])
     weights["reg_token"] = torch.cat([weights["reg_token"], token], 1) if count else token
     if not plain.no_embed_class:
         position, place = weights["pos_embed"], plain.num_prefix_tokens
-        row = _noisy(position[:, :1])
+        row = position[:, :1] + 0.02 * torch.randn_like(position[:, :1])
         weights["pos_embed"] = torch.cat([position[:, :place], row, position[:, place:]], 1)
     model.load_state_dict(weights)
     return model
-
-
-def _noisy(values: Tensor) -> Tensor:
-    return values + 0.02 * torch.randn_like(values)
 
 
 @contextmanager

@@ -266,3 +266,19 @@ def test_a_trained_network_of_timm_stays_as_it_is():
         output = network(IMAGES, ["stages"])
         assert torch.allclose(output.logits, model((IMAGES / 255 - 0.5) / 0.25), atol=1e-5)
     assert [stage.shape[1] for stage in output.stages] == [128, 128, 256, 384]
+
+
+def test_pixels_of_another_scale_are_refused(make_network, shapes):
+    network, images = make_network("cnn"), shapes.test.images[:2]
+    same = network(images).logits
+    assert torch.equal(network(images / 255).logits, same)
+    for wrong, told in (
+        (images.float(), r"torch.float32 from \d.* to \d+; give uint8, or floats in \[0, 1\]"),
+        (images.long(), "torch.int64 from"),
+        ((images / 255 - 0.5) / 0.25, "torch.float32 from -"),
+    ):
+        with pytest.raises(ValueError, match=f"images are {told}"):
+            network(wrong)
+    for mean, std in ((0.5, 0.0), (127.0, 60.0), (float("nan"), 0.2)):
+        with pytest.raises(ValueError, match=r"give those of pixels in \[0, 1\]"):
+            Network(network.spec, 10, torch.full((3,), mean), torch.full((3,), std))

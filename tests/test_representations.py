@@ -145,6 +145,17 @@ def test_patches_are_a_quarter_of_the_images_side():
     assert all(np.array_equal(found[name], told[name]) for name in told)
 
 
+def test_floats_are_hidden_and_seen_as_bytes_are(make_network):
+    images = torch.tensor([100, 200], dtype=torch.uint8).repeat(3, 3, 32, 16)
+    images[:, :, ::2] = images[:, :, ::2].flip(3)  # whose mean is a whole number
+    network, floats = make_network("cnn"), images / 255
+    for found, told in zip(
+        *(interactions(network, part, LABELS).values() for part in (floats, images)), strict=True
+    ):
+        np.testing.assert_allclose(found, told, rtol=1e-3, atol=1e-6)
+    assert np.array_equal(receptive_maps(network, floats), receptive_maps(network, images))
+
+
 def test_images_that_are_not_cut_into_patches_are_refused(make_network):
     with pytest.raises(
         ValueError, match="images of 30x30 px can't be cut into 4 x 4 patches; give sides that 4"

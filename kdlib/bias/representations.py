@@ -51,7 +51,8 @@ def interactions(network: Network, images: Tensor, labels: Tensor) -> dict[str, 
     hidden = torch.cat([torch.zeros_like(one[:1]), one, one[first] | one[second]])
     masks = hidden.view(-1, 1, SIDE, SIDE).repeat_interleave(height // SIDE, 2)
     masks = masks.repeat_interleave(width // SIDE, 3)
-    fill = images.double().mean(dim=(0, 2, 3)).round().to(torch.uint8).view(3, 1, 1)
+    fill = images.double().mean(dim=(0, 2, 3)).view(3, 1, 1)
+    fill = (fill if images.is_floating_point() else fill.round()).to(images.dtype)
 
     answers = []
     for part in images.split(4):  # each is shown under all masks
@@ -73,7 +74,7 @@ def receptive_maps(network: Network, images: Tensor, batch_size: int = 100) -> n
     """
     total = 0
     for part in _batches(network, images, batch_size):
-        pixels = (part.float() / 255).requires_grad_()
+        pixels = (part.clone() if part.is_floating_point() else part / 255).requires_grad_()
         stages = network(pixels, ["stages"]).stages
         centres = [stage[:, :, stage.shape[2] // 2, stage.shape[3] // 2].sum() for stage in stages]
         gradients = [torch.autograd.grad(centre, pixels, retain_graph=True)[0] for centre in centres]
