@@ -71,7 +71,7 @@ def test_every_table_is_the_same(finished, known, published):
 def test_all_notebooks_run_from_records(published, monkeypatch):
     """Without what trains, loads or draws a study's images."""
     told = run_cells(published, monkeypatch)
-    assert "The records of this study hold answers to" in told and "C5" in told
+    assert "The records of this study contain predictions for" in told and "C5" in told
 
 
 def test_records_hold_neither_images_nor_weights(folder):

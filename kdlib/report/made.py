@@ -179,7 +179,7 @@ def part_of(control: Change, method: Change) -> Transfer:
     """The share of a method's tau that its control has; with a reason where the method has none."""
     lack = method.found.reason or control.found.reason
     if not lack and method.found.movement.low <= 0 <= method.found.movement.high:
-        lack = "the method itself moves its students nowhere"
+        lack = "the method itself does not move its students significantly"
     return share(control.moved, method.moved, lack=lack)
 
 
@@ -224,7 +224,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             "student": [interval(row, "+.3f", "student", "student_") for row in each],
             "teacher": [interval(row, "+.3f", "teacher", "teacher_") for row in each],
             "accuracy / baseline": rows.accuracy,
-            "price": rows.price,
+            "accuracy change": rows.price,
             "agreement": rows.agreement,
             "not testable": rows.reason,
         }
