@@ -137,8 +137,8 @@ def test_a_table_to_read_has_dashes_and_reasons_where_nothing_is_known():
     ("crossing", "told"),
     [
         ({}, "**Yes. Students of the other architecture significantly inherit a property that was "
-             "trained into their teacher in 6 of 6 pairs of method and property. With logit matching, they inherit 50% of "
-             "it on average; if teacher and student share an architecture, 80%.**"),
+             "trained into their teacher in 6 of 6 pairs of method and property. With logit matching, they "
+             "inherit 50% of it on average; if teacher and student share an architecture, 80%.**"),
         ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit", "noise"): 0.0}, "**Partly. Students of"),
         ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit"): -0.2}, "**Not detectably. Students of"),
     ],
