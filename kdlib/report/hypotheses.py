@@ -1,4 +1,4 @@
-"""Verdicts on hypotheses.yml, what we expected of made properties, by the rules at its top."""
+"""Verdicts on the hypotheses about trained-in properties in hypotheses.yml, by the rules at its top."""
 
 from collections.abc import Iterator
 from dataclasses import replace

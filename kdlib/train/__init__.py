@@ -303,7 +303,7 @@ def _ready(
         own = {name: value.shape for name, value in state_of(student, method).items()}
         kept = {name: value.shape for name, value in resume.tensors.items()}
         if own != {name: kept[name] for name in kept if name.startswith(("student.", "method."))}:
-            warnings.warn(f"{label}: the checkpoint is of other networks: training starts anew", stacklevel=3)
+            warnings.warn(f"{label}: the checkpoint is of other networks: training starts over", stacklevel=3)
             resume = None
     test = data.test.subset(MONITORED).to(device)
     return data.train.to(device), test, resume or Progress([], [], {})

@@ -46,7 +46,7 @@ class Progress:
             return cls(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
         except (ValueError, KeyError) as error:
             told = one_line(error)
-            warnings.warn(f"checkpoint {path} is damaged ({told}): training starts anew", stacklevel=3)
+            warnings.warn(f"checkpoint {path} is damaged ({told}): training starts over", stacklevel=3)
             return None
 
 
