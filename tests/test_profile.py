@@ -157,7 +157,7 @@ def test_all_that_is_wrong_is_told_at_once():
     [
         ("a: &a [*a]", "not readable YAML: Circular reference"),
         ("[" * 2000, "not readable YAML"),
-        ("title: !!python/object/apply:os._exit [1]", "no YAML that can be read: could not determine"),
+        ("title: !!python/object/apply:os._exit [1]", "not readable YAML: could not determine"),
         ("[title]", "is not a mapping"),
         ("", "is not a mapping"),
         ((PROFILES / "quick.yml").read_text()[:700], "Field required"),

@@ -103,7 +103,7 @@ def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
         other.stimuli  # noqa: B018
     with pytest.raises(RuntimeError, match="are of 2 and 60 images, not 5"):
         other.few_digest  # noqa: B018
-    with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of that"):
+    with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of its"):
         Study("quick", tmp_path / "out", tmp_path / "data", results=folder)
     with pytest.raises(RuntimeError, match="holds no published records: expected study.json"):
         Study(minimal["profile"], tmp_path / "out", tmp_path / "data", results=tmp_path)
