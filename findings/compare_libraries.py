@@ -25,9 +25,10 @@ from comparison_rows import ROWS
 INTRODUCTION = """# What other libraries compute
 
 We gave the same arrays to kdlib and to other packages: {rows} comparisons, of which {differ} differ. Made by
-`python findings/compare_libraries.py`, which installs the releases named here and writes this page. We wrote
-down *guessed* beforehand (– for rows added after a first look). Rows with a wrong guess come first. The rows that
-agree are the best evidence for our functions. Each larger surprise has a script of its own in [findings](../findings/README.md)."""
+`python findings/compare_libraries.py`, which installs the releases named here and writes this page. We
+wrote down *guessed* beforehand (– for rows added after a first look). Rows with a wrong guess come first. The
+rows that agree are the best evidence for our functions. Each larger surprise has a script of its own in
+[findings](../findings/README.md)."""
 NOTE = """
 ## What would change a published conclusion
 
@@ -44,7 +45,8 @@ NOTE = """
 6. **"Severity 1" of three packages** is ImageNet-C's, with twice the noise of CIFAR-10-C, and scikit-image's
    Poisson noise depends on how many unlike values an array has. Robustness can't be compared across them.
 
-For pairs of a CNN and a ViT, add timm's LogitDistillationTask: only there does the teacher see different images.
+For pairs of a CNN and a ViT, add timm's LogitDistillationTask: only there does the teacher see different
+images.
 
 ## Not in the tables
 
