@@ -1,4 +1,4 @@
-"""What a network's answers say about its biases, each measure as a matrix D (k seeds, n images).
+"""Measures of bias computed from a network's predictions, each as a matrix D (k seeds, n images).
 
 The mean of a row is the measure of that run; the grand mean is the estimate. For a ratio or a kappa, an
 entry is the run's value plus the image's influence on it: the first-order change of the value when that image

@@ -1,4 +1,4 @@
-"""Tables made of tables: what a chapter shows of them, and what its figures draw."""
+"""Tables derived from other tables: what a chapter shows, and what its figures draw."""
 
 from pathlib import Path
 

@@ -4,8 +4,8 @@
              labels.npz   labels of those images, and which test image each was made of
              runs/<id>/   every run's files but its weights; kept.npz: its answers, and looks inside it
 
-A study of such a folder makes every table and figure anew from it. All is found by what the records say: no
-image is made or hashed for it, and nothing is written there.
+A study of such a folder remakes every table and figure from it. Everything is looked up in the records: no
+image is made or hashed, and nothing is written there.
 """
 
 import json

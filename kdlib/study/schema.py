@@ -1,4 +1,4 @@
-"""What a profile may hold: its keys, their types and limits, and what must fit together."""
+"""The keys that a profile may contain, their types and limits, and which of them must fit together."""
 
 import json
 import re

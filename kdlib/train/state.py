@@ -1,4 +1,4 @@
-"""What a run is between two epochs, all that is needed to go on from there, and the time it takes."""
+"""The state of a run between two epochs, enough to resume it, and the time that its parts take."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from kdlib.models import Network
 
 @dataclass
 class Progress:
-    """How far a run has come, and all that is needed to go on."""
+    """How far a run has come, and all that is needed to resume it."""
 
     history: list[dict]  # a row an epoch: terms of the loss, accuracies
     timing: list[dict]  # a row an epoch: seconds by part
