@@ -179,7 +179,7 @@ def test_the_two_heads_are_told():
 def test_claims_get_a_second_test_with_made_properties():
     other = Synthetic({"lm": 0.2, "crd": 0.5, "sskd": 0.5}, noise=0.05)
     lines = findings.second_test([other], [judge(other)]).splitlines()
-    assert lines[2:4] == ["| claim, with a made property | Drawn images |", "|---|---|"]
+    assert lines[2:4] == ["| claim, with a trained-in property | Drawn images |", "|---|---|"]
     assert [line[2:4] for line in lines[4:]] == ["C1", "C2", "C3", "C5"] and lines[4].endswith("(H10) | — |")
     assert "(H5) | **supported**, 6 of 6 comparisons support it and 0 contradict it |" in lines[6]
     assert findings.second_test([], []) == ""
