@@ -24,20 +24,20 @@ from comparison_rows import ROWS
 
 INTRODUCTION = """# What other libraries compute
 
-The same arrays, given to kdlib and to other packages: {rows} comparisons, of which {differ} differ. Made by
-`python findings/compare_libraries.py`, which installs the releases named here and writes this page. *Guessed*
-was written down beforehand (– where a row was added after a first look); where the guess was wrong the row
-comes first. What agrees is the best evidence for ours. Each larger surprise has a script of
-its own in [findings](../findings/README.md)."""
+We gave the same arrays to kdlib and to other packages: {rows} comparisons, of which {differ} differ. Made by
+`python findings/compare_libraries.py`, which installs the releases named here and writes this page. We
+wrote down *guessed* beforehand (– for rows added after a first look). Rows with a wrong guess come first. The
+rows that agree are the best evidence for our functions. Each larger surprise has a script of its own in
+[findings](../findings/README.md)."""
 NOTE = """
 ## What would change a published conclusion
 
-1. **keras' LogitsDistillation** by its default isn't a divergence: logits stand for probabilities, and
-   uniform answers have a lower loss than the teacher's own. Students of such a study were not distilled.
-2. **KD-Lib's ProbShift, LabelSmoothReg and NoisyTeacher** are least near uniform answers, whatever the
-   teacher says. A method compared with them wins against students that were flattened, not distilled.
-3. **torch-cka's default labels** give each row of the matrix the name of the layer before it. A sentence on
-   which layer of one network is most like which layer of another is about other layers.
+1. **keras' LogitsDistillation** is not a divergence by default: it treats logits as probabilities, and
+   uniform predictions have a lower loss than the teacher's own. Students of such a study were not distilled.
+2. **KD-Lib's ProbShift, LabelSmoothReg and NoisyTeacher** are smallest near uniform predictions, whatever the
+   teacher predicts. A method compared with them beats students that were flattened, not distilled.
+3. **torch-cka's default labels** give each row of the matrix the name of the layer before it. A statement
+   about which layers of two networks are most alike is then about other layers.
 4. **Bootstrap intervals over three to five seeds** cover 0.74 to 0.83 where 0.95 is claimed: one in four to
    six misses the truth. Errors clustered by image alone leave out the seeds altogether.
 5. **Rollouts of fast-vit-rollout and torchxai-explain** set nine tenths of each block's map to 0 by default.
@@ -45,12 +45,13 @@ NOTE = """
 6. **"Severity 1" of three packages** is ImageNet-C's, with twice the noise of CIFAR-10-C, and scikit-image's
    Poisson noise depends on how many unlike values an array has. Robustness can't be compared across them.
 
-For pairs of a CNN and a ViT, add timm's LogitDistillationTask: only there does the teacher see other images.
+For pairs of a CNN and a ViT, add timm's LogitDistillationTask: only there does the teacher see different
+images.
 
 ## Not in the tables
 
-- No package computes shape bias, cue rate or the share of a gap that a student takes over. Compared are what
-  they are made of: proportions, ratios and their errors.
+- No package computes shape bias, cue rate or the share of a gap that a student closes. We compare
+  their components: proportions, ratios and their errors.
 - deep-reps 0.0.6 can't be imported: one of its modules imports the package while the package imports it.
 - KD-Lib and textbrewer need releases of 2021 to be imported whole; only the modules compared were loaded.
 - mmrazor needs mmcv below 2.1 to be imported whole; only the losses compared were loaded.

@@ -44,9 +44,9 @@ PAGE = """# timm's networks
 
 Which families of timm {version} work here: {fine} of {all}, {small} of them at 32 px. Made by
 `python findings/list_networks.py`, which builds one small network of each and trains it for a step of LM, as
-teacher and as student. A network's own code decides: `img_size` is passed where its constructor takes it, and
-stages, grids and widths are read from one forward pass. A network that can't give all that methods and
-measures read is refused when it is built, with the reason.
+teacher and as student. The network's own code decides: `img_size` is passed if its constructor takes it, and
+stages, grids and widths are read from one forward pass. A network that lacks something that methods and
+measures need is refused when it is built, with the reason.
 
 - **Smallest size**: the first of {sizes} px at which it works, and the grids of its four stages there.
 - **As teacher, as student**: the methods that take it; the others refuse it with the reason. CAPD needs a

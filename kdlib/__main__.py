@@ -15,7 +15,7 @@ CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps what containers and schedu
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit code: 0, 1 (an error), 3 (stopped, to go on later), 130 (interrupted).
+    """Run a command; the exit code: 0, 1 (an error), 3 (stopped, can be resumed), 130 (interrupted).
 
     Raises:
         SystemExit: 2 for a command or an option that doesn't exist; 0 after --help.
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     if getattr(options, "device", None) == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
-        if "profile" in options:  # a wrong one is told before torch is loaded
+        if "profile" in options:  # report a wrong one before torch is loaded
             if options.from_results:
                 options.profile = Path(options.from_results).name
             overridden_profile(options.profile, options.set)
@@ -38,10 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except Stopped as stopped:
         if not getattr(options, "helper", False):  # who started it tells
-            print(f"{stopped}; the same command goes on from there", file=sys.stderr)
+            print(f"{stopped}; the same command resumes from there", file=sys.stderr)
         return STOPPED
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
         if options.traceback:
@@ -58,7 +58,7 @@ def _must_be_writable(folder: Path) -> None:
             pass
     except OSError as error:
         told = f"--output: {folder} can't be written ({error.strerror})"
-        raise ValueError(f"{told}; give a folder in which you may write") from error
+        raise ValueError(f"{told}; give a folder that you can write to") from error
 
 
 def granted_processors() -> int:
@@ -82,18 +82,18 @@ def _parser() -> ArgumentParser:
     study = _Parser(add_help=False)
     study.set_defaults(from_results=None)
     study.add_argument("--profile", default="quick", help="a profile's name, or a YAML file (quick)")
-    study.add_argument("--output", type=_folder, help="where everything goes (outputs)")
-    study.add_argument("--data", type=_folder, help="where data sets lie (KDLIB_DATA, else data)")
-    study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the profile")
+    study.add_argument("--output", type=_folder, help="folder for all outputs (outputs)")
+    study.add_argument("--data", type=_folder, help="folder of data sets (KDLIB_DATA, else data)")
+    study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the profile")
     training = _Parser(add_help=False, parents=[study])
-    training.add_argument("--jobs", type=_at_least(1), default=1, help="processes that share the runs (1)")
+    training.add_argument("--jobs", type=_at_least(1), default=1, help="parallel processes (1)")
     training.add_argument("--device", choices=("auto", "cpu", "cuda"), help="auto: the GPU if CUDA has one")
-    limit = {"type": _at_least(0.0), "metavar": "MINUTES", "help": "then stop, to go on later"}
+    limit = {"type": _at_least(0.0), "metavar": "MINUTES", "help": "stop then; the same command resumes"}
     training.add_argument("--time-limit", **limit)
     training.add_argument("--helper", action="store_true", help=SUPPRESS)  # started by --jobs
-    results = {"metavar": "FOLDER", "help": "published records; the profile's name is the folder's"}
+    results = {"metavar": "FOLDER", "help": "published records; the folder's name is the profile's"}
     parser = _Parser(prog="python -m kdlib", description=__doc__)
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(function, *parents: ArgumentParser, name: str = "") -> ArgumentParser:
@@ -105,14 +105,14 @@ def _parser() -> ArgumentParser:
     everything = command(run_study, training, name="study")
     everything.add_argument("--from-results", **results)
     names = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
-    some = {"choices": names, "metavar": "NAME", "help": "only these, and no report"}
+    some = {"choices": names, "metavar": "NAME", "help": "run only these, without a report"}
     everything.add_argument("--notebooks", nargs="+", default=[], **some)
     command(train, training)
     for function in (status, publish):
         command(function, study)
     command(report, study).add_argument("--from-results", **results)
     command(pages, study).add_argument("--from-results", required=True, **results)
-    rounds = {"type": _at_least(1), "default": 15, "help": "how often each takes turns with its floor (15)"}
+    rounds = {"type": _at_least(1), "default": 15, "help": "how often each method is timed (15)"}
     command(bench, study).add_argument("--rounds", **rounds)
     command(list_names, name="list").add_argument("kind", choices=("methods", "probes", "profiles", "models"))
     return parser
@@ -142,7 +142,7 @@ def run_study(options: Namespace) -> None:
     if not read_profile(options.profile, options.set).get("directions"):
         raise ValueError(
             f"profile {options.profile} has no directions for the notebooks to show; train and publish it, "
-            "and name it as made: in another profile"
+            "then list it under made: in another profile"
         )
     with Stop(options.time_limit) as stop:
         study = _study(options, should_stop=stop) if options.from_results else _train(options, stop)
@@ -163,13 +163,13 @@ def train(options: Namespace) -> None:
 
 
 def status(options: Namespace) -> None:
-    """What is done, what is left, and how long that may take."""
+    """Show what is done, what is left, and how long that may take."""
     from kdlib.study.status import as_text, read_plan, states, summary
 
     folder = folder_of(options.profile, options.output)
     plan = read_plan(folder, digest_of(overridden_profile(options.profile, options.set)))
     if plan is None:
-        print(f"no plan of this study under {folder}: made anew, from its data", file=sys.stderr)
+        print(f"no plan of this study under {folder}: making one from its data", file=sys.stderr)
         plan = _study(options).plan()
     rows = states(folder.parent / "runs", plan)
     print(as_text(rows), summary(rows), sep="\n")
@@ -183,7 +183,7 @@ def report(options: Namespace) -> None:
 
 
 def publish(options: Namespace) -> None:
-    """Write the records that all figures follow from."""
+    """Write the records from which all figures can be remade."""
     from kdlib.data import PROJECT
     from kdlib.study.records import publish as write
     from kdlib.study.status import states, summary
@@ -191,19 +191,19 @@ def publish(options: Namespace) -> None:
     study = _study(options)
     rows = states(study.store.root, study.plan())
     if {row["state"] for row in rows} - {"done", "diverged"}:
-        raise ValueError(f"the study is not finished ({summary(rows)}); train it before it is published")
+        raise ValueError(f"the study is not finished ({summary(rows)}); train it before publishing")
     print(write(study, PROJECT / "results" / study.folder.name))
 
 
 def pages(options: Namespace) -> None:
-    """Bring notebooks/, figures/ and README up to date."""
+    """Update notebooks/, figures/ and the README."""
     from kdlib.report.pages import refresh
 
     print(*refresh(_study(options)), sep="\n")
 
 
 def bench(options: Namespace) -> None:
-    """Time a step of every method beside what its networks alone take."""
+    """Time a training step of every method, and of its networks alone."""
     from kdlib.study.bench import keep
 
     table, path = keep(_study(options), options.rounds)
@@ -212,7 +212,7 @@ def bench(options: Namespace) -> None:
 
 
 def list_names(options: Namespace) -> None:
-    """List what can be named."""
+    """List methods, probes, profiles or models."""
     if options.kind == "profiles":
         for name in profile_names():
             print(f"{name:14} {overridden_profile(name)['title']}")
@@ -264,7 +264,7 @@ def _train(options: Namespace, stop: Stop):
     print(told, file=sys.stderr)
     runs = study.train()
     if diverged := [run.spec.label for run in runs if run.diverged]:
-        told = f"{len(diverged)} of {len(runs)} runs diverged, so they answer nothing: {'; '.join(diverged)}"
+        told = f"{len(diverged)} of {len(runs)} runs diverged, so no measure uses them: {'; '.join(diverged)}"
         print(told, file=sys.stderr)
     print(f"{len(runs)} runs are complete under {study.store.root}")
     return study

@@ -1,4 +1,4 @@
-"""What a user is told: errors that say in a line what is right, and how far work has come."""
+"""Messages to the user: one-line errors that say what is accepted, and progress."""
 
 import sys
 from collections.abc import Iterable, Mapping

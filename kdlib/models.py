@@ -280,7 +280,7 @@ def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
     patches = getattr(model, "patch_embed", None)
     for patch in patches.patch_size if isinstance(patches, timm.layers.PatchEmbed) else ():
         if spec.image_size % patch:
-            told = f"{spec.name} has patches of {patch} px, which leave out a part of {spec.image_size} px"
+            told = f"{spec.name} has patches of {patch} px, which do not divide {spec.image_size} px"
             raise ValueError(f"{told}; set image_size to a multiple of {patch}, or options.patch_size")
     return model
 
@@ -303,7 +303,7 @@ def _shrink_stem(model: nn.Module, name: str) -> None:
 def _with_another_token(plain: nn.Module, spec: ModelSpec, num_classes: int) -> nn.Module:
     """The same ViT with one more prefix token, which starts as the class token with a little noise."""
     if hasattr(plain, "dist_token") or plain.cls_token is None:
-        raise ValueError(f"{spec.name} gets no distillation token: it needs a class token, and none such yet")
+        raise ValueError(f"{spec.name} gets no distillation token: it needs a class token and no dist_token")
     count = plain.num_reg_tokens
     options = spec.options | {"reg_tokens": count + 1}
     model = _backbone(replace(spec, pretrained=False, options=options), num_classes)
@@ -326,7 +326,7 @@ def _recorded_qkv(network: Network) -> Iterator[list[Tensor]]:
     layer that computes them is given a hook.
     """
     if not is_vit(network.backbone):
-        raise ValueError(f"{network.spec.name} has no queries, keys and values; ask a ViT")
+        raise ValueError(f"{network.spec.name} has no queries, keys and values; use a ViT")
     found: list[Tensor] = []
     hooks = [
         block.attn.qkv.register_forward_hook(

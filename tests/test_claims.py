@@ -110,7 +110,7 @@ def test_being_better_is_transfer_only_toward_a_teacher_that_differs():
     alike = verdict("C1c", to_vit={"cskd": better, "teacher": dict.fromkeys(("cue_conflict", *NOISES), 0.4)})
     assert alike.word == "not testable"
     assert alike.because.startswith(
-        "the teacher is not established to differ (retention under cue conflict: "
+        "the teacher's difference is not established (retention under cue conflict: "
     )
 
 
@@ -121,9 +121,9 @@ def test_locality_is_inherited_only_with_a_second_sign_of_it():
     look = given.inside["cnn_to_vit"]
     look.loc[(look.role == "lm") & (look.measure == "attention"), "value"] -= 0.3
     found = judge(given)["C2"]
-    assert found.word == "contradicted" and "LM, share of the distance +0.5" in found.because
+    assert found.word == "contradicted" and "LM, share of the gap +0.5" in found.because
     same = verdict("C2", inside={"teacher": (0.8, 0.3)})
-    assert same.word == "not testable" and "not established to differ" in same.because
+    assert same.word == "not testable" and "difference is not established" in same.because
 
 
 def test_shape_bias_is_instilled_only_beyond_the_controls():
@@ -165,9 +165,7 @@ def test_teachers_are_compared_only_at_equal_accuracy():
 
 
 def test_what_lacks_a_precondition_is_not_testable():
-    assert verdict("C1b", accepted=("clean",)).because.startswith(
-        "not accepted as a probe on these images: cue"
-    )
+    assert verdict("C1b", accepted=("clean",)).because.startswith("probe not accepted on these images: cue")
     assert verdict("C3a", seeds=1).because == "one seed gives no interval"
     guesser = dict.fromkeys(PROBES, 0.1)
     found = verdict("C1b", to_vit={"lm": guesser})
@@ -186,7 +184,7 @@ def test_no_verdict_rests_on_a_student_that_has_not_learned():
     students = {role: {"cue_conflict": 0.62} for role in ("crd", "sskd")}
     weak = {"clean": 0.55}
     found = verdict("C3a", to_cnn=students | {"rotations": weak})
-    assert found.word == "not testable" and "so not learned: Baseline, rotations 0." in found.because
+    assert found.word == "not testable" and "accuracy): Baseline, rotations 0." in found.because
     falling = {role: {"cue_conflict": 0.2} for role in ("crd", "sskd")}
     assert verdict("C3a", to_cnn=falling | {"rotations": weak}).word == "contradicted"  # without the control
     falling = {role: rates | weak for role, rates in falling.items()}

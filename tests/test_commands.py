@@ -35,7 +35,7 @@ def test_a_signal_stops_at_a_checkpoint_and_the_same_command_goes_on(finished, m
 
     threading.Thread(target=at_the_first_checkpoint, daemon=True).start()
     assert main(words) == 3
-    assert re.search(r"stopped .*; the same command goes on from there\n$", capsys.readouterr().err)
+    assert re.search(r"stopped .*; the same command resumes from there\n$", capsys.readouterr().err)
     assert main(words) == 0
     assert "8 runs are complete" in capsys.readouterr().out
     for path in tmp_path.glob("runs/*/weights.safetensors"):

@@ -126,7 +126,7 @@ def test_weights_of_another_network_are_told(copy, made):
 )
 def test_a_checkpoint_without_its_tables_starts_anew(texts, tmp_path):
     disk.write_tensors(tmp_path / "checkpoint", {"student.mean": torch.zeros(3)}, texts)
-    with pytest.warns(UserWarning, match="is damaged .*: training starts anew"):
+    with pytest.warns(UserWarning, match="is damaged .*: training starts over"):
         assert Progress.read(tmp_path / "checkpoint") is None
 
 

@@ -39,7 +39,7 @@ def test_one_direction(told):
 def test_one_method_without_controls(told):
     text = told(ONE_METHOD | NO_CONTROLS | {"longer": {}})
     assert text.count(">not run</td>") > 5  # objections that need a control
-    assert text.count("This study has no teachers in which a property was made.") == 4
+    assert text.count("This study has no teachers with a trained-in property.") == 4
     assert "This study has no longer schedule" in text
 
 

@@ -102,7 +102,7 @@ def test_the_class_part_is_judged_on_the_data_it_is_about():
     taus = {"lm": 0.8, "class_means": 0.1}
     assert judge(Synthetic(taus, noise=0.02))["H9a"].word == "supported"
     still = judge(Synthetic(taus | {("lm", "vit_to_vit"): 0.0}))["H9a"]
-    assert still.because.endswith("2 not testable: the method itself moves its students nowhere (2)")
+    assert still.because.endswith("the method itself does not move its students significantly (2)")
     verdicts = judge(Synthetic(taus, noise=0.02, data="shape_texture"))
     assert verdicts["H9a"].word == "not testable" and verdicts["H9b"].word == "contradicted"
 

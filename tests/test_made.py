@@ -136,11 +136,11 @@ def test_a_table_to_read_has_dashes_and_reasons_where_nothing_is_known():
 @pytest.mark.parametrize(
     ("crossing", "told"),
     [
-        ({}, "**Yes. A property that was trained into the teacher arrives significantly in a student of the "
-             "other architecture in 6 of 6 comparisons of a method and a property. With logit matching, 50% "
-             "of it arrives on average, and 80% if teacher and student share an architecture.**"),
-        ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit", "noise"): 0.0}, "**Partly. A property"),
-        ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit"): -0.2}, "**Not that this study could tell. A pro"),
+        ({}, "**Yes. Students of the other architecture significantly inherit a property that was "
+             "trained into their teacher in 6 of 6 pairs of method and property. With logit matching, they "
+             "inherit 50% of it on average; if teacher and student share an architecture, 80%.**"),
+        ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit", "noise"): 0.0}, "**Partly. Students of"),
+        ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit"): -0.2}, "**Not detectably. Students of"),
     ],
 )  # fmt: skip
 def test_the_title_is_answered_by_crossings_alone(crossing, told):
@@ -150,22 +150,23 @@ def test_the_title_is_answered_by_crossings_alone(crossing, told):
 
 def test_without_a_crossing_the_title_is_not_answered():
     told = findings.made_headline(tau_table(Synthetic({"lm": 0.5}, directions=["cnn_to_cnn"])))
-    assert told.endswith("cannot be told here: no direction crosses architectures.**")
+    assert told.endswith("other architecture: no direction crosses architectures.**")
 
 
 def test_the_best_method_is_named_with_its_accuracy():
     made = Synthetic({"lm": 0.3, "rsd": 0.6}, clean={("lm", "noise"): 0.5}, directions=["cnn_to_vit"])
     told = findings.arrives(tau_table(made))
-    assert told.startswith("* **CNN → ViT.** tau is significantly above 0 in 5 of 5 comparisons")
-    assert "Most shape bias arrives by RSD (+0.60 [" in told and "at 1.00 of the baseline's accuracy" in told
+    assert told.startswith("* **CNN → ViT.** tau is significantly above 0 in 5 of 5 pairs")
+    assert "The largest tau for shape bias is that of RSD (+0.60 [" in told
+    assert "at 1.00 times the baseline's accuracy" in told
     assert told.endswith("1 more are not testable: the student of the made teacher did not learn (1).")
-    assert findings.arrives(tau_table(made).iloc[:0]) == "This study has no measure of a made property."
+    assert findings.arrives(tau_table(made).iloc[:0]) == "This study does not measure a trained-in property."
 
 
 def test_what_else_moved_is_counted():
     made = Synthetic({"lm": 0.5}, directions=["cnn_to_vit"])
     told = findings.specificity(specificity_matrix(made, "lm"))
-    assert told.startswith("Teacher: 0 of 8 measures that a teacher was not made for moved significantly.")
+    assert told.startswith("Teacher: 0 of 8 off-target measures changed significantly.")
 
 
 def test_the_two_heads_are_told():
@@ -178,7 +179,7 @@ def test_the_two_heads_are_told():
 def test_claims_get_a_second_test_with_made_properties():
     other = Synthetic({"lm": 0.2, "crd": 0.5, "sskd": 0.5}, noise=0.05)
     lines = findings.second_test([other], [judge(other)]).splitlines()
-    assert lines[2:4] == ["| claim, with a made property | Drawn images |", "|---|---|"]
+    assert lines[2:4] == ["| claim, with a trained-in property | Drawn images |", "|---|---|"]
     assert [line[2:4] for line in lines[4:]] == ["C1", "C2", "C3", "C5"] and lines[4].endswith("(H10) | — |")
     assert "(H5) | **supported**, 6 of 6 comparisons support it and 0 contradict it |" in lines[6]
     assert findings.second_test([], []) == ""
@@ -193,11 +194,11 @@ def test_other_experiments_are_told_with_the_methods_that_carry_most():
 
     assert told().startswith(
         "* Drawn images, 3 seeds: across architectures tau is significantly above 0 in 2 of 2 comparisons. "
-        "Most arrives by SSKD, ViT → CNN (tau +0.60 [+0.60, +0.60]), then LM, ViT → CNN (tau +0.20 [+0.20, "
+        "It is largest with SSKD, ViT → CNN (+0.60 [+0.60, +0.60]), then with LM, ViT → CNN (+0.20 [+0.20, "
     )
     lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
     assert "3 seeds: no method is testable." in told(clean=lost)
-    assert findings.elsewhere([]) == "And differences that the two architectures have by themselves?"
+    assert findings.elsewhere([]).startswith("Do students also inherit the natural differences")
 
 
 def test_experiments_side_by_side_are_told_apart():

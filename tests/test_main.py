@@ -107,7 +107,7 @@ def test_runs_that_diverged_are_told(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(command, "_study", lambda options, **more: study)
     monkeypatch.setattr("kdlib.study.preflight.preflight", lambda study: None)
     assert main(["train", f"--output={tmp_path}"]) == 0
-    assert "2 of 3 runs diverged, so they answer nothing: run 1; run 2\n" in capsys.readouterr().err
+    assert "2 of 3 runs diverged, so no measure uses them: run 1; run 2\n" in capsys.readouterr().err
 
 
 SLOW = ("torch", "torchvision", "timm", "numpy", "pandas", "pydantic", "scipy", "matplotlib", "papermill")

@@ -51,7 +51,7 @@ def test_one_interface_for_every_architecture(name):
     [
         ("csatv2", "Kernel size: .2 x 2.. Kernel size can't be greater"),
         ("efficientformer_l1", "Expected size for first two dimensions"),
-        ("eva02_tiny_patch14_224", "patches of 14 px, which leave out a part of 32 px"),
+        ("eva02_tiny_patch14_224", "patches of 14 px, which do not divide 32 px"),
         ("volo_d1_224", "its last layer on its embedding doesn't give its logits"),
     ],
 )
@@ -88,7 +88,7 @@ def test_a_vit_has_the_patches_of_its_name(name, size, grid):
 
 
 def test_patches_that_leave_out_a_part_of_the_image_are_refused():
-    told = "patches of 14 px, which leave out a part of 128 px; set image_size to a multiple of 14"
+    told = "patches of 14 px, which do not divide 128 px; set image_size to a multiple of 14"
     with pytest.raises(ValueError, match=told):
         Network(ModelSpec("vit_small_patch14_dinov2", image_size=128, options={"depth": 1}), 10, MEAN, STD)
 
@@ -110,7 +110,7 @@ def test_attention_maps_are_the_ones_that_timm_uses():
 
 
 def test_a_cnn_has_no_queries_keys_and_values():
-    with pytest.raises(ValueError, match="resnet18 has no queries, keys and values; ask a ViT"):
+    with pytest.raises(ValueError, match="resnet18 has no queries, keys and values; use a ViT"):
         Network(ModelSpec("resnet18"), 10, MEAN, STD)(IMAGES, ["qkv"])
 
 

@@ -86,7 +86,7 @@ def test_the_file_is_part_of_what_its_runs_are_and_of_no_others(tmp_path):
         (HINTS.replace('"hints"', '"more_epochs"'), "the name more_epochs is taken; choose another"),
         (
             HINTS.replace("= Hints\n", "= print\n"),
-            "hints is no subclass of kdlib.methods.Method with a title",
+            "hints is not a subclass of kdlib.methods.Method with a title",
         ),
     ],
 )
@@ -101,9 +101,7 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path, capsys, source, told):
 def test_a_file_that_changes_under_a_process_is_refused(tmp_path):
     read_profile(write(tmp_path))
     read_profile(write(tmp_path))
-    with pytest.raises(
-        ValueError, match="the name hints is taken; .* start Python anew if the file has chan"
-    ):
+    with pytest.raises(ValueError, match="the name hints is taken; .* restart Python if the file has chan"):
         read_profile(write(tmp_path, HINTS + "# changed\n"))
 
 

@@ -87,9 +87,12 @@ PLAN = "teacher: cnn, student: vit, methods: [lm]"
         ("directions.cnn_to_vit.controls=[rotation]", "unknown control 'rotation'. Did you mean 'rotations'"),
         ("directions.cnn_to_vit={teacher: cnn, student: vit}", "cnn_to_vit.methods: Field required"),
         (f"directions.cnn_to_vit={{{PLAN}, controls: [lm_matched]}}", "needs directions.cnn_to_vit.matched"),
-        (f"directions={{../x: {{{PLAN}}}}}", "'../x' is no direction; call it <teacher>_to_<student>, like"),
-        (f"directions.mine={{{PLAN}}}", "'mine' is no direction"),
-        ("made.directions={mine: []}", "'mine' is no direction"),
+        (
+            f"directions={{../x: {{{PLAN}}}}}",
+            "'../x' is not a direction; call it <teacher>_to_<student>, like",
+        ),
+        (f"directions.mine={{{PLAN}}}", "'mine' is not a direction"),
+        ("made.directions={mine: []}", "'mine' is not a direction"),
         ("made.properties={noise: 5.0}", "Made.properties: dose of noise is 5.0; give the "),
         ("teachers.cnn.treatment={property: noise, dose: 5}", "teachers.cnn.treatment: dose of noise is 5.0"),
         ("directions.cnn_to_vit.methods=[LM]", "methods.0: unknown method 'LM'. Did you mean 'lm'?"),
@@ -125,14 +128,14 @@ PLAN = "teacher: cnn, student: vit, methods: [lm]"
         ("students=3", "students: Input should be an object"),
         (
             "training.epochs.x=1",
-            "override training.epochs.x: training.epochs is no mapping",
+            "override training.epochs.x: training.epochs is not a mapping",
         ),
         (
             "longer={training.epoch: 9}",
-            "in longer, which longer={} leaves out: .*training.epoch: no such",
+            "in longer, which longer={} switches off: .*training.epoch: no such",
         ),
         ("training.epochs", "override 'training.epochs' is not of the form key=value"),
-        ("training={epochs: [}", "override training is no YAML that can be read"),
+        ("training={epochs: [}", "override training is not readable YAML"),
     ],
 )
 def test_a_wrong_override_is_told_what_is_right(override, message):
@@ -152,11 +155,11 @@ def test_all_that_is_wrong_is_told_at_once():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: &a [*a]", "no YAML that can be read: Circular reference"),
-        ("[" * 2000, "no YAML that can be read"),
-        ("title: !!python/object/apply:os._exit [1]", "no YAML that can be read: could not determine"),
-        ("[title]", "is no mapping"),
-        ("", "is no mapping"),
+        ("a: &a [*a]", "not readable YAML: Circular reference"),
+        ("[" * 2000, "not readable YAML"),
+        ("title: !!python/object/apply:os._exit [1]", "not readable YAML: could not determine"),
+        ("[title]", "is not a mapping"),
+        ("", "is not a mapping"),
         ((PROFILES / "quick.yml").read_text()[:700], "Field required"),
     ],
 )

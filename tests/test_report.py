@@ -104,7 +104,7 @@ def test_contents_lead_to_unique_headings(page):
     assert [link.get_text() for link in links] == [
         *("Does bias travel?", "Results", "Results"),
         *("Does bias travel?", "Results"),
-        *("References", "How to make this again"),
+        *("References", "How to reproduce this report"),
     ]
     targets = [link["href"].removeprefix("#") for link in links]
     assert len(set(targets)) == len(links) and set(targets) <= set(ids)

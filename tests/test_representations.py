@@ -242,7 +242,7 @@ def test_attention_is_that_of_all_images_whatever_the_batch(make_network):
 
 
 def test_a_cnn_has_no_attention(make_network):
-    with pytest.raises(ValueError, match="resnet18 has no queries, keys and values; ask a ViT"):
+    with pytest.raises(ValueError, match="resnet18 has no queries, keys and values; use a ViT"):
         attention_distance(make_network("cnn"), random_images())
 
 

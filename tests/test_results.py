@@ -71,7 +71,7 @@ def test_every_table_is_the_same(finished, known, published):
 def test_all_notebooks_run_from_records(published, monkeypatch):
     """Without what trains, loads or draws a study's images."""
     told = run_cells(published, monkeypatch)
-    assert "The records of this study hold answers to" in told and "C5" in told
+    assert "The records of this study contain predictions for" in told and "C5" in told
 
 
 def test_records_hold_neither_images_nor_weights(folder):
@@ -93,17 +93,17 @@ def test_pictures_are_drawn_where_the_records_have_none(published):
 
 def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
     run = published.finished()[0]
-    with pytest.raises(RuntimeError, match="came without weights, so nothing new can be asked of it"):
+    with pytest.raises(RuntimeError, match="came without weights, so it cannot make new predictions"):
         run.network()
     changes = {"probes": ["clean", "grey"], "inside_images": 5}
     other = Study(
         minimal["profile"], tmp_path / "out", tmp_path / "data", changes, results=folder, quiet=True
     )
-    with pytest.raises(RuntimeError, match="have no answers to grey; leave the probe out"):
+    with pytest.raises(RuntimeError, match="have no predictions on grey; leave it out"):
         other.stimuli  # noqa: B018
     with pytest.raises(RuntimeError, match="are of 2 and 60 images, not 5"):
         other.few_digest  # noqa: B018
-    with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of that"):
+    with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of its"):
         Study("quick", tmp_path / "out", tmp_path / "data", results=folder)
     with pytest.raises(RuntimeError, match="holds no published records: expected study.json"):
         Study(minimal["profile"], tmp_path / "out", tmp_path / "data", results=tmp_path)
@@ -129,7 +129,7 @@ def test_a_damaged_record_is_told_and_nothing_is_written_among_records(folder, p
     run = published.finished()[0]
     content = (run.path / "history.csv").read_text()
     (run.path / "history.csv").write_text("epoch\n")
-    with pytest.raises(DataError, match="is damaged .history.csv changed.; get the records anew"):
+    with pytest.raises(DataError, match="is damaged .history.csv changed.; download the records again"):
         published.store.load(run.spec)
     (run.path / "history.csv").write_text(content)
     published.evidence("cnn_to_vit")

@@ -69,9 +69,9 @@ def test_defaults_are_part_of_the_identity(make_spec):
 
 
 def test_a_method_and_its_teacher_must_fit(make_spec, shapes):
-    with pytest.raises(ValueError, match="method lm learns from a teacher; give it one"):
+    with pytest.raises(ValueError, match="method lm needs a teacher; give it one"):
         make_spec("vit", "lm")
-    with pytest.raises(ValueError, match="method baseline has no use for a teacher"):
+    with pytest.raises(ValueError, match="method baseline uses no teacher"):
         RunSpec(shapes.spec, MODELS["vit"], teacher=make_spec("cnn"))
 
 
@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_starts_training_anew(tmp_path, make_spec):
         stopping.get(spec)
     checkpoint = next(tmp_path.glob("*.checkpoint.safetensors"))
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    with pytest.warns(UserWarning, match="checkpoint .* is damaged .*: training starts anew"):
+    with pytest.warns(UserWarning, match="checkpoint .* is damaged .*: training starts over"):
         run = RunStore(tmp_path, device="cpu", quiet=True).get(spec)
     assert len(run.history) == 2
 
@@ -168,7 +168,7 @@ def test_a_checkpoint_of_other_networks_starts_training_anew(tmp_path, make_spec
     store = RunStore(tmp_path, device="cpu", quiet=True)
     weights = {"student.backbone.fc.weight": torch.zeros(3, 3)}
     Progress([{"epoch": 1, "loss": 1.0}], [{"epoch": 1}], weights).write(store.beside(spec, "checkpoint"))
-    with pytest.warns(UserWarning, match="seed 0: the checkpoint is of other networks: training starts anew"):
+    with pytest.warns(UserWarning, match="seed 0: .* is of other networks: training starts over"):
         run = store.get(spec)
     assert len(run.history) == 2 and not store.beside(spec, "checkpoint").exists()
 

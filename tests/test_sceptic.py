@@ -114,18 +114,18 @@ def test_taus_are_compared_where_they_cross():
     answers = told(evidence(made=Synthetic(taus)))
     assert answers["class_part"] == (
         "+0.20 [+0.20, +0.20], mean of 6 of 6 comparisons",
-        "the answers to single images carry some of it",
+        "predictions for single images transfer some of it",
     )
-    assert answers["strength"][0].startswith("-0.40") and answers["strength"][1].startswith("crossing costs")
+    assert answers["strength"][0].startswith("-0.40") and answers["strength"][1].startswith("crossing arch")
     assert answers["capacity"] == (
         "+0.60 [+0.60, +0.60], mean of 6 of 6 comparisons",
-        "it could have had more",
+        "it could have acquired more",
     )
     assert answers["within_class"][0] == "not run"
     heavier = told(evidence(made=Synthetic({"lm": 0.2, "lm_strong": 0.5, "sskd": 0.4})))
     assert (
         heavier["weights"][0].startswith("+0.30 [")
-        and heavier["weights"][1] == "a larger weight carries more"
+        and heavier["weights"][1] == "a larger weight transfers more"
     )
     assert heavier["method"][0].startswith("-0.10 [")
     lost = {("ceiling", name): 0.3 for name in ("texture", "noise")}
@@ -169,10 +169,10 @@ def test_power_is_the_half_width_beside_what_counts():
     assert table.loc["shape bias", "could be seen"] == pytest.approx(half)
     assert table.loc["tau, noise robustness, cifar10, seeds 0–2", "would count"] == 0.1
     told = findings.power(table.reset_index())
-    assert told.startswith("The smallest effect that counts could be seen in every direction in ")
+    assert " measures could detect the smallest effect of interest in every direction: " in told
     wide = findings.power(table.reset_index().assign(**{"could be seen": 1.0}))
-    assert wide.startswith(f"In none of {len(table)} measures could")
-    assert findings.power(table.iloc[:0]) == "This study has no interval, so no effect could be seen."
+    assert wide.startswith(f"None of {len(table)} measures could detect")
+    assert findings.power(table.iloc[:0]) == "This study has no interval, so it could not detect any effect."
 
 
 def test_one_seed_has_numbers_without_intervals():

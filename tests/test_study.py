@@ -140,7 +140,7 @@ def test_stimuli_by_others_are_used_where_their_files_are(tmp_path):
     assert "texture-vs-shape" in missing and "clone https://github.com/rgeirhos" in missing
     assert figures.probe_gallery(study.stimuli, ["texture"]) is None
     told = findings.external(study)
-    assert told.startswith("Stimuli by others in use: fog_c1, fog_c3 and fog_c5.") and "* Not here: " in told
+    assert told.startswith("Published stimuli in use: fog_c1, fog_c3 and fog_c5.") and "* Not here: " in told
 
 
 def test_a_control_differs_from_its_method_in_the_teacher_alone(finished):

@@ -22,7 +22,7 @@ def test_a_made_bias_is_found(store, monkeypatch):
     table = yardstick.yardstick_table(store, train_images=4000)
     assert (table.accuracy > 0.5).all() and table.holds.all()
     assert table.lowest[0] > 0.9 and table.highest[1] < 0.1
-    assert findings.yardsticks(table) == "**All 2 known answers were found.**"
+    assert findings.yardsticks(table) == "**All 2 known biases were recovered.**"
 
 
 def test_what_an_architecture_cannot_do_is_not_found(store, monkeypatch):
@@ -37,4 +37,4 @@ def test_a_missed_answer_is_told(store, monkeypatch):
     monkeypatch.setattr(yardstick, "SEEDS", (1000,))
     monkeypatch.setattr(yardstick, "YARDSTICKS", yardstick.YARDSTICKS[:1])
     told = findings.yardsticks(yardstick.yardstick_table(store, train_images=64))
-    assert told == "**0 of 1 known answers were found.**"
+    assert told == "**0 of 1 known biases were recovered.**"

@@ -1,4 +1,4 @@
-"""What the networks of one direction answered, beside what they were asked: the data that measures read."""
+"""The predictions of one direction's networks, and the images behind them: the data that measures read."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a network's answers say about its biases, each measure as a matrix D (k seeds, n images).
+"""Measures of bias computed from a network's predictions, each as a matrix D (k seeds, n images).
 
 The mean of a row is the measure of that run; the grand mean is the estimate. For a ratio or a kappa, an
 entry is the run's value plus the image's influence on it: the first-order change of the value when that image
@@ -101,7 +101,7 @@ def cue_decisions(
     )
     same = np.count_nonzero(shape == texture)
     if same:
-        raise ValueError(f"{same} images have one class for both cues; pass conflict images only")
+        raise ValueError(f"{same} images have the same class for both cues; pass conflict images only")
     return predicted == shape, predicted == texture
 
 
@@ -140,7 +140,7 @@ def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance:
     (decisions,), (hits,) = _fitting(decision_hits=decisions), _fitting(no_conflict_hits=no_conflict_hits)
     if len(decisions) != len(hits):
         told = f"{len(decisions)} seeds of decisions and {len(hits)} of no_conflict_hits"
-        raise ValueError(f"{told}; they must be the same: ask every network both probes")
+        raise ValueError(f"{told}; they must be the same: test every network on both probes")
     ceiling = np.where(learned(hits, chance), hits.mean(axis=1), np.nan)[:, None]
     return (decisions - chance) / (ceiling - chance)
 

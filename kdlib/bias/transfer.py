@@ -1,4 +1,4 @@
-"""How far a student moved toward its teacher, and how much of a property made in the teacher arrives in it.
+"""How far a student moves toward its teacher, and how much of a trained-in property it inherits.
 
 Both are the ratio of a movement N and a gap G, of two networks each:
 
@@ -6,10 +6,10 @@ Both are the ratio of a movement N and a gap G, of two networks each:
     inheritance   N = student made - student plain, G = teacher made - teacher plain
 
 The first asks how far a student goes toward a teacher of another kind. In the second, `made` and `plain` are
-two teachers of one architecture and seed, of which one was trained to have a property; their students saw the
-same ordinary images. What a method does by itself is in both students, so it cancels. The ratio is then the
-coefficient tau of Ojha et al. (NeurIPS 2023, arXiv:2205.16004). It is 0 where nothing arrives and 1 where all
-does, and not clipped: a student may exceed its teacher, or move away from it.
+two teachers of one architecture and seed; one was trained to have a property. Their students saw the same
+ordinary images. The effect of the method itself is in both students, so it cancels. The ratio is then the
+coefficient tau of Ojha et al. (NeurIPS 2023, arXiv:2205.16004). It is 0 if nothing is inherited and 1 if all
+is, and is not clipped: a student may exceed its teacher, or move away from it.
 
 Each matrix is the influence D (k seeds, n images) of a measure, or (k, 1) for one without influence of single
 images; rows are paired by seed. Repeat the row of a teacher that all seeds share.

@@ -1,8 +1,8 @@
-"""Training images that make a property in a teacher: changed versions of the ordinary ones.
+"""Training images that give a teacher a property: changed versions of the ordinary ones.
 
-A made teacher sees every ordinary image, and beside it one that was changed; the plain teacher sees the
-ordinary ones alone, in as many steps. A change takes away what the teacher shall not rely on, or destroys
-what it shall withstand.
+A made teacher sees every ordinary image and a changed version of it; the plain teacher sees only the ordinary
+images, in as many steps. The change removes a cue that the teacher should not rely on, or adds a disturbance
+that it should tolerate.
 
 What happens to an image is a function of (seed, epoch, its index), whatever batch it is in: random numbers
 are hashes of these three and not drawn from a generator. Nothing here is what a probe tests with: not its

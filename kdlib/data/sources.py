@@ -101,7 +101,7 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
     if spec.fingerprint and spec.fingerprint != found:
         raise DataError(
             f"{spec.name} under {root} has the fingerprint {found}, but {spec.fingerprint} was expected: "
-            "these are other pixels; set KDLIB_DATA to the data that the run was made with"
+            "the pixels differ; set KDLIB_DATA to the data that the run was trained on"
         )
     if (spec.train_images or 0) > len(train):
         told = f"data.train_images is {spec.train_images}, but {spec.name} has {len(train)}"
@@ -245,7 +245,7 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         if not path.is_file():
-            raise ValueError("no plain file")
+            raise ValueError("not a regular file")
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels")

@@ -80,10 +80,10 @@ def add_from(path: Path, taken: Iterable[str] = ()) -> None:
             raise ValueError('it adds no method; end it with METHODS["my_method"] = MyMethod')
         for name, kind in found.items():
             if name in (*before, *taken):
-                told = "choose another, or start Python anew if the file has changed"
+                told = "choose another, or restart Python if the file has changed"
                 raise ValueError(f"the name {name} is taken; {told}")
             if not (isinstance(kind, type) and issubclass(kind, Method) and hasattr(kind, "title")):
-                raise ValueError(f"{name} is no subclass of kdlib.methods.Method with a title")
+                raise ValueError(f"{name} is not a subclass of kdlib.methods.Method with a title")
     except Exception as error:
         del sys.modules[module.__name__]
         METHODS.clear()

@@ -59,7 +59,7 @@ class Method(nn.Module):
         if (classes := student.backbone.num_classes) < self.least_classes:
             raise ValueError(
                 f"{self.title} needs {self.least_classes} classes or more, and these data have {classes}: it "
-                "takes from a teacher how the wrong classes compare; leave it out"
+                "transfers how the wrong classes compare; leave it out"
             )
 
     def stage(self, batch: Batch, teacher: Output) -> dict[str, Tensor]:

@@ -107,7 +107,7 @@ class CAPD(Method):
         vit = teacher.backbone
         if not is_vit(vit):
             told = f"CAPD reads the attention of a plain ViT, but the teacher is {teacher.spec.name}"
-            raise ValueError(f"{told}; give it a ViT to learn from")
+            raise ValueError(f"{told}; give it a plain ViT as teacher")
         channels, height, width = example_output(student, train).stages[2].shape[1:]
         check_cells("CAPD", student, (height, width))
         attention, dimension = vit.blocks[-1].attn, teacher.embedding_dim

@@ -1,4 +1,4 @@
-"""Two controls for what LM's teacher says of the class, as against what it says of this image.
+"""Two controls that separate what LM's teacher says about the class from what it says about the image.
 
 Class means: each image gets the teacher's mean softened answer to the training images of its class. The
 teacher is not asked again after that. With K_y the training images of class y, not augmented,

@@ -74,7 +74,7 @@ class CSKD(Method):
     def build(self, student: Network, teacher: Network, train: Split) -> None:
         if not student.has_token:
             name, heads = student.spec.name, ", ".join(self.heads)
-            raise ValueError(f"CSKD teaches a ViT with the heads {heads}; {name} isn't such a ViT")
+            raise ValueError(f"CSKD needs a ViT student with the heads {heads}; {name} is not one")
         output, classifier = example_output(teacher, train), teacher.backbone.get_classifier()
         if not averages_to_logits(classifier, output):
             raise ValueError(

@@ -1,16 +1,16 @@
-"""Three remedies that ask what remains when an unwanted cue is changed: marginalise, gate, counter-augment.
+"""Three remedies that test which predictions survive a change of an unwanted cue: marginalise, gate, counter.
 
-A teacher may have a property that is wanted and one that is not. Versions of an image in which the unwanted
-cue is changed, as :mod:`kdlib.data.properties` does it, tell the two apart. With x' such a version of x, p_T
-the teacher's softened answer, and LM's weights,
+A teacher may have a property that is wanted and one that is not. Versions of an image in which only the
+unwanted cue is changed (:mod:`kdlib.data.properties`) separate the two. With x' such a version of x, p_T the
+teacher's softened prediction, and LM's weights,
 
     marginalise   L = w_label CE + w_logits T² KL( mean_k p_T(x'_k) || q_T(x) )
     gate          L = w_label CE + w_logits T² mean_i[ g_i KL(p_T(x_i) || q_T(x_i)) ]
                   g_i = 1 - JS(p(x_i), p(x'_i)) / ln 2, or max_c p_c(x_i), divided by its mean
     counter       L = LM's on x + w_counter CE(z_s(x'), y)
 
-The student sees ordinary images, but for the last, which is what a practitioner would do first. Selection by
-confidence is Roth et al. 2024's (arXiv:2310.17653) idea. Without a change all of them are LM; the random
+The student sees ordinary images, except with the last remedy, which a practitioner would try first. Selection
+by confidence follows Roth et al. 2024 (arXiv:2310.17653). Without a change all of them are LM; the random
 numbers are torch's, so a run that is resumed draws the same.
 """
 

@@ -1,8 +1,8 @@
 """RSD: redundancy suppression distillation.
 
-Each dimension of the student's projected embedding must vary over the batch as the same dimension of the
-teacher's does, and as none of the others: what two architectures have in common stays, what belongs to one of
-them alone has nothing to pair up with. A projector keeps this apart from the student's own embedding.
+Over a batch, each dimension of the student's projected embedding must correlate with the same dimension of
+the teacher's and with no other. This keeps what the two architectures share and suppresses what only one has.
+A projector separates this constraint from the student's own embedding.
 
 Zhang, Liu, Ran, Ma: Cross-Architecture Distillation Made Simple with Redundancy Suppression, ICCV 2025
 (arXiv:2507.21844). With S, T: (B, D) the student's projected and the teacher's embedding, each column
@@ -11,7 +11,7 @@ standardised over the batch,
     C = Tᵀ S / B,   L = CE + w [ Σ_i (C_ii - 1)² + κ Σ_{i≠j} C_ij² ]
 
 The loss grows with D, the teacher's width, so w is a weight for networks of about one size. Loss and
-projector follow the authors' code, but for its initial weights; the running moments of `translate` are ours.
+projector follow the authors' code, except its initial weights; the running moments of `translate` are ours.
 """
 
 from dataclasses import dataclass

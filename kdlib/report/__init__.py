@@ -1,1 +1,1 @@
-"""What a study's tables, figures and sentences say, and the page that they are joined to."""
+"""A study's tables, figures and sentences, and the page that joins them."""

@@ -93,10 +93,10 @@ def _judge(claim: dict, records: Records) -> Verdict:
     shown, told = table.drop(columns=["family", "gap", "failed", *LIMITS.values()]), _tell(claim, table)
     word = next((word for word in WORDS if word in claim and _holds(claim[word], table)), "inconclusive")
     if gaps := "; ".join(table.gap[table.gap != ""].unique()):
-        return Verdict("not testable", f"the teacher is not established to differ ({gaps}); {told}", shown)
+        return Verdict("not testable", f"the teacher's difference is not established ({gaps}); {told}", shown)
     if word == "inconclusive" and not table.learned.all():
         failed = ", ".join(table.failed[~table.learned].unique())
-        told = f"below {LEARNED} of the baseline's accuracy, so not learned: {failed}; {told}"
+        told = f"did not learn (below {LEARNED} of the baseline's accuracy): {failed}; {told}"
         return Verdict("not testable", told, shown)
     if word == "inconclusive":
         lacking = [clause for clause in _clauses(claim["supported"]) if not _holds(clause, table)]
@@ -129,7 +129,7 @@ def _check(asked: "list[Comparison]", directions: list[str], records: Records) -
             raise NotTestable(f"this study lacks {', '.join(absent)}")
         levels = {level for probe in probes for level in measures.series.get(probe, [probe])}
         if refused := levels - records.accepted - {INSIDE}:
-            raise NotTestable(f"not accepted as a probe on these images: {', '.join(sorted(refused))}")
+            raise NotTestable(f"probe not accepted on these images: {', '.join(sorted(refused))}")
         for role in ("teacher", "baseline"):
             hits = measures[role, "accuracy", "clean"]
             if len(hits) < 2:
@@ -144,8 +144,8 @@ def _check_teachers(parts: list[Measures], most: float) -> None:
     apart = crossed_interval(first - second)
     if abs(apart.estimate) > most:
         raise NotTestable(
-            f"the teachers' accuracies differ by {apart}, more than {most}: a better teacher can't be "
-            "told from a better network"
+            f"the teachers' accuracies differ by {apart}, more than {most}: a better teacher cannot be "
+            "distinguished from a more accurate network"
         )
 
 

@@ -1,6 +1,6 @@
-"""Takeaways computed from tables: ``findings.cost(table)`` is what the macro ``cost`` in ``templates/`` says.
+"""Takeaways computed from tables: ``findings.cost(table)`` renders the macro ``cost`` in ``templates/``.
 
-What is missing is told there too: a study of one seed, of one direction, without controls, or of networks
+The macros also cover what is missing: a study of one seed, of one direction, without controls, or of networks
 that learned nothing.
 """
 
@@ -72,7 +72,7 @@ def __getattr__(macro: str) -> Callable[..., str]:
 
 
 def answer(study, verdicts: dict[str, Verdict], transfer: pd.DataFrame) -> tuple[str, str]:
-    """The study on one page: the sentence above its figure, and what stands under it."""
+    """The study on one page: the sentence above its figure, and the text below it."""
     specs = {member.spec.id for member in study.members()}
     later = {member.spec.id for member in study.longer.members()} - specs if study.longer else set()
     second = _tell("second_test", study.experiments, [hypotheses.judge(one) for one in study.experiments])

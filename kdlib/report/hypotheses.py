@@ -1,4 +1,4 @@
-"""Verdicts on hypotheses.yml, what we expected of made properties, by the rules at its top."""
+"""Verdicts on the hypotheses about trained-in properties in hypotheses.yml, by the rules at its top."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -89,7 +89,7 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
         moved = np.subtract(*sides) if minus else sides[0]
         wide, narrow = share(moved, apart), share(moved, apart, level=0.90)
         if minus and all(_is_nothing(share(side, apart)) for side in sides):
-            narrow = replace(narrow, low=np.nan, high=np.nan)  # two that carry nothing can't be unlike
+            narrow = replace(narrow, low=np.nan, high=np.nan)  # two taus of 0 are trivially alike
         row |= {"estimate": wide.ratio, "low": wide.low, "high": wide.high, "reason": ""}
         row |= {"narrow_low": narrow.low, "narrow_high": narrow.high}
         rows.append(row | {f"p at {limit}": p_value(moved, apart, limit) for limit in limits})

@@ -1,4 +1,4 @@
-"""What arrives of a property that was made in the teacher: tables of the experiment with made properties.
+"""How much of a trained-in property the student inherits: tables of the experiment with such teachers.
 
 :func:`changes` compares the students of made and plain teachers once; the tables and
 :mod:`kdlib.report.hypotheses` read it. What is measured, and what counts, is said in hypotheses.yml.
@@ -34,7 +34,7 @@ COLUMNS += ["accuracy", "price", "agreement", "teacher_accuracy", "seeds", "test
 
 @dataclass(frozen=True)
 class Change:
-    """What a made property changed, by one measure: in the students of one method, and in their teachers."""
+    """What a trained-in property changed, by one measure: in one method's students, and in their teachers."""
 
     moved: np.ndarray  # influence (seeds, images) of S[made] - S[plain]; NaN in a seed that does not count
     apart: np.ndarray  # of T[made] - T[plain]
@@ -156,7 +156,7 @@ def teacher_table(made: Made) -> pd.DataFrame:
 
 
 def specificity_matrix(made: Made, method: str) -> pd.DataFrame:
-    """How far each made property moved each measure, in the teacher and in the method's student.
+    """How much each trained-in property changed each measure, in the teacher and in the method's student.
 
     Raw differences, made minus plain, in the units of the measures, which all run from 0 to 1: what is off
     the diagonal has no teacher's difference to be divided by. Columns: direction, role ("teacher" or the
@@ -179,7 +179,7 @@ def part_of(control: Change, method: Change) -> Transfer:
     """The share of a method's tau that its control has; with a reason where the method has none."""
     lack = method.found.reason or control.found.reason
     if not lack and method.found.movement.low <= 0 <= method.found.movement.high:
-        lack = "the method itself moves its students nowhere"
+        lack = "the method itself does not move its students significantly"
     return share(control.moved, method.moved, lack=lack)
 
 
@@ -196,7 +196,7 @@ def methods(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def significant(table: pd.DataFrame) -> pd.Series:
-    """In which rows something arrives: tau is above 0 after Holm's correction."""
+    """The rows in which tau is significantly above 0, after Holm's correction."""
     return (table.tau > 0) & (table.holm_none < 0.05)
 
 
@@ -224,7 +224,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             "student": [interval(row, "+.3f", "student", "student_") for row in each],
             "teacher": [interval(row, "+.3f", "teacher", "teacher_") for row in each],
             "accuracy / baseline": rows.accuracy,
-            "price": rows.price,
+            "accuracy change": rows.price,
             "agreement": rows.agreement,
             "not testable": rows.reason,
         }

@@ -86,7 +86,7 @@ def _execute(study: Study, source: Path) -> Path:
     except PapermillExecutionError as error:
         raise RuntimeError(f"{error.ename} {where}: {error.evalue}; see {executed}") from error
     except DeadKernelError as error:
-        remedy = "most often for want of memory; close other programs, or run one notebook at a time, with"
+        remedy = "usually because memory ran out; close other programs, or run one notebook at a time, with"
         remedy += f" --notebooks {source.stem}, and then `python -m kdlib report`"
         raise RuntimeError(f"the kernel died {where}, {remedy}") from error
     return executed
@@ -109,7 +109,7 @@ def make_report(study: Study) -> list[Path]:
     notebooks = [study.folder / "notebooks" / path.name for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
     if others := [path.stem for path in notebooks if _mark_in(path) != _mark(study)]:
         told = f"no report: under {study.folder / 'notebooks'}, {', '.join(others)} is missing, failed, or of"
-        raise ValueError(f"{told} another profile, overrides or images; make all with `{study.command}`")
+        raise ValueError(f"{told} another profile, overrides or images; remake all with `{study.command}`")
     subtitle = (
         f"{study.profile['title']} — {study.dataset.source}, fingerprint {study.dataset.spec.fingerprint}"
     )

@@ -14,7 +14,7 @@ from kdlib.study import Study
 BEGIN, END = "<!-- answer: made by `make notebooks` -->", "<!-- end of answer -->"
 INDEX = """# Figures
 
-Of the published study, made by `make notebooks` from [the records](../results). Each is there as PNG and SVG.
+Figures of the published study, made by `make notebooks` from [the records](../results), as PNG and SVG.
 
 """
 

@@ -1,4 +1,4 @@
-"""What a sceptic would ask: each objection of sceptic.yml with its number, and how small an effect shows."""
+"""What a sceptic would ask: each objection of sceptic.yml with its number, and the detectable effects."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ Parts = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a study has to answer with; its methods are the answers of sceptic.yml.
+    """What a study can answer with; its methods are the answers of sceptic.yml.
 
     An answer is a text, or matrices D (seeds, images), of whose mean the interval is given. It is empty where
     the study did not train what it needs.

@@ -1,4 +1,4 @@
-"""Tables made of tables: what a chapter shows of them, and what its figures draw."""
+"""Tables derived from other tables: what a chapter shows, and what its figures draw."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def cost_summary(cost: pd.DataFrame) -> pd.DataFrame:
 def control_table(names: list[str]) -> pd.DataFrame:
     """What each of a direction's controls separates."""
     rows = [(CONTROLS[name].title, CONTROLS[name].question) for name in names]
-    return pd.DataFrame(rows, columns=["control", "what it tells"])
+    return pd.DataFrame(rows, columns=["control", "what it isolates"])
 
 
 def wide_table(table: pd.DataFrame, columns: str = "probe") -> pd.DataFrame:

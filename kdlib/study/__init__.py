@@ -1,4 +1,4 @@
-"""A study: what is trained, where it is kept, and what the networks answer."""
+"""A study: what is trained, where it is stored, and what the networks predict."""
 
 
 def __getattr__(name: str):

@@ -1,4 +1,4 @@
-"""What a step of every method costs, beside its floor: what the networks alone cost.
+"""The cost of a training step of every method, beside its floor: the cost of the networks alone.
 
 The floor is student forward, backward and update, plus the teacher's forward where the method reads it, on as
 many images as the method makes. Each method takes turns with its floor and with the baseline. Ratios are

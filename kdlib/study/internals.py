@@ -1,4 +1,4 @@
-"""What is seen inside a study's networks, kept with their runs."""
+"""Measurements inside a study's networks, stored with their runs."""
 
 import hashlib
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Stopping when asked: work goes on to its next checkpoint and ends there; the same command goes on."""
+"""Stopping when asked: work stops at its next checkpoint, and the same command resumes from there."""
 
 import math
 import os
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 
 
 class Stopped(RuntimeError):
-    """Work stopped at a checkpoint, as asked; the same call goes on from there."""
+    """Work stopped at a checkpoint, as asked; the same call resumes from there."""
 
 
 class Stop:

@@ -1,4 +1,4 @@
-"""Networks whose biases are known (known_bias.yml), to try the measures on."""
+"""Networks whose biases are known (known_bias.yml), to check the measures on."""
 
 from collections.abc import Iterator
 from pathlib import Path

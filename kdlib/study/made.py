@@ -1,8 +1,8 @@
-"""The experiment with made properties: does what a teacher was trained to have arrive in its student?
+"""The experiment with trained-in properties: does a student inherit what its teacher was trained to have?
 
-A profile's ``made`` says which properties are made in teachers, by which methods they teach, and in which
-directions. Students see ordinary images only. For each property there is a plain teacher beside the made one,
-of the same network, seed and number of steps; kdlib.bias.inheritance compares their students.
+A profile's ``made`` names the properties that teachers are trained to have, the methods, and the directions.
+Students see ordinary images only. Beside each made teacher there is a plain one, with the same network, seed
+and number of steps; kdlib.bias.inheritance compares their students.
 """
 
 from dataclasses import replace

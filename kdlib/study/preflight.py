@@ -1,7 +1,7 @@
-"""All that would stop a study, told at once and before anything trains.
+"""Report everything that would stop a study, at once and before anything trains.
 
-Whatever is left to train takes one step on two images, as :func:`kdlib.train.fit` takes it, and every probe
-changes two. Seeds, numbers of epochs and what teachers were trained on make no difference here.
+Every run left to train takes one step on two images, as in :func:`kdlib.train.fit`, and every probe changes
+two. Seeds, numbers of epochs and what teachers were trained on make no difference here.
 """
 
 import warnings

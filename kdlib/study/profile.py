@@ -55,7 +55,7 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
             place = place.setdefault(part, {}) if isinstance(place, dict) else None
         if not isinstance(place, dict):
             where = f"override {key}: {'.'.join(parents)}" if key else str(path)
-            raise ValueError(f"{where} is no mapping of keys to values")
+            raise ValueError(f"{where} is not a mapping of keys to values")
         if key:
             place[last] = deepcopy(value)  # the next override may change it
         if parents == ["training"]:
@@ -108,4 +108,4 @@ def _yaml(text: str, where: str):
     try:
         return json.loads(json.dumps(yaml.load(text, _Loader)))  # a SafeLoader: data only
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{where} is no YAML that can be read: {one_line(error)}") from error
+        raise ValueError(f"{where} is not readable YAML: {one_line(error)}") from error

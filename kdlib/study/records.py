@@ -4,8 +4,8 @@
              labels.npz   labels of those images, and which test image each was made of
              runs/<id>/   every run's files but its weights; kept.npz: its answers, and looks inside it
 
-A study of such a folder makes every table and figure anew from it. All is found by what the records say: no
-image is made or hashed for it, and nothing is written there.
+A study of such a folder remakes every table and figure from it. Everything is looked up in the records: no
+image is made or hashed, and nothing is written there.
 """
 
 import json
@@ -48,7 +48,7 @@ class RecordStore(RunStore):
         if self.folder.name != profile:
             raise DataError(
                 f"the records in {self.folder} are of the profile {self.folder.name}, not {profile}; give "
-                "the folder of that one, or None to train"
+                "the folder of its records, or None to train"
             )
         super().__init__(self.folder / "runs", *options, **more)
         self.about = json.loads((self.folder / "study.json").read_text())
@@ -74,7 +74,7 @@ class RecordStore(RunStore):
                 return Dataset(spec, about["source"], tuple(about["classes"]), *splits)
         raise DataError(
             f"the records in {self.folder} are of other data than {asdict(wanted)}; set results to None to "
-            "train, or undo what was changed"
+            "train, or undo your changes"
         )
 
     def stimuli(self, data: Dataset, probe: str, make: Callable[[], Stimuli]) -> Stimuli:
@@ -82,7 +82,7 @@ class RecordStore(RunStore):
         fingerprint = data.spec.fingerprint
         about = self._sets[fingerprint]["stimuli"].get(probe)
         if about is None:
-            raise DataError(f"the records in {self.folder} have no answers to {probe}; leave the probe out")
+            raise DataError(f"the records in {self.folder} have no predictions on {probe}; leave it out")
         told = [self._label(fingerprint, f"{probe} {what}") for what in ("labels", "ids", "textures")]
         return Stimuli(_blank(told[0]).images, *told, about["meta"], about["sha256"])
 
@@ -97,7 +97,7 @@ class RecordStore(RunStore):
         """The published run, or None; a DataError if it is damaged."""
         run = Run(spec, self.path(spec))
         if run.path.is_dir() and (problem := run.damage()):
-            raise DataError(f"the record {run.path} is damaged ({problem}); get the records anew")
+            raise DataError(f"the record {run.path} is damaged ({problem}); download the records again")
         return run if run.path.is_dir() else None
 
     def get(self, spec: RunSpec) -> Run:
@@ -111,7 +111,7 @@ class RecordStore(RunStore):
         if missing:
             raise DataError(
                 f"{len(missing)} of {len(wanted)} runs are not in the published records, the first: "
-                f"{missing[0]}; set results to None to train what is missing, or undo what was changed"
+                f"{missing[0]}; set results to None to train what is missing, or undo your changes"
             )
         yield from found.values()
 

@@ -1,4 +1,4 @@
-"""What a profile may hold: its keys, their types and limits, and what must fit together."""
+"""The keys that a profile may contain, their types and limits, and which of them must fit together."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def _made(name: str) -> str:
 
 def _direction(name: str) -> str:
     if not re.fullmatch(r"\w+_to_\w+", name):  # which is part of files' names, and of figures' labels
-        raise ValueError(f"{name!r} is no direction; call it <teacher>_to_<student>, like cnn_to_vit")
+        raise ValueError(f"{name!r} is not a direction; call it <teacher>_to_<student>, like cnn_to_vit")
     return name
 
 
@@ -154,7 +154,7 @@ class Profile(Strict):
         left_out = self._leave_out()
         problems, named = [], []  # what is wrong; of every network's name where it is, its group, and itself
         if not self.directions and not isinstance(self.made, Made):
-            problems.append("directions: none is left, and there is no experiment with made properties")
+            problems.append("directions: none is left, and made has no experiment")
         for direction, plan in (self.directions or {}).items():
             place = f"directions.{direction}"
             named += [(f"{place}.{key}", "teachers", getattr(plan, key)) for key in TEACHERS]
@@ -218,7 +218,7 @@ def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
         try:
             read_profile(name, read_overrides(overrides) | found["longer"] | {"longer": {}})
         except ValueError as error:
-            raise ValueError(f"in longer, which longer={{}} leaves out: {error}") from error
+            raise ValueError(f"in longer, which longer={{}} switches off: {error}") from error
     return found
 
 

@@ -53,9 +53,9 @@ class RunSpec:
         object.__setattr__(self, "hyper", hyperparameters(self.method, self.hyper))
         uses_teacher = METHODS[self.method].uses_teacher
         if uses_teacher and not self.teacher:
-            raise ValueError(f"method {self.method} learns from a teacher; give it one")
+            raise ValueError(f"method {self.method} needs a teacher; give it one")
         if self.teacher and not uses_teacher:
-            raise ValueError(f"method {self.method} has no use for a teacher; leave it out")
+            raise ValueError(f"method {self.method} uses no teacher; leave it out")
 
     def as_dict(self) -> dict:
         """All that the run depends on; a treatment, and the file of its method, only where there is one."""
@@ -135,7 +135,7 @@ class Run:
     def network(self, device: torch.device | str = "cpu") -> Network:
         """The trained student in evaluation mode; a RuntimeError without weights that fit it."""
         if not (self.path / WEIGHTS).exists():
-            told = f"run {self.spec.id} came without weights, so nothing new can be asked of it"
+            told = f"run {self.spec.id} came without weights, so it cannot make new predictions"
             raise RuntimeError(f"{told}; set results to None to train it here")
         # The weights hold the normalisation too.
         spec = replace(self.spec.student, pretrained=False)

@@ -1,4 +1,4 @@
-"""How far a study is, told by its files alone: what each run is, and how long the rest may take.
+"""A study's progress, read from its files alone: the state of each run, and how long the rest may take.
 
 Training leaves a plan of the study's runs, :meth:`kdlib.study.study.Study.plan`; with it no network, no image
 and no library for either is needed.

@@ -173,7 +173,7 @@ class Study:
 
     @cached_property
     def experiments(self) -> list[Made]:
-        """Those with made properties: the profile's own, or the published ones that it names."""
+        """Those with trained-in properties: the profile's own, or the published ones that it names."""
         named, results = self.profile.get("made") or [], self.parameters["results"]
         if isinstance(named, dict):
             return [Made(self)]

@@ -1,8 +1,8 @@
-"""The one training loop. It knows what a method is, and nothing of any single one.
+"""The training loop, the same for every method.
 
 Everything random in an epoch is a function of (seed, epoch): order, crops and flips come from the plan, the
-rest from the global generator, which is seeded anew for every epoch. So all methods of a seed see the same
-batches, and a run that goes on from a checkpoint ends as if it had never stopped.
+rest from the global generator, which is reseeded in every epoch. So all methods of a seed see the same
+batches, and a run resumed from a checkpoint ends as if it had never stopped.
 """
 
 import math
@@ -303,7 +303,7 @@ def _ready(
         own = {name: value.shape for name, value in state_of(student, method).items()}
         kept = {name: value.shape for name, value in resume.tensors.items()}
         if own != {name: kept[name] for name in kept if name.startswith(("student.", "method."))}:
-            warnings.warn(f"{label}: the checkpoint is of other networks: training starts anew", stacklevel=3)
+            warnings.warn(f"{label}: the checkpoint is of other networks: training starts over", stacklevel=3)
             resume = None
     test = data.test.subset(MONITORED).to(device)
     return data.train.to(device), test, resume or Progress([], [], {})

@@ -1,4 +1,4 @@
-"""What a run is between two epochs, all that is needed to go on from there, and the time it takes."""
+"""The state of a run between two epochs, enough to resume it, and the time that its parts take."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from kdlib.models import Network
 
 @dataclass
 class Progress:
-    """How far a run has come, and all that is needed to go on."""
+    """How far a run has come, and all that is needed to resume it."""
 
     history: list[dict]  # a row an epoch: terms of the loss, accuracies
     timing: list[dict]  # a row an epoch: seconds by part
@@ -46,7 +46,7 @@ class Progress:
             return cls(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
         except (ValueError, KeyError) as error:
             told = one_line(error)
-            warnings.warn(f"checkpoint {path} is damaged ({told}): training starts anew", stacklevel=3)
+            warnings.warn(f"checkpoint {path} is damaged ({told}): training starts over", stacklevel=3)
             return None
 
 

@@ -106,7 +106,7 @@ def test_students_and_teachers_without_local_answers_are_refused(make_network, m
     one_patch = make_any("vit_tiny_patch16_224", options=options, heads=HEADS)
     tiny = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
     for student, teacher, message in (
-        (make_network("cnn", heads=HEADS), cnn, "resnet18 isn't such a ViT"),
+        (make_network("cnn", heads=HEADS), cnn, "resnet18 is not one"),
         (make_network("vit"), cnn, "with the heads class, distillation, dense; vit_tiny_patch16_224 isn't"),
         (vit, make_network("vit"), "the mean of vit_tiny_patch16_224's logits over cells isn't its logits"),
         (vit, make_any("convnext_atto", image_size=64, options=tiny), "convnext_atto's logits over cells"),

@@ -14,7 +14,7 @@ PIT = ModelSpec(  # three stages of tokens
     options={"base_dims": [8, 8, 8], "heads": [1, 2, 4], "depth": [1, 1, 1], "patch_size": 4, "stride": 8},
 )
 REFUSED = {
-    "cskd": "CSKD teaches a ViT .* isn't such a ViT",
+    "cskd": "CSKD needs a ViT student .* is not one",
     "vlfkd": "VLFKD needs at least 2 x 2 cells; pit_ti_224 has 1 x 1",
     "capd": "CAPD reads the attention of a plain ViT",
 }

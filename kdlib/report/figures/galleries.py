@@ -1,4 +1,4 @@
-"""Pictures of the images that networks are asked about."""
+"""Pictures of the images on which networks are tested."""
 
 import matplotlib.pyplot as plt
 import numpy as np

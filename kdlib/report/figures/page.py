@@ -31,7 +31,7 @@ class Page:
     def figure(self, figure: Figure | None, name: str, caption: str) -> None:
         """Save as ``<chapter>_<name>.png`` and ``.svg``, and show with its caption.
 
-        A figure that has nothing to show is told in a line.
+        A line replaces a figure that has nothing to show.
         """
         if figure is None:
             return self.say(f"*No figure here: this study has no defined values for it. ({caption})*")
@@ -59,7 +59,7 @@ class Page:
     def table(self, table: pd.DataFrame, name: str, caption: str, show: pd.DataFrame | None = None) -> None:
         """Save as ``<chapter>_<name>.csv``; show it, or ``show`` in its place, with its caption.
 
-        A table without rows is told in a line.
+        A line replaces a table without rows.
         """
         self.save(table, name)
         if table.empty:

@@ -203,7 +203,7 @@ def _movement(axis: plt.Axes, place: int, rows: pd.DataFrame) -> None:
 
 @needs("tau")
 def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """Which part of a teacher's property arrives: a panel for each property, a row for each method.
+    """Share of a teacher's property that the student inherits: a panel a property, a row a method.
 
     A colour is a teacher; hollow where teacher and student are of one architecture. Lines at 0 and 1. All
     taus are shown; a long interval may reach beyond the scale.
@@ -238,7 +238,7 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         axis.set_title(name, fontsize="medium")
         _names(axis, [words(role) for role in roles], "small")
     axes[0].set_xlim(min(table.tau.min(), 0) - 0.15, max(table.tau.max(), 1) + 0.15)
-    figure.supxlabel("part of the teacher's property that arrives (tau)")
+    figure.supxlabel("share of the teacher's property that the student inherits (tau)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize="small")
     return figure
