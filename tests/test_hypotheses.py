@@ -127,8 +127,15 @@ def test_properties_with_other_images_are_compared_over_seeds():
     assert len(table) == 4 and table.estimate[0] == pytest.approx((0.9 + 0.5) / 2 - 0.2, abs=0.05)
 
 
-def test_the_tables_of_verdicts_and_comparisons_have_everything():
-    verdicts = judge(Synthetic({"lm": 0.5}))
-    assert list(hypotheses_table(verdicts).hypothesis) == list(RULES["hypotheses"])
-    compared = comparison_table(verdicts)
+def test_the_tables_have_every_hypothesis_and_what_can_test_it():
+    one, other = Synthetic({"lm": 0.5}), Synthetic({"lm": 0.5, "crd": 0.2}, directions=["cnn_to_vit"])
+    other.study.profile["title"] = "Other images"
+    table = hypotheses_table([one, other])
+    assert list(table.hypothesis.unique()) == list(RULES["hypotheses"])
+    told = table.set_index(["hypothesis", "experiment"])
+    assert {("H1", "Drawn images"), ("H1", "Other images")} <= set(told.index)
+    assert [name for hypothesis, name in told.index if hypothesis == "H5"] == ["Drawn images"]
+    assert told.verdict["H5", "Drawn images"] == "not testable"
+    compared = comparison_table([one, other])
     assert set(compared.hypothesis) == set(RULES["hypotheses"]) - {"H9b"}
+    assert set(compared.experiment) == {"Drawn images", "Other images"}

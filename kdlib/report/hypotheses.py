@@ -28,17 +28,35 @@ def judge(made: Made) -> dict[str, Verdict]:
     return {name: _judge(hypothesis, made) for name, hypothesis in RULES["hypotheses"].items()}
 
 
-def hypotheses_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
-    """What was expected, what others found, the verdict and the numbers that decide it."""
+def hypotheses_table(experiments: list[Made]) -> pd.DataFrame:
+    """A row for each hypothesis and each experiment that can test it; if none can, what the first lacks."""
     columns = {"statement": "statement", "claim": "claim", "known": "known"}
-    return verdict_table("hypothesis", RULES["hypotheses"], columns, verdicts)
+    table = pd.concat(
+        verdict_table("hypothesis", RULES["hypotheses"], columns, judge(one)).assign(experiment=_title(one))
+        for one in experiments
+    )
+    testable = table.verdict != "not testable"
+    lacking = ~table.hypothesis.isin(table.hypothesis[testable]) & ~table.hypothesis.duplicated()
+    order = list(RULES["hypotheses"]).index
+    shown = table[testable | lacking].sort_values(
+        "hypothesis", key=lambda names: names.map(order), kind="stable"
+    )
+    return shown[["hypothesis", *columns, "experiment", "verdict", "because"]]
 
 
-def comparison_table(verdicts: dict[str, Verdict]) -> pd.DataFrame:
+def comparison_table(experiments: list[Made]) -> pd.DataFrame:
     """Every comparison of every hypothesis, with its value, p at each threshold and what it says."""
-    judged = {name: verdict.comparisons for name, verdict in verdicts.items()}
-    tables = [table.assign(hypothesis=name) for name, table in judged.items() if table is not None]
+    tables = [
+        verdict.comparisons.assign(experiment=_title(one), hypothesis=name)
+        for one in experiments
+        for name, verdict in judge(one).items()
+        if verdict.comparisons is not None
+    ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _title(experiment: Made) -> str:
+    return experiment.study.profile["title"]
 
 
 def _judge(hypothesis: dict, made: Made) -> Verdict:

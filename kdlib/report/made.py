@@ -25,7 +25,7 @@ from kdlib.study.made import Made
 RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
 PUBLISHED = pd.DataFrame(RULES["published"])  # tau that others found, by role and property
 KEPT = 0.9  # share of a reference's accuracy, below which a network counts as not learned
-CONTROLS = ("ceiling", "class_means", "within_class", "lm_strong")
+CONTROLS = ("ceiling", "class_means", "within_class", "lm_strong", "gate_confidence")
 COLUMNS = ["direction", "property", "role", "measure", "primary", "tau", "low", "high"]
 COLUMNS += ["p_none", "p_all", "holm_none", "holm_all"]
 COLUMNS += [f"{who}{end}" for who in ("student", "teacher") for end in ("", "_low", "_high")]

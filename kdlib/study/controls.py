@@ -43,6 +43,8 @@ CONTROLS = {
                         question="the teacher's confidence without its class similarities"),
     "lm_strong": Role("LM, weight 0.9", "lm", hyper={"label_weight": 0.1, "logits_weight": 0.9},
                       question="the method, or the weight of the teacher's predictions?"),
+    "gate_confidence": Role("Gate by confidence", "gate", hyper={"by": "confidence"},
+                            question="the cue, or the teacher's confidence?"),
     "rotations": Role("Baseline, rotations", *BARE, TURNED, question="SSKD's images without its teacher"),
     "transformed": Role("Baseline, transformed", *BARE, CHANGED,
                         question="CAPD's images without its teacher"),
