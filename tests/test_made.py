@@ -6,7 +6,7 @@ import pytest
 
 from kdlib.report import figures, findings
 from kdlib.report import made as tables
-from kdlib.report.hypotheses import judge
+from kdlib.report.hypotheses import second_test
 from kdlib.report.made import specificity_matrix, tau_table, teacher_table
 from kdlib.study.controls import title_of
 
@@ -178,11 +178,11 @@ def test_the_two_heads_are_told():
 
 def test_claims_get_a_second_test_with_made_properties():
     other = Synthetic({"lm": 0.2, "crd": 0.5, "sskd": 0.5}, noise=0.05)
-    lines = findings.second_test([other], [judge(other)]).splitlines()
+    lines = findings.second_test(second_test([other])).splitlines()
     assert lines[2:4] == ["| claim, with a trained-in property | Drawn images |", "|---|---|"]
     assert [line[2:4] for line in lines[4:]] == ["C1", "C2", "C3", "C5"] and lines[4].endswith("(H10) | — |")
     assert "(H5) | **supported**, 6 of 6 comparisons support it and 0 contradict it |" in lines[6]
-    assert findings.second_test([], []) == ""
+    assert findings.second_test(second_test([Synthetic({"marginalise": 0.2})])) == ""
 
 
 def test_other_experiments_are_told_with_the_methods_that_carry_most():
@@ -194,7 +194,7 @@ def test_other_experiments_are_told_with_the_methods_that_carry_most():
 
     assert told().startswith(
         "* Drawn images, 3 seeds: across architectures tau is significantly above 0 in 2 of 2 comparisons. "
-        "It is largest with SSKD, ViT → CNN (+0.60 [+0.60, +0.60]), then with LM, ViT → CNN (+0.20 [+0.20, "
+        "It is largest with SSKD, ViT → CNN (+0.60 [+0.60, +0.60]), and smallest with LM, ViT → CNN "
     )
     lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
     assert "3 seeds: no method is testable." in told(clean=lost)

@@ -75,7 +75,7 @@ def answer(study, verdicts: dict[str, Verdict], transfer: pd.DataFrame) -> tuple
     """The study on one page: the sentence above its figure, and the text below it."""
     specs = {member.spec.id for member in study.members()}
     later = {member.spec.id for member in study.longer.members()} - specs if study.longer else set()
-    second = _tell("second_test", study.experiments, [hypotheses.judge(one) for one in study.experiments])
+    second = _tell("second_test", hypotheses.second_test(study.experiments))
     told = _tell("below", study, verdicts, second, runs=len(specs), later=len(later))
     return _tell("headline", movements(transfer)), told
 

@@ -55,6 +55,16 @@ def comparison_table(experiments: list[Made]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
+def second_test(experiments: list[Made]) -> dict[str, dict[str, Verdict]]:
+    """By title, the verdicts of those experiments that can test a claim of the original study."""
+    asked = [name for name, hypothesis in RULES["hypotheses"].items() if "claim" in hypothesis]
+    return {
+        _title(one): judge(one)
+        for one in experiments
+        if any(judge(one)[name].word != "not testable" for name in asked)
+    }
+
+
 def _title(experiment: Made) -> str:
     return experiment.study.profile["title"]
 
