@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from kdlib.data.base import DataError, Dataset, DataSpec, Split, cache_folder, d
 from kdlib.messages import one_line, overridden, progress_bar
 
 Source = tuple[str, tuple[str, ...], Split, Split]
+CIFAR = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -29,44 +30,6 @@ CIFAR10_CLASSES = (
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # Pillow's readers of some others start programs
 READER = 3  # counts the changes of how images are read: what an earlier one decoded is decoded again
 TOLD = 3  # unreadable files that an error names
-
-
-@dataclass(frozen=True)
-class Cifar:
-    """A set as its authors publish it: Krizhevsky (2009), Python version."""
-
-    title: str
-    folder: str
-    md5: dict[str, str]  # of its files: first the classes' names, last the test images
-    label: str  # what its files call one
-
-
-CIFAR = {
-    "cifar10": Cifar(
-        "CIFAR-10",
-        "cifar-10-batches-py",
-        {
-            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            "test_batch": "40351d587109b95175f43aff81a1287e",
-        },
-        "label",
-    ),
-    "cifar100": Cifar(
-        "CIFAR-100",
-        "cifar-100-python",
-        {
-            "meta": "7973b15100ade9c7d40fb424638fde48",
-            "train": "16019d7e3df5f24257cddd939b257f8d",
-            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-        },
-        "fine_label",
-    ),
-}
 
 
 def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
@@ -83,8 +46,8 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
         raise DataError(f"data set {spec.name!r}: give the name of a folder in the data root, not a path")
     if spec.name == "shape_texture":
         source, classes, train, test = _shape_texture(spec)
-    elif spec.name in CIFAR and (root / CIFAR[spec.name].folder).is_dir():
-        source, classes, train, test = _cifar_files(root, CIFAR[spec.name])
+    elif spec.name in CIFAR and (root / _published(spec.name).base_folder).is_dir():
+        source, classes, train, test = _cifar_files(root, spec.name)
     elif (root / spec.name).is_dir():
         source, classes, train, test = _image_folder(root, spec)
     elif spec.name in CIFAR:
@@ -154,36 +117,44 @@ def _shape_texture(spec: DataSpec) -> Source:
     return source, procedural.SHAPES, *splits
 
 
-def _cifar_files(root: Path, published: Cifar, how: str = "Python version") -> Source:
+def _published(name: str) -> type:
+    """What torchvision knows of a set as its authors publish it: its files, their md5, and its address."""
+    from torchvision import datasets  # here, since torchvision takes seconds to import
+
+    return getattr(datasets, name.upper())
+
+
+def _cifar_files(root: Path, name: str, how: str = "Python version") -> Source:
     """The files as their authors publish them: pickles, so none is opened unless its md5 is right."""
-    parts = []
-    for name, md5 in published.md5.items():
-        path = root / published.folder / name
+    web, parts = _published(name), []
+    names = web.meta["key"]  # "label_names", or "fine_label_names", beside which lie coarse ones
+    for file, md5 in ((web.meta["filename"], web.meta["md5"]), *web.train_list, *web.test_list):
+        path = root / web.base_folder / file
         content = path.read_bytes() if path.is_file() else None
         if content is None or hashlib.md5(content).hexdigest() != md5:
             state = "is missing" if content is None else "is damaged"
             raise DataError(f"{path} {state} (expected md5 {md5}); delete {path.parent} to download it again")
         parts.append(pickle.loads(content, encoding="latin1"))
-    names, *batches = parts
+    about, *batches = parts
     pixels = [torch.from_numpy(batch["data"]).view(-1, 3, 32, 32) for batch in batches]
-    labels = [torch.tensor(batch[f"{published.label}s"]) for batch in batches]
+    labels = [torch.tensor(batch[names.replace("_names", "s")]) for batch in batches]
     train, test = Split(torch.cat(pixels[:-1]), torch.cat(labels[:-1])), Split(pixels[-1], labels[-1])
-    return f"{published.title} ({how})", tuple(names[f"{published.label}_names"]), train, test
+    return f"{CIFAR[name]} ({how})", tuple(about[names]), train, test
 
 
 def _cifar_download(root: Path, name: str) -> Source:
-    from torchvision import datasets  # here, since torchvision takes seconds to import
+    from torchvision.datasets.utils import download_and_extract_archive
 
-    published, web = CIFAR[name], getattr(datasets, name.upper())
+    web = _published(name)
     try:
-        datasets.utils.download_and_extract_archive(web.url, root, filename=web.filename, md5=web.tgz_md5)
+        download_and_extract_archive(web.url, root, filename=web.filename, md5=web.tgz_md5)
     except Exception as error:
         raise DataError(
-            f"{published.title} is not under {root} and could not be downloaded ({error}); put its Python "
-            f"version, {published.folder}/, or the image folder {name}/{{train,test}}/<class>/*.png there, "
+            f"{CIFAR[name]} is not under {root} and could not be downloaded ({error}); put its Python "
+            f"version, {web.base_folder}/, or the image folder {name}/{{train,test}}/<class>/*.png there, "
             "or set KDLIB_DATA"
         ) from error
-    return _cifar_files(root, published, "Python version, downloaded")
+    return _cifar_files(root, name, "Python version, downloaded")
 
 
 def _image_folder(root: Path, spec: DataSpec) -> Source:
