@@ -198,6 +198,7 @@ def _textured(kinds: Tensor, x: Tensor, y: Tensor, generator: torch.Generator) -
 def _draw_chunk(
     shape: Tensor, texture: Tensor, generator: torch.Generator, size: int
 ) -> tuple[Tensor, Tensor]:
+    """Images (n, 3, size, size) uint8, and of each pixel the share that is figure, (n, size, size)."""
     # Every image draws the same random numbers whatever its shape and texture, so that two calls from one
     # seed differ only in what was asked to differ.
     n = len(shape)
@@ -225,18 +226,13 @@ def _draw_chunk(
     return (image * 255).round().to(torch.uint8), mask
 
 
-def draw_with_masks(
-    shape: Tensor, texture: Tensor, generator: torch.Generator, size: int = 32
-) -> tuple[Tensor, Tensor]:
-    """Draw one image for each pair of a shape and a texture, and say where its figure is.
+def draw(shape: Tensor, texture: Tensor, generator: torch.Generator, size: int = 32) -> Tensor:
+    """One image for each pair of a shape and a texture: (N, 3, size, size) uint8.
 
     Args:
         shape, texture: (N,) int64, indices into SHAPES and TEXTURES.
         generator: CPU generator; the only source of randomness, advanced by the call.
         size: side of the images in pixels, at least 16.
-
-    Returns:
-        Images (N, 3, size, size) uint8; of each pixel the share that is figure, (N, size, size) float32.
 
     Raises ValueError for an index out of range, lengths that differ, or size below 16.
     """
@@ -249,21 +245,15 @@ def draw_with_masks(
     if size < 16:
         raise ValueError(f"size={size} is too small to show a texture; give at least 16")
     images = torch.empty(len(shape), 3, size, size, dtype=torch.uint8)
-    masks = torch.empty(len(shape), size, size)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the operations are small: waiting for other threads can take longer
     try:
         for start in range(0, len(shape), CHUNK):
             part = slice(start, start + CHUNK)
-            images[part], masks[part] = _draw_chunk(shape[part], texture[part], generator, size)
+            images[part], _ = _draw_chunk(shape[part], texture[part], generator, size)
     finally:
         torch.set_num_threads(threads)
-    return images, masks
-
-
-def draw(shape: Tensor, texture: Tensor, generator: torch.Generator, size: int = 32) -> Tensor:
-    """The images of draw_with_masks alone: (N, 3, size, size) uint8."""
-    return draw_with_masks(shape, texture, generator, size)[0]
+    return images
 
 
 # Data sets
