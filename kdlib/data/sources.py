@@ -22,7 +22,10 @@ from kdlib.data.base import DataError, Dataset, DataSpec, Split, cache_folder, d
 from kdlib.messages import one_line, overridden, progress_bar
 
 Source = tuple[str, tuple[str, ...], Split, Split]
-CIFAR = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+CIFAR = {  # the title and the folder of its Python version, as published by Krizhevsky (2009)
+    "cifar10": ("CIFAR-10", "cifar-10-batches-py"),
+    "cifar100": ("CIFAR-100", "cifar-100-python"),
+}
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -46,7 +49,7 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
         raise DataError(f"data set {spec.name!r}: give the name of a folder in the data root, not a path")
     if spec.name == "shape_texture":
         source, classes, train, test = _shape_texture(spec)
-    elif spec.name in CIFAR and (root / _published(spec.name).base_folder).is_dir():
+    elif spec.name in CIFAR and (root / CIFAR[spec.name][1]).is_dir():
         source, classes, train, test = _cifar_files(root, spec.name)
     elif (root / spec.name).is_dir():
         source, classes, train, test = _image_folder(root, spec)
@@ -129,7 +132,7 @@ def _cifar_files(root: Path, name: str, how: str = "Python version") -> Source:
     web, parts = _published(name), []
     names = web.meta["key"]  # "label_names", or "fine_label_names", beside which lie coarse ones
     for file, md5 in ((web.meta["filename"], web.meta["md5"]), *web.train_list, *web.test_list):
-        path = root / web.base_folder / file
+        path = root / CIFAR[name][1] / file
         content = path.read_bytes() if path.is_file() else None
         if content is None or hashlib.md5(content).hexdigest() != md5:
             state = "is missing" if content is None else "is damaged"
@@ -139,7 +142,7 @@ def _cifar_files(root: Path, name: str, how: str = "Python version") -> Source:
     pixels = [torch.from_numpy(batch["data"]).view(-1, 3, 32, 32) for batch in batches]
     labels = [torch.tensor(batch[names.replace("_names", "s")]) for batch in batches]
     train, test = Split(torch.cat(pixels[:-1]), torch.cat(labels[:-1])), Split(pixels[-1], labels[-1])
-    return f"{CIFAR[name]} ({how})", tuple(about[names]), train, test
+    return f"{CIFAR[name][0]} ({how})", tuple(about[names]), train, test
 
 
 def _cifar_download(root: Path, name: str) -> Source:
@@ -150,8 +153,8 @@ def _cifar_download(root: Path, name: str) -> Source:
         download_and_extract_archive(web.url, root, filename=web.filename, md5=web.tgz_md5)
     except Exception as error:
         raise DataError(
-            f"{CIFAR[name]} is not under {root} and could not be downloaded ({error}); put its Python "
-            f"version, {web.base_folder}/, or the image folder {name}/{{train,test}}/<class>/*.png there, "
+            f"{CIFAR[name][0]} is not under {root} and could not be downloaded ({error}); put its Python "
+            f"version, {CIFAR[name][1]}/, or the image folder {name}/{{train,test}}/<class>/*.png there, "
             "or set KDLIB_DATA"
         ) from error
     return _cifar_files(root, name, "Python version, downloaded")

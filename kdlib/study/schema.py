@@ -36,7 +36,9 @@ def _like(kind: type, **limits) -> type[Strict]:
 
 
 def _one_of(kind: str, valid):
-    return Annotated[str, AfterValidator(lambda name: check(kind, name, valid))]
+    """A name that is in ``valid``, or in what it returns now: a profile may add methods."""
+    known = valid if callable(valid) else lambda: valid
+    return Annotated[str, AfterValidator(lambda name: check(kind, name, known()))]
 
 
 def _unlike(values: list) -> list:
@@ -56,14 +58,6 @@ def _hyper(values: dict) -> dict:
     return values
 
 
-def _taught(name: str) -> str:
-    return check("method", name, [key for key, method in METHODS.items() if method.uses_teacher])
-
-
-def _made(name: str) -> str:
-    return check("method", name, [key for key, role in roles().items() if role.teacher == "teacher"])
-
-
 def _direction(name: str) -> str:
     if not re.fullmatch(r"\w+_to_\w+", name):  # which is part of files' names, and of figures' labels
         raise ValueError(f"{name!r} is not a direction; call it <teacher>_to_<student>, like cnn_to_vit")
@@ -77,8 +71,9 @@ def _doses(properties: dict[str, float]) -> dict[str, float]:
 
 
 DirectionName = Annotated[str, AfterValidator(_direction)]
-Taught = Annotated[str, AfterValidator(_taught)]
-MadeBy = Annotated[str, AfterValidator(_made)]  # controls with the direction's own teacher too
+Taught = _one_of("method", lambda: [key for key, kind in METHODS.items() if kind.uses_teacher])
+# Controls with the direction's own teacher too.
+MadeBy = _one_of("method", lambda: [key for key, role in roles().items() if role.teacher == "teacher"])
 Share = Annotated[float, Field(ge=0, lt=1)]
 Data = _like(DataSpec, train_images=PositiveInt | None, image_size=PositiveInt)
 Model = _like(ModelSpec, image_size=PositiveInt)
