@@ -38,29 +38,12 @@ def _conflict(a: Answers, probe: str) -> bool:
     return _asked(a, probe) and a.two_cues(probe)
 
 
-def _with_ceiling(a: Answers, probe: str) -> bool:
-    return _conflict(a, probe) and probe in PROBES and "no_conflict" in a.stimuli
-
-
-def _clean(a: Answers, probe: str) -> bool:
-    return probe == "clean" and _asked(a, probe)
-
-
 def _taught(a: Answers, probe: str) -> bool:
     return _asked(a, probe) and "teacher" in a.answers
 
 
-def _seen_inside(a: Answers, probe: str) -> bool:
-    return probe == INSIDE and all(a.inside.get(role) for role in a.answers)
-
-
 def _retention(a: Answers, role: str, probe: str) -> np.ndarray:
     return m.retention(a.hits(role, probe), a.hits_before(role, probe), a.chance)
-
-
-def _shape_sensitivity(a: Answers, role: str, probe: str) -> np.ndarray:
-    shape, _ = m.cue_decisions(*a.cues(role, probe))
-    return m.cue_sensitivity(shape, a.hits(role, "no_conflict"), a.chance)
 
 
 # fmt: off
@@ -81,23 +64,31 @@ MEASURES: dict[str, Measure] = {
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0].astype(float), _conflict, share=True),
     "texture_rate": Measure(
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1].astype(float), _conflict, share=True),
-    "shape_sensitivity": Measure(_shape_sensitivity, _with_ceiling),
+    "shape_sensitivity": Measure(
+        lambda a, r, p: m.cue_sensitivity(
+            m.cue_decisions(*a.cues(r, p))[0], a.hits(r, "no_conflict"), a.chance),
+        lambda a, p: _conflict(a, p) and p in PROBES and "no_conflict" in a.stimuli),
     "error_consistency": Measure(
         lambda a, r, p: m.error_consistency(a.hits(r, p), a.hits("teacher", p)),
         _taught),
     "agreement": Measure(
         lambda a, r, p: m.agreement(a.part(r, p), a.part("teacher", p)),
         _taught, share=True),
-    "nll": Measure(lambda a, r, p: m.negative_log_likelihood(a.part(r, p, "confidence_label")), _clean),
+    "nll": Measure(
+        lambda a, r, p: m.negative_log_likelihood(a.part(r, p, "confidence_label")),
+        lambda a, p: p == "clean"),
     "brier": Measure(
-        lambda a, r, p: a.part(r, p, "squares") - 2 * a.part(r, p, "confidence_label") + 1, _clean),
+        lambda a, r, p: a.part(r, p, "squares") - 2 * a.part(r, p, "confidence_label") + 1,
+        lambda a, p: p == "clean"),
     "ece": Measure(
         lambda a, r, p: m.expected_calibration_error(a.part(r, p, "confidence"), a.hits(r, p))[:, None],
-        _clean),
+        lambda a, p: p == "clean"),
     "embedding_invariance": Measure(
         lambda a, r, p: a.inside[r][f"invariance {p}"],
         lambda a, p: all(f"invariance {p}" in a.inside.get(role, {}) for role in a.answers)),
-    "far_near": Measure(lambda a, r, p: m.ratio(a.inside[r]["far"], a.inside[r]["near"]), _seen_inside),
+    "far_near": Measure(
+        lambda a, r, p: m.ratio(a.inside[r]["far"], a.inside[r]["near"]),
+        lambda a, p: p == INSIDE and all(a.inside.get(role) for role in a.answers)),
 }
 # fmt: on
 

@@ -1,7 +1,5 @@
 """Crops and flips of whole batches where the data lies: a function of (seed, epoch) alone."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,19 +7,14 @@ from torch.nn import functional as F
 PADDING = 4  # px of zeros around an image, out of which it is cropped
 
 
-@dataclass(frozen=True)
-class EpochPlan:
-    """What happens to every training image in one epoch: its place in the order, its crop, its flip."""
+def epoch_plan(count: int, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What happens to every training image in one epoch: the images' order, and of each its crop and flip.
 
-    order: Tensor  # (N,) int64
-    crop: Tensor  # (N, 2) int64, in [0, 2 * PADDING]
-    flip: Tensor  # (N,) bool
-
-
-def epoch_plan(count: int, seed: int, epoch: int) -> EpochPlan:
-    """Draw an epoch's plan on the CPU, so that every device and every method of a seed gets the same one."""
+    Int64 (N,), int64 (N, 2) in [0, 2 * PADDING], and bool (N,). Drawn on the CPU, so that every device and
+    every method of a seed gets the same.
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return EpochPlan(
+    return (
         torch.randperm(count, generator=generator),
         torch.randint(0, 2 * PADDING + 1, (count, 2), generator=generator),
         torch.rand(count, generator=generator) < 0.5,

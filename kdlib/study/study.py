@@ -311,8 +311,8 @@ class Study:
     def augmented(self, epoch: int) -> Tensor:
         """The first 8 training images as the first seed's runs see them in an epoch: (8, 3, H, W)."""
         train = self.pictures[0].train
-        plan = epoch_plan(len(train), self.seeds[0], epoch)
-        return augment(train.images[:8], plan.crop[:8], plan.flip[:8])
+        _, crop, flip = epoch_plan(len(train), self.seeds[0], epoch)
+        return augment(train.images[:8], crop[:8], flip[:8])
 
     def evidence(self, direction: str) -> Measures:
         """Every measure of every network of a direction, from its answers and from what is seen inside it."""

@@ -127,9 +127,8 @@ def batches(
     With ``make``, as in :func:`fit`, each ordinary image is followed by its changed version, cropped and
     mirrored alike: twice as many images in as many steps.
     """
-    plan, size = epoch_plan(len(train), seed, epoch), training.batch_size
-    order, crop, flip = (part.to(train.labels.device) for part in (plan.order, plan.crop, plan.flip))
-    steps = len(train) // size
+    order, crop, flip = (part.to(train.labels.device) for part in epoch_plan(len(train), seed, epoch))
+    size, steps = training.batch_size, len(train) // training.batch_size
     for step in range(steps):
         with clock("data"):
             index = order[step * size : (step + 1) * size]
