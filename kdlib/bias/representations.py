@@ -58,7 +58,9 @@ def interactions(network: Network, images: Tensor, labels: Tensor) -> dict[str, 
     for part in images.split(4):  # each is shown under all masks
         shown = torch.where(masks, fill, part[:, None]).flatten(0, 1)
         answers.append(predict_logits(network, shown).double().cpu())
-    margin = _margin(torch.cat(answers), labels.repeat_interleave(len(masks))).view(len(images), -1)
+    logits, labels = torch.cat(answers), labels.repeat_interleave(len(masks))
+    right = logits.gather(1, labels[:, None])[:, 0]
+    margin = (right - (logits.sum(1) - right) / (logits.shape[1] - 1)).view(len(images), -1)
     alone, together = (margin[:, :1] - margin[:, 1:]).split([len(one), len(first)], dim=1)
     strength = (together - alone[:, first] - alone[:, second]).abs().numpy()
 
@@ -168,12 +170,6 @@ def _batches(network: Network, images: Tensor, size: int) -> Iterator[Tensor]:
     network.eval()
     device = next(network.parameters()).device
     return (part.to(device) for part in images.split(size))
-
-
-def _margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """(N,): the label's logit minus the mean of the others."""
-    right = logits.gather(1, labels[:, None])[:, 0]
-    return right - (logits.sum(1) - right) / (logits.shape[1] - 1)
 
 
 def _distances(rows: int, columns: int) -> Tensor:

@@ -97,17 +97,14 @@ def _mark(study: Study) -> str:
     return f"{study.profile_digest} {study.dataset.spec.fingerprint} {study.parameters['results']}"
 
 
-def _mark_in(executed: Path) -> str | None:
-    return nbformat.read(executed, 4).metadata.get("study") if executed.is_file() else None
-
-
 def make_report(study: Study) -> list[Path]:
     """Join the executed notebooks into ``<folder>/report.html``, and a PDF where there is a browser.
 
     Raises ValueError if one is missing, did not come to its end, or is of another study.
     """
     notebooks = [study.folder / "notebooks" / path.name for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
-    if others := [path.stem for path in notebooks if _mark_in(path) != _mark(study)]:
+    there = {path: nbformat.read(path, 4).metadata.get("study") for path in notebooks if path.is_file()}
+    if others := [path.stem for path in notebooks if there.get(path) != _mark(study)]:
         told = f"no report: under {study.folder / 'notebooks'}, {', '.join(others)} is missing, failed, or of"
         raise ValueError(f"{told} another profile, overrides or images; remake all with `{study.command}`")
     subtitle = (

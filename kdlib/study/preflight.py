@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from kdlib.bias.representations import interactions
-from kdlib.data import Dataset, Split
+from kdlib.data import Dataset
 from kdlib.data.properties import changed
 from kdlib.messages import grouped, one_line
 from kdlib.methods import METHODS
@@ -48,7 +48,10 @@ def preflight(study: Study) -> None:
 
     for name in study.probes:
         with trying(f"probe {name}"):
-            _change(name, study.test)
+            if PROBES[name].function is cue_conflict:  # conflicts take long, and are only drawn by lot
+                pair_ids(study.test.labels, 1, torch.Generator())
+            else:
+                PROBES[name](study.test.images[:2], study.test.labels[:2])
     for treatment in {spec.treatment for spec in left if spec.treatment}:
         with trying(f"property {treatment.property}"):
             changed(study.dataset.train.images[:2], torch.arange(2), treatment, seed=0, epoch=0)
@@ -77,14 +80,6 @@ def _kind(spec: RunSpec) -> str:
     teacher = replace(spec.teacher, seed=0, training=Training(), treatment=None) if spec.teacher else None
     recipe = replace(spec.training, epochs=1)
     return replace(spec, teacher=teacher, training=recipe, seed=0, treatment=None).id
-
-
-def _change(name: str, test: Split) -> None:
-    """A probe of two images; conflicts, which take the time that a probe takes, are only drawn by lot."""
-    if PROBES[name].function is cue_conflict:
-        pair_ids(test.labels, 1, torch.Generator())
-    else:
-        PROBES[name](test.images[:2], test.labels[:2])
 
 
 def _step(spec: RunSpec, data: Dataset, networks: dict, device: torch.device) -> Network:

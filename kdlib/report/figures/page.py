@@ -42,8 +42,10 @@ class Page:
         inside = figure.get_tightbbox().padded(0.1)  # inches
         pictures = any(image.get_array().ndim == 3 for axis in figure.axes for image in axis.images)
         figure.savefig(path, dpi=100 if pictures else 160, bbox_inches=inside)
-        if not pictures:
-            _fewer_colours(path)
+        if not pictures:  # 256 colours make a chart's file a third as large, and nobody sees it
+            with PIL.Image.open(path) as picture:
+                few, none = picture.convert("RGB"), PIL.Image.Dither.NONE
+            few.quantize(256, PIL.Image.Quantize.MEDIANCUT, dither=none).save(path)
         figure.savefig(path.with_suffix(".svg"), bbox_inches=inside, metadata={"Date": None})
         plt.close(figure)
         width = round(figure.get_size_inches()[0] * 100)
@@ -79,13 +81,6 @@ class Page:
     def keep(self, text: str, name: str) -> None:
         """Keep Markdown as ``<name>.md``."""
         (self.folder / f"{name}.md").write_text(text, encoding="utf-8")
-
-
-def _fewer_colours(path: Path) -> None:
-    """Of a chart: 256 make its file a third as large, and nobody sees it. What networks saw keeps its own."""
-    with PIL.Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(256, PIL.Image.Quantize.MEDIANCUT, dither=PIL.Image.Dither.NONE)
-    few.save(path)
 
 
 def table_html(table: pd.DataFrame, name: str) -> str:
