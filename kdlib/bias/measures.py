@@ -77,9 +77,7 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, defined: np.ndarray | 
 def retention(probe_hits: np.ndarray, clean_hits: np.ndarray, chance: float) -> np.ndarray:
     """Share of the accuracy above chance c that survives a probe, D (k, n) of A = (probe - c)/(clean - c).
 
-    1: nothing is lost; 0: the probe leaves a guesser; below 0: worse than one.
-
-        D[s, i] = A + [(probe_hit - c) - A (clean_hit - c)] / (clean accuracy - c)
+    1: nothing is lost; 0: the probe leaves a guesser; below 0: worse than one. D is that of a `ratio`.
 
     The row of a run that did not learn (see `learned`) is NaN, so one failed run does not hide the others;
     `crossed_interval` and `transfer` refuse it. A weaker network may still retain more: show accuracies too.
@@ -114,9 +112,7 @@ def cue_rate(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np
 def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np.ndarray) -> np.ndarray:
     """Shape answers among those that follow a cue (Geirhos et al. 2019), D (k, n) of shape/(shape + texture).
 
-    1: always shape, 0: always texture, 0.5: no preference. With B the value of the run,
-
-        D[s, i] = B + [shape - B (shape or texture)] / cue rate
+    1: always shape, 0: always texture, 0.5: no preference. D is that of a `ratio`.
 
     The row of a run whose cue rate is not above 0.25 is NaN: it hardly read either cue, and a guesser also
     gets 0.5. Show the cue rate and both shares beside it: they say which cue moved.

@@ -1,7 +1,7 @@
 """Images as uint8 tensors: CIFAR-10, CIFAR-100, an image folder, or the procedural shape-texture set.
 
 A data set is decoded once into a memory-mapped array; a fingerprint of its pixels is part of every run's
-identity. Augmentation works on whole batches where the data lies, and is a function of (seed, epoch) alone.
+identity.
 """
 
 from kdlib.data.augmentation import PADDING, augment, epoch_plan

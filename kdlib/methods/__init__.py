@@ -58,8 +58,6 @@ METHODS: dict[str, type[Method]] = {
 
 OWN: dict[str, str] = {}  # of methods from a file of one's own: 12 digits that name its content
 
-__all__ = ["METHODS", "OWN", "Batch", "Method", "add_from", "hyperparameters"]
-
 
 def add_from(path: Path, taken: Iterable[str] = ()) -> None:
     """Run a file of Python that puts methods into METHODS; once in a process, however often it is named.

@@ -7,5 +7,3 @@ business, and the same for clean and probe images.
 from kdlib.probes.base import Stimuli
 from kdlib.probes.cache import stimuli
 from kdlib.probes.registry import PROBES, Probe, series
-
-__all__ = ["PROBES", "Probe", "Stimuli", "series", "stimuli"]

@@ -91,6 +91,8 @@ class Study:
         self.profile_digest = digest_of(overridden_profile(profile, given))
         self.seeds: list[int] = self.profile["seeds"]
         self.directions: dict[str, dict] = self.profile.get("directions", {})
+        # Training images of the networks whose biases are known; None: there are no such networks.
+        self.yardstick_images: int | None = self.profile.get("yardstick_images")
 
     @property
     def command(self) -> str:
@@ -184,11 +186,6 @@ class Study:
     def made(self) -> Made | None:
         """The first of them, which the answer is about."""
         return next(iter(self.experiments), None)
-
-    @property
-    def yardstick_images(self) -> int | None:
-        """How many training images the networks have whose biases are known; None: there are none."""
-        return self.profile.get("yardstick_images")
 
     def parts(self) -> list[Member]:
         """Every run that the study needs, once, teachers before their students and the yardsticks last."""
