@@ -83,9 +83,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-# ---------------------------------------------------------------------------------------- directories
-
-
 def seal(folder: Path, left_out: Iterable[str] = ()) -> None:
     """Write the sha256 of every file of a directory into its manifest; null for files that were left out."""
     manifest = {path.name: _sha256(path) for path in sorted(folder.iterdir())} | dict.fromkeys(left_out)
@@ -110,9 +107,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# --------------------------------------------------------------------------------------------- arrays
-
-
 def write_arrays(path: Path, arrays: Arrays) -> None:
     with written(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -132,9 +126,6 @@ def read_arrays(path: Path, fits: Callable[[Arrays], bool] = lambda found: True)
         warnings.warn(f"{path} is damaged ({one_line(error)}): made again", stacklevel=3)
         return None
     return arrays
-
-
-# ---------------------------------------------------------------------------------------- checkpoints
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:

@@ -152,9 +152,6 @@ TEXTURES: tuple[str, ...] = tuple(_TEXTURES)
 CLASSES = 10
 
 
-# Drawing
-
-
 def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     return low + (high - low) * torch.rand(n, 1, 1, generator=generator)
 
@@ -254,9 +251,6 @@ def draw(shape: Tensor, texture: Tensor, generator: torch.Generator, size: int =
     finally:
         torch.set_num_threads(threads)
     return images
-
-
-# Data sets
 
 
 @dataclass(frozen=True)

@@ -98,9 +98,6 @@ def maker(data: Dataset, treatment: Treatment, seed: int) -> Callable[[Tensor, i
     return make
 
 
-# ------------------------------------------------------------------------------------- random numbers
-
-
 def _mix(state: Tensor) -> Tensor:
     """SplitMix64's finaliser (Steele et al. 2014): int64 to int64, every bit depends on every bit."""
     state = (state ^ _shift(state, 30)) * -0x40A7B892E31B1A47
@@ -141,9 +138,6 @@ def _normal_table(device: torch.device) -> Tensor:
     quantile = NormalDist().inv_cdf
     upper = [quantile((place + 0.5) / 65536) for place in range(32768, 65536)]
     return torch.tensor([-value for value in reversed(upper)] + upper, device=device)
-
-
-# -------------------------------------------------------------------------------------------- changes
 
 
 def noise(images: Tensor, keys: Tensor, dose: float, others: Tensor) -> Tensor:

@@ -112,9 +112,6 @@ def _tell(claim: dict, table: pd.DataFrame) -> str:
     return "; ".join(f"{row.comparison} {interval(row, form)}" for row in rows)
 
 
-# ---- preconditions ----
-
-
 def _check(asked: "list[Comparison]", directions: list[str], records: Records) -> None:
     """Raises NotTestable where something is absent, a probe isn't accepted, or there is one seed."""
     used = dict.fromkeys(role for one in asked for role in (one.role, one.other) if role)
@@ -147,9 +144,6 @@ def _check_teachers(parts: list[Measures], most: float) -> None:
             f"the teachers' accuracies differ by {apart}, more than {most}: a better teacher cannot be "
             "distinguished from a more accurate network"
         )
-
-
-# ---- comparisons ----
 
 
 @dataclass(frozen=True)
@@ -282,9 +276,6 @@ def _row(interval: Interval) -> dict[str, float]:
 
 def _plain(name: str) -> str:
     return name.replace("_", " ")
-
-
-# ---- rules ----
 
 
 def _holds(rule: str, table: pd.DataFrame) -> bool:

@@ -112,9 +112,6 @@ def title_of_property(name: str) -> str:
     return PROPERTIES[name].title if name in PROPERTIES else name.replace("_", " ")
 
 
-# ---- tables ----
-
-
 def tau_table(made: Made) -> pd.DataFrame:
     """A row for each direction, property, role and measure, the primary one first; the columns COLUMNS.
 
@@ -204,9 +201,6 @@ def crosses(direction: str) -> bool:
     """Whether teacher and student are of different architectures."""
     teacher, student = direction.split("_to_")
     return teacher != student
-
-
-# ---- what notebooks show ----
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

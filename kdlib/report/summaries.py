@@ -35,9 +35,6 @@ def movements(transfer: pd.DataFrame) -> pd.DataFrame:
     return found.assign(side=sides(found))
 
 
-# ---- tables ----
-
-
 def cost_summary(cost: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds: seconds an epoch, relative to the baseline student, extra parameters."""
     columns = ["epoch", "relative", "extra_parameters"]
@@ -58,9 +55,6 @@ def wide_table(table: pd.DataFrame, columns: str = "probe") -> pd.DataFrame:
     named = table.assign(cell=cells, role=table.role.map(title_of))
     wide = named.pivot(index="role", columns=columns, values="cell")
     return wide.loc[named.role.unique(), named[columns].unique()].reset_index().rename_axis(columns=None)
-
-
-# ---- what figures draw ----
 
 
 def learning(history: pd.DataFrame) -> pd.DataFrame:

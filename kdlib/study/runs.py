@@ -96,8 +96,6 @@ class RunStore:
         """Held, nobody else writes in the run's directory or beside it; see :func:`kdlib.disk.lock`."""
         return disk.lock(beside(self.root, run_id, "lock"), self.root / run_id, timeout)
 
-    # ------------------------------------------------------------------------------------------ runs
-
     def load(self, spec: RunSpec) -> Run | None:
         """The finished run, or None; a damaged directory is set aside with a warning, and counts as none."""
         run = Run(spec, self.path(spec))
@@ -247,8 +245,6 @@ class RunStore:
         run = write_run(self.path(spec), spec, data, student, method, progress)
         checkpoint.unlink(missing_ok=True)
         return run
-
-    # --------------------------------------------------------------------------------------- answers
 
     def predictions(
         self, run: Run, stimuli: dict[str, Stimuli], by_teacher: bool = False

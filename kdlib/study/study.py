@@ -124,8 +124,6 @@ class Study:
     def few_digest(self) -> str:
         return self.store.digest(self.few)
 
-    # ------------------------------------------------------------------------------------------ runs
-
     def spec(
         self, group: str, network: str, seed: int, role: Role | None = None, teacher: RunSpec | None = None
     ) -> RunSpec:
@@ -254,8 +252,6 @@ class Study:
         """The finished runs by role, all or some only, one for each seed; trains what is missing."""
         wanted = [member for member in self.members(direction) if not names or member.role in names]
         return self.store.by_role((member.role, member.spec) for member in wanted)
-
-    # ---------------------------------------------------------------------------------------- answers
 
     @cached_property
     def probes(self) -> list[str]:

@@ -281,9 +281,6 @@ def _teacher_stage(
     return {f"stage_{name}": value for name, value in recorded.read().items()}
 
 
-# ---------------------------------------------------------------------------- what guards the training
-
-
 def must_fill_a_batch(training: Training, train: Split) -> None:
     """Raise ValueError if a batch is larger than the training set."""
     if len(train) < training.batch_size:
