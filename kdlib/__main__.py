@@ -17,8 +17,7 @@ CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps what containers and schedu
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code: 0, 1 (an error), 3 (stopped, can be resumed), 130 (interrupted).
 
-    Raises:
-        SystemExit: 2 for a command or an option that doesn't exist; 0 after --help.
+    Raises SystemExit: 2 for a command or an option that doesn't exist; 0 after --help.
     """
     options = _parser().parse_args(arguments)
     # Variables, since what this process starts, helpers and notebooks' kernels, is to do as it does.

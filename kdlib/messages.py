@@ -21,8 +21,7 @@ def closest(name: str, valid: Iterable[str]) -> str:
 def check(kind: str, name: str, valid: Iterable[str]) -> str:
     """Return ``name`` if it is one of ``valid``.
 
-    Raises:
-        UnknownName: names the closest valid name, if one is close, and all valid names.
+    Raises UnknownName, which names the closest valid name, if one is close, and all valid names.
     """
     valid = list(valid)
     if name in valid:
@@ -36,10 +35,7 @@ def lookup(kind: str, name: str, table: Mapping):
 
 
 def overridden(defaults: Mapping, values: Mapping, kind: str) -> dict:
-    """The defaults, with ``values`` in place of some of them.
-
-    Args:
-        kind: what a key is, like "hyper-parameter of lm".
+    """The defaults, with ``values`` in place of some; ``kind`` is a key's, like "hyper-parameter of lm".
 
     Raises:
         UnknownName: for a key that isn't in ``defaults``.

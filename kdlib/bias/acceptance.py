@@ -25,9 +25,7 @@ def acceptance_table(references: dict[str, Answers]) -> pd.DataFrame:
     Columns: probe, clipped, readable (the best lower 99% bound of an accuracy, or of the share of either
     cue), loss (the largest against unchanged images, over the levels of a series), disorder (the largest gain
     of the CNN from one level to the next), beyond_control (the largest paired difference in standard errors).
-
-    Args:
-        references: the baselines' answers, by direction.
+    ``references`` are the baselines' answers, by direction.
     """
     if not references:
         return pd.DataFrame(columns=COLUMNS).astype({"accepted": bool})

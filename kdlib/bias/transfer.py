@@ -106,10 +106,7 @@ def share(
     """The ratio of two paired differences (k, n), with Fieller's (1954) interval for new seeds and images.
 
     With the students' difference under a control as `movement` and under the method as `gap` it is the part
-    of the method's tau that the control explains.
-
-    Args:
-        lack: why there can be no interval, if so.
+    of the method's tau that the control explains. ``lack`` says why there can be no interval, if so.
     """
     moved, apart = interval_or_nan(movement, level), interval_or_nan(gap, level)
     if not lack and apart.low <= 0 <= apart.high:

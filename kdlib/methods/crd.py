@@ -31,8 +31,7 @@ from kdlib.methods.base import Batch, Method, Network, Output, Split
 def contrastive_loss(positive: Tensor, negatives: Tensor, normaliser: Tensor, noise: float) -> Tensor:
     """Noise-contrastive estimation of one side, with ``normaliser`` Z and ``noise`` c = K / n.
 
-    Args:
-        positive, negatives: (B,) and (B, K), similarities <v, M> / T.
+    ``positive`` (B,) and ``negatives`` (B, K) are similarities <v, M> / T.
     """
     # log(1 + c / q) and log(1 + q / c) of logarithms: one pass over B K numbers, and one backward.
     shift = (normaliser * noise).log()

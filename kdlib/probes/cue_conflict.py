@@ -32,9 +32,7 @@ def pair_ids(labels: Tensor, per_pair: int, generator: torch.Generator) -> tuple
     of the K classes once, so the first blocks are a balanced subset. Where images, or MOST, don't suffice for
     all pairs, some are drawn: each block of K rows then holds every class once as shape, once as texture.
 
-    Returns:
-        content and texture ids, int64 (N,), N at most MOST or K; up to ``per_pair`` of each pair.
-
+    Returns content and texture ids, int64 (N,), N at most MOST or K; up to ``per_pair`` of each pair.
     Raises ValueError for fewer than two classes, or a class with fewer than two images.
     """
     classes, counts = labels.unique(return_counts=True)

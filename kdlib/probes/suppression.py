@@ -32,10 +32,9 @@ def superpixels(images: Tensor, labels: Tensor, generator: torch.Generator, n: i
 
 
 def _regions(image: np.ndarray, n: int) -> np.ndarray:
-    """SLIC of compactness 10, its colours rounded: else flat ones tie or not by the processor's last digit.
+    """SLIC of compactness 10 of an image, float64 (H, W, 3) of whole numbers.
 
-    Args:
-        image: float64 (H, W, 3), whole numbers.
+    Its colours are rounded: else flat ones tie or not by the processor's last digit.
     """
     from skimage.color import rgb2lab  # takes a second to import, and few need it
     from skimage.segmentation import slic

@@ -299,9 +299,8 @@ def _met(clause: str, table: pd.DataFrame) -> bool:
 def holds_for(said: str, row: pd.Series) -> bool:
     """Whether one comparison is what a clause says, like "below 0.25 or within the smallest effect".
 
-    Args:
-        row: estimate, low and high, narrow_low and narrow_high (the 90% interval), and p after Holm's
-            correction: for the limit in "significantly above 0.25" as "holm at 0.25", otherwise as "holm".
+    A row has estimate, low and high, narrow_low and narrow_high (the 90% interval), and p after Holm's
+    correction: for the limit in "significantly above 0.25" as "holm at 0.25", otherwise as "holm".
     """
     for word, joined in ((" or ", any), (" and ", all)):
         if word in said:

@@ -228,8 +228,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
     """A :func:`tau_table` for :func:`kdlib.report.figures.taus`: primary measures, a panel a property.
 
-    Args:
-        heads: of methods whose features the teacher's head reads, both readings; otherwise no such reading.
+    With ``heads``, of methods whose features the teacher's head reads, both readings; otherwise no such one.
     """
     read = table.role.str.endswith(READ)
     both = table.role.str.removesuffix(READ).isin(table.role[read].str.removesuffix(READ))

@@ -99,10 +99,8 @@ def write_report(
 
     A notebook is a chapter, named by its first heading. Code is folded, stderr is left out, a
     cell that failed is shown. What a cell tagged ``abstract`` printed leads the page. Formulas
-    stay as their LaTeX source.
-
-    Args:
-        command: what makes the study, for the last section; ``version``: of the code, for the same.
+    stay as their LaTeX source. The last section tells the ``command`` that makes the study, and the
+    ``version`` of the code.
     """
     render = exporter()
     chapters = [_chapter(path, render) for path in notebooks]
@@ -124,8 +122,7 @@ def write_report(
 def write_pdf(html: Path, timeout: float = 120) -> Path | None:
     """Print ``html`` to a PDF beside it with an installed Chromium or Chrome; ``None`` where there is none.
 
-    Raises:
-        RuntimeError: the browser failed, or took longer than ``timeout`` seconds.
+    Raises RuntimeError if the browser failed, or took longer than ``timeout`` seconds.
     """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:

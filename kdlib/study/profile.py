@@ -38,9 +38,8 @@ def folder_of(profile: str, output: str | Path | None) -> Path:
 def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
     """A profile's content, not checked: one of :func:`profile_names`, or the path of a YAML file.
 
-    Args:
-        overrides: as for :func:`read_overrides`. One of ``training`` is of every network, unless a later one
-            is of a single network's.
+    Overrides are :func:`read_overrides`'s. One of ``training`` is of every network, unless a later one is of
+    a single network's.
     """
     path = Path(name)
     if path.suffix not in (".yml", ".yaml"):

@@ -36,8 +36,7 @@ class RecordStore(RunStore):
         folder: of the records, relative to the working directory, or else to the project.
         profile: the name of the profile that they must be of.
 
-    Raises:
-        DataError: the folder holds no records, or those of another profile.
+    Raises DataError if the folder holds no records, or those of another profile.
     """
 
     def __init__(self, folder: str | Path, profile: str, *options, **more):

@@ -137,10 +137,8 @@ class RunStore:
         """All runs, teachers first, in the order in which they are ready.
 
         Runs that another process is training are left to it, so that several processes share one list. A run
-        that fails, here or there, is passed over, and so are its students.
-
-        Args:
-            then: called with each run while no other process can have it, e.g. to ask it something.
+        that fails, here or there, is passed over, and so are its students. ``then`` is called with each run
+        while no other process can have it, e.g. to ask it something.
 
         Raises:
             RunsFailed: at the end, if some failed.
@@ -251,8 +249,7 @@ class RunStore:
     ) -> dict[str, Arrays]:
         """What the student says of each probe's images, from the disk or by asking it.
 
-        Args:
-            by_teacher: its embedding is read by the teacher's head, for a method with a map to it.
+        If ``by_teacher``, its embedding is read by the teacher's head, for a method with a map to it.
 
         Returns:
             For each probe ``predicted`` (N,) int64, -1 where logits aren't finite, and float32 (N,):

@@ -199,8 +199,7 @@ KEYS = {
 def read_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
     """As :func:`overridden_profile`, with floats where floats are wanted.
 
-    Raises:
-        ValueError: for everything in it that is wrong, each by its key, in one line.
+    Raises ValueError for everything in it that is wrong, each by its key, in one line.
     """
     profile = overridden_profile(name, overrides)
     if own := profile.get("methods_from"):

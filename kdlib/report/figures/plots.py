@@ -126,9 +126,8 @@ def heat_map(
 def curves(table: pd.DataFrame, xlabel: str, ylabel: str, x: str, panel: str, line: str = "role") -> Figure:
     """Means over an ordered quantity: a line for each network, thin ones for its seeds.
 
-    Args:
-        table: column value, and those that ``x``, ``panel`` and ``line`` (a role, or a name) name; "seed"
-            draws a thin line for each.
+    The table's columns are value and those that ``x``, ``panel`` and ``line`` (a role, or a name) name; of
+    each "seed", if there is one, a thin line is drawn.
     """
     names, lines = list(table[panel].unique()), list(table[line].unique())
     known = [name for name in lines if name in (*REFERENCES, "untrained", *roles())]
@@ -160,10 +159,8 @@ def movements(table: pd.DataFrame) -> Figure:
 
     Grey bars span the controls that never see the other architecture's teacher. A name is written where a
     method is significantly farther toward the teacher than all of them. On grey ground nothing can be
-    transferred, as the teacher does not differ significantly.
-
-    Args:
-        table: as :func:`kdlib.report.summaries.movements` gives it.
+    transferred, as the teacher does not differ significantly. The table is
+    :func:`kdlib.report.summaries.movements`'s.
     """
     directions, properties = list(table.direction.unique()), list(table.property.unique())
     height = 0.75 * len(properties)
