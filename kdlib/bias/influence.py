@@ -104,6 +104,8 @@ class Measures:
         series: the series of which two or more levels were asked, and those levels.
         headings: what figures and transfer are about: each series, and all probes outside of one.
         questions: all (measure, probe) that every role has.
+        retained: the headings that have a retention: over them runs the profile of a network.
+        students: all roles but the teacher and the baseline.
     """
 
     def __init__(self, answers: Answers) -> None:
@@ -121,20 +123,11 @@ class Measures:
             if measure.interval or probe not in self.series
             if all(measure.applies(answers, level) for level in self.series.get(probe, [probe]))
         ]
+        retained = [probe for measure, probe in self.questions if measure == "retention"]
+        self.retained = [probe for probe in retained if probe in self.headings]
+        self.students = [role for role in self.roles if role not in ("teacher", "baseline")]
         self._answers = answers
         self._read = lru_cache(KEPT)(self._compute)
-
-    @property
-    def retained(self) -> list[str]:
-        """The headings that have a retention: over them runs the profile of a network."""
-        return [
-            probe for measure, probe in self.questions if measure == "retention" and probe in self.headings
-        ]
-
-    @property
-    def students(self) -> list[str]:
-        """All roles but the teacher and the baseline."""
-        return [role for role in self.roles if role not in ("teacher", "baseline")]
 
     def __getitem__(self, key: tuple[str, str, str]) -> np.ndarray:
         return self._read(*key)

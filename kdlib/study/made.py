@@ -27,16 +27,13 @@ class Made:
     def __init__(self, study):
         self.study = study
         design = study.profile["made"]
+        self.properties = list(design["properties"])
         self.treatments = {PLAIN: None} | {
             name: Treatment(name, dose) for name, dose in design["properties"].items()
         }
         self.directions: dict[str, list[str]] = {
             name: [*design["methods"], *own] for name, own in design["directions"].items()
         }
-
-    @property
-    def properties(self) -> list[str]:
-        return [name for name in self.treatments if name != PLAIN]
 
     @cached_property
     def specs(self) -> dict[tuple[str, str, str, int], RunSpec]:
