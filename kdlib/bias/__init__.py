@@ -1,10 +1,6 @@
-"""Measures of inductive bias, and one interval for all of them.
+"""Measures of inductive bias, and one interval for all of them; README.md beside this file shows their use.
 
-A measure turns answers to a probe into an influence matrix D (seeds, images), whose grand mean is the
-estimate. `crossed_interval(D)` is its interval, `crossed_interval(D_a - D_b)` that of a paired difference;
-`transfer` compares a student, its baseline and its teacher in this way.
-
-    answers -> influence (by measures) -> statistics, transfer: each reads what stands to its left
+Answers become influence, by measures, and influence becomes statistics and transfer.
 """
 
 from kdlib.bias.measures import (

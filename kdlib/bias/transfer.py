@@ -24,8 +24,6 @@ from scipy import optimize, special
 from kdlib.bias.measures import ratio
 from kdlib.bias.statistics import Interval, crossed_interval, interval_or_nan, mean_products, standard_error
 
-NAN = float("nan")
-
 
 @dataclass(frozen=True)
 class Transfer:
@@ -34,11 +32,11 @@ class Transfer:
     movement: Interval  # without ends where a seed is alone or a row is NaN
     gap: Interval
     reason: str = ""  # why there is no ratio; empty where there is one
-    ratio: float = NAN  # of the grand means: 0 none, 1 all
-    low: float = NAN  # ends of Fieller's set for it
-    high: float = NAN
-    p_none: float = NAN  # two-sided, for a ratio of 0
-    p_all: float = NAN  # two-sided, for a ratio of 1
+    ratio: float = np.nan  # of the grand means: 0 none, 1 all
+    low: float = np.nan  # ends of Fieller's set for it
+    high: float = np.nan
+    p_none: float = np.nan  # two-sided, for a ratio of 0
+    p_all: float = np.nan  # two-sided, for a ratio of 1
 
     @property
     def established(self) -> bool:

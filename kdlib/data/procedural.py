@@ -120,10 +120,6 @@ def _lookup(column: Tensor, row: Tensor, cells: Tensor) -> Tensor:
     return cells.gather(1, index.flatten(1)).view_as(column)
 
 
-def _noise(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
-    return _lookup((x * 5 / period).floor(), (y * 5 / period).floor(), cells)
-
-
 def _blobs(x: Tensor, y: Tensor, period: Tensor, cells: Tensor) -> Tensor:
     x, y = x * 1.25 / period, y * 1.25 / period
     left, top = x.floor(), y.floor()
@@ -144,7 +140,7 @@ _TEXTURES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     ),
     "rings": lambda x, y, period, cells: _bands(_radius(x, y), period),
     "zigzag": lambda x, y, period, cells: _bands(y + 6.0 * _offset(x, 1.6 * period).abs(), 1.1 * period),
-    "noise": _noise,
+    "noise": lambda x, y, period, cells: _lookup((x * 5 / period).floor(), (y * 5 / period).floor(), cells),
     "blobs": _blobs,
 }
 SHAPES: tuple[str, ...] = tuple(_SHAPES)

@@ -1,8 +1,7 @@
-"""The cost of a training step of every method, beside its floor: the cost of the networks alone.
+"""The cost of a training step of every method, beside its floor: see docs/performance.md.
 
-The floor is student forward, backward and update, plus the teacher's forward where the method reads it, on as
-many images as the method makes. Each method takes turns with its floor and with the baseline. Ratios are
-formed within a round, and their median reported, so that a machine busy for a while disturbs all alike.
+Each method takes turns with its floor and with the baseline. Ratios are formed within a round, and their
+median reported, so that a machine busy for a while disturbs all alike.
 """
 
 import json
@@ -64,7 +63,7 @@ class Contender:
         train_step(self.student, self.teacher, self.method, batch, self.optimiser, self.training, self.clock)
 
     def floor(self) -> None:
-        """The networks' part of it."""
+        """The networks' part: on as many images, with the teacher's forward where the method reads it."""
         if self.method.reads:
             with torch.no_grad(), in_precision(self.training, self.device):
                 self.teacher(self.images)

@@ -1,8 +1,7 @@
 """The experiment with trained-in properties: does a student inherit what its teacher was trained to have?
 
-A profile's ``made`` names the properties that teachers are trained to have, the methods, and the directions.
-Students see ordinary images only. Beside each made teacher there is a plain one, with the same network, seed
-and number of steps; kdlib.bias.inheritance compares their students.
+docs/profiles.md says what a profile's ``made`` holds. The plain teacher beside a made one has the same
+network, seed and number of steps; kdlib.bias.inheritance compares their students.
 """
 
 from dataclasses import replace

@@ -1,11 +1,7 @@
 """Published records: what all figures and tables need, without weights and without images.
 
-    <folder>/study.json   the profile's overrides; of every data set its source, fingerprint and probes
-             labels.npz   labels of those images, and which test image each was made of
-             runs/<id>/   every run's files but its weights; kept.npz: its answers, and looks inside it
-
-A study of such a folder remakes every table and figure from it. Everything is looked up in the records: no
-image is made or hashed, and nothing is written there.
+results/README.md lists the files of such a folder. A study of it remakes every table and figure. Everything
+is looked up in the records: no image is made or hashed, and nothing is written there.
 """
 
 import json
