@@ -23,7 +23,7 @@ report: $(ENVIRONMENT)   ## write the report again, from notebooks that have bee
 
 notebooks: $(ENVIRONMENT) ## notebooks/, figures/ and README anew from the published records
 	$(PYTHON) -m kdlib study --from-results results/cifar10-cpu
-	$(PYTHON) -m kdlib pages --from-results results/cifar10-cpu
+	$(PYTHON) docs/pages.py results/cifar10-cpu
 
 lab: $(ENVIRONMENT)      ## open the notebooks
 	$(PYTHON) -m jupyterlab notebooks

@@ -110,7 +110,6 @@ def _parser() -> ArgumentParser:
     for function in (status, publish):
         command(function, study)
     command(report, study).add_argument("--from-results", **results)
-    command(pages, study).add_argument("--from-results", required=True, **results)
     rounds = {"type": _at_least(1), "default": 15, "help": "how often each method is timed (15)"}
     command(bench, study).add_argument("--rounds", **rounds)
     command(list_names, name="list").add_argument("kind", choices=("methods", "probes", "profiles", "models"))
@@ -192,13 +191,6 @@ def publish(options: Namespace) -> None:
     if {row["state"] for row in rows} - {"done", "diverged"}:
         raise ValueError(f"the study is not finished ({summary(rows)}); train it before publishing")
     print(write(study, PROJECT / "results" / study.folder.name))
-
-
-def pages(options: Namespace) -> None:
-    """Update notebooks/, figures/ and the README."""
-    from kdlib.report.pages import refresh
-
-    print(*refresh(_study(options)), sep="\n")
 
 
 def bench(options: Namespace) -> None:

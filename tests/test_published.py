@@ -1,13 +1,13 @@
 """The published study: what is shown in the repository follows from the records in it."""
 
 import re
+from runpy import run_path
 
 import nbformat
 import papermill
 import pytest
 
 from kdlib.data import PROJECT
-from kdlib.report import pages
 from kdlib.report.notebooks import NOTEBOOKS
 from kdlib.report.page import figures_of
 from kdlib.study import Study, known_bias, runs
@@ -15,6 +15,7 @@ from kdlib.study.known_bias import yardstick_table
 from kdlib.study.status import states
 
 RESULTS = PROJECT / "results" / "cifar10-cpu"
+PAGES = run_path(str(PROJECT / "docs" / "pages.py"))
 COMMITTED = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
 
 
@@ -54,9 +55,9 @@ def test_findings_follow_from_the_records(study, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "fit", None)
     source = NOTEBOOKS / "05_findings.ipynb"
     papermill.execute_notebook(source, tmp_path / source.name, study.parameters, progress_bar=False)
-    assert texts(pages._notebook(tmp_path / source.name, tmp_path / "clean.ipynb")) == texts(source)
+    assert texts(PAGES["_notebook"](tmp_path / source.name, tmp_path / "clean.ipynb")) == texts(source)
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    shown = re.search(f"{re.escape(pages.BEGIN)}(.*){re.escape(pages.END)}", readme, re.DOTALL)[1]
+    shown = re.search(f"{re.escape(PAGES['BEGIN'])}(.*){re.escape(PAGES['END'])}", readme, re.DOTALL)[1]
     answer = (study.folder / "answer.md").read_text(encoding="utf-8")
     assert shown.strip() == answer.replace("](05_findings", "](notebooks/05_findings").strip()
 

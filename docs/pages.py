@@ -1,7 +1,11 @@
-"""What a visitor reads before installing anything: notebooks with outputs, figures, the README's answer."""
+"""What a visitor reads before installing anything: notebooks with outputs, figures, the README's answer.
+
+`make notebooks` runs it, as `python docs/pages.py results/cifar10-cpu`, on a study that has been executed.
+"""
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import nbformat
@@ -19,11 +23,11 @@ Figures of the published study, made by `make notebooks` from [the records](../r
 """
 
 
-def refresh(study: Study, project: Path = PROJECT) -> list[Path]:
-    """Bring notebooks/, figures/ and README.md of the project up to date with an executed study."""
+def refresh(study: Study) -> list[Path]:
+    """Bring notebooks/, figures/ and README.md up to date with an executed study."""
     executed = [study.folder / "notebooks" / path.name for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
-    written = [_notebook(path, project / "notebooks" / path.name) for path in executed]
-    figures = project / "figures"
+    written = [_notebook(path, PROJECT / "notebooks" / path.name) for path in executed]
+    figures = PROJECT / "figures"
     shutil.rmtree(figures, ignore_errors=True)
     figures.mkdir()
     rows = ["| figure | file | what it shows |", "|---|---|---|"]
@@ -33,7 +37,7 @@ def refresh(study: Study, project: Path = PROJECT) -> list[Path]:
                 shutil.copy(study.folder / "figures" / f"{name}{suffix}", figures)
             rows.append(f"| {chapter}.{place} | [{name}]({name}.png), [SVG]({name}.svg) | {caption} |")
     (figures / "README.md").write_text(INDEX + "\n".join(rows) + "\n", encoding="utf-8")
-    readme, answer = project / "README.md", (study.folder / "answer.md").read_text(encoding="utf-8")
+    readme, answer = PROJECT / "README.md", (study.folder / "answer.md").read_text(encoding="utf-8")
     answer = re.sub(r"\]\((\w+\.ipynb)", r"](notebooks/\1", answer)
     text = re.sub(
         f"{re.escape(BEGIN)}.*{re.escape(END)}",
@@ -63,3 +67,7 @@ def _notebook(executed: Path, target: Path) -> Path:
                 output.pop("execution_count", None)
     nbformat.write(notebook, target)
     return target
+
+
+if __name__ == "__main__":
+    print(*refresh(Study(Path(sys.argv[1]).name, results=sys.argv[1])), sep="\n")
