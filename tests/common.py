@@ -155,7 +155,6 @@ def make_answers(
                 "confidence": np.full((seeds, IMAGES), 0.8),
                 "confidence_label": np.where(right, 0.8, 0.1),
                 "squares": np.full((seeds, IMAGES), 0.66),
-                "confidence_texture": np.where(right, 0.1, 0.8),
             }
     looked = {role: _look(*found, seeds, probes, generator) for role, found in (inside or {}).items()}
     return Answers(direction, made, answers, looked, 1 / classes)

@@ -146,7 +146,7 @@ def publish(study, folder: str | Path) -> Path:
         labels |= {f"{other['data']['fingerprint']}/{name}": part for name, part in more.items()}
     np.savez_compressed(folder / "labels.npz", **labels)
     for run in study.finished():
-        _pack(run, folder / "runs" / run.spec.id, asked)
+        _pack(run, folder / "runs" / run.spec.id)
     return folder
 
 
@@ -169,18 +169,16 @@ def _about(data: Dataset, asked: dict[str, Stimuli]) -> tuple[dict, Arrays]:
     }
 
 
-def _pack(run: Run, target: Path, asked: dict[str, Stimuli]) -> None:
-    """A run's files without its weights; confidences only where a measure uses them."""
+def _pack(run: Run, target: Path) -> None:
+    """A run's files without its weights; confidences on the clean images only, as measures use no others."""
     target.mkdir()
     for name in set(FILES) - {WEIGHTS}:
         shutil.copy(run.path / name, target / name)
-    bare = {f"predictions/{name}-{made.sha256[:12]}" for name, made in asked.items()
-            if made.texture_labels is None and name != "clean"}  # fmt: skip
     arrays = {}
     for path in sorted(run.path.glob("*/*.npz")):  # answers, and looks inside
         place = f"{path.parent.name}/{path.stem}"
         for name, values in (disk.read_arrays(path) or {}).items():
-            if name == "predicted" or not (place in bare or place.startswith("read/")):
+            if name == "predicted" or place.startswith(("inside/", "predictions/clean-")):
                 arrays[f"{place}/{name}"] = _compact(values)
     disk.write_arrays(target / KEPT, arrays)
     disk.seal(target, left_out=[WEIGHTS])

@@ -253,9 +253,8 @@ class RunStore:
 
         Returns:
             For each probe ``predicted`` (N,) int64, -1 where logits aren't finite, and float32 (N,):
-            ``confidence`` in the predicted class, ``confidence_label`` in the right one,
-            ``confidence_texture`` in the second cue's where there are two, and ``squares``, the sum of the
-            squares of all.
+            ``confidence`` in the predicted class, ``confidence_label`` in the right one, and ``squares``, the
+            sum of the squares of all.
         """
         folder = "read" if by_teacher else "predictions"
         answers, reader = {}, cache(lambda: self._reader(run, by_teacher))  # built once, only if needed
@@ -301,10 +300,7 @@ def _ask(reader: Callable[[Tensor], Tensor], stimuli: Stimuli) -> Arrays:
     share = reader(stimuli.images).softmax(1).cpu()
     confidence, predicted = share.max(1)
     predicted = predicted.where(confidence.isfinite(), -1)  # of a run that diverged
-    columns = {"confidence_label": stimuli.labels}
-    if stimuli.texture_labels is not None:
-        columns["confidence_texture"] = stimuli.texture_labels
-    found = {name: share.gather(1, label[:, None])[:, 0] for name, label in columns.items()}
-    found |= {"confidence": confidence, "squares": share.square().sum(1)}
+    right = share.gather(1, stimuli.labels[:, None])[:, 0]
+    found = {"confidence_label": right, "confidence": confidence, "squares": share.square().sum(1)}
     found = {name: array.half().numpy() for name, array in found.items()}
     return {"predicted": predicted.to(torch.int16).numpy(), **found}
