@@ -66,7 +66,11 @@ def test_what_is_null_is_left_out_with_its_networks():
     alone = read_profile("quick", ["directions.cnn_to_vit=null", "made=null"])
     assert not alone["made"] and list(alone["directions"]) == ["vit_to_cnn"]
     assert set(alone["students"]) == {"cnn"} and set(alone["teachers"]) == {"vit", "cnn"}
-    assert read_profile("cifar10-cpu", ["directions.cnn_to_vit=null"])["made"] == ["induced", "procedural", "remedies"]
+    assert read_profile("cifar10-cpu", ["directions.cnn_to_vit=null"])["made"] == [
+        "induced",
+        "procedural",
+        "remedies",
+    ]
 
 
 PLAN = "teacher: cnn, student: vit, methods: [lm]"

@@ -107,7 +107,11 @@ def test_students_and_teachers_without_local_answers_are_refused(make_network, m
     tiny = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
     for student, teacher, message in (
         (make_network("cnn", heads=HEADS), cnn, "resnet18 is not one"),
-        (make_network("vit"), cnn, "with the heads class, distillation, dense; vit_tiny_patch16_224 isn't"),
+        (
+            make_network("vit"),
+            cnn,
+            "with the heads class, distillation, dense; vit_tiny_patch16_224 is not one",
+        ),
         (vit, make_network("vit"), "the mean of vit_tiny_patch16_224's logits over cells isn't its logits"),
         (vit, make_any("convnext_atto", image_size=64, options=tiny), "convnext_atto's logits over cells"),
         (vit, make_any("mobilenetv3_small_050"), "mobilenetv3_small_050's logits over cells"),
