@@ -206,3 +206,10 @@ def test_experiments_side_by_side_are_told_apart():
     panels = tables.across([one, other]).panel.unique()
     assert "shape bias\ncifar10\nseeds 0–2" in panels and "shape bias\nshape_texture\nseeds 0–4" in panels
     assert "shape bias" in set(tables.across([one]).panel)
+
+
+def test_a_table_by_direction_has_a_dash_where_nothing_is_testable():
+    made = Synthetic({"lm": 0.3}, clean={("lm", "noise"): 0.5}, directions=["cnn_to_vit"])
+    table = tables.by_direction(tau_table(made)).set_index("role")
+    assert table.loc["LM", "CNN → ViT, shape bias"] == "0.30 [0.30, 0.30]"
+    assert table.loc["LM", "CNN → ViT, noise robustness"] == "—"

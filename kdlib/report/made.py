@@ -18,6 +18,7 @@ from kdlib.bias.transfer import Transfer, inheritance, share
 from kdlib.data.properties import PROPERTIES
 from kdlib.probes import series
 from kdlib.report.figures.style import words
+from kdlib.report.summaries import wide_table
 from kdlib.report.tables import interval, span
 from kdlib.study.controls import READ
 from kdlib.study.made import Made
@@ -223,6 +224,16 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             "not testable": rows.reason,
         }
     ).replace("not defined", "—")
+
+
+def by_direction(table: pd.DataFrame) -> pd.DataFrame:
+    """The primary measures of a :func:`tau_table`: roles down, directions and properties across.
+
+    A dash where tau is not testable, nothing where it was not asked for.
+    """
+    rows = table[table.primary].rename(columns={"tau": "estimate"})
+    names = rows.direction.map(words) + ", " + rows.property.map(title_of_property)
+    return wide_table(rows.assign(column=names), "column").replace("not defined", "—").fillna("")
 
 
 def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
