@@ -26,6 +26,8 @@ Figures of the published study, made by `make notebooks` from [the records](../r
 def refresh(study: Study) -> list[Path]:
     """Bring notebooks/, figures/ and README.md up to date with an executed study."""
     executed = [study.folder / "notebooks" / path.name for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
+    if lacking := [str(path) for path in (*executed, study.folder / "answer.md") if not path.is_file()]:
+        raise SystemExit(f"not there: {', '.join(lacking)}; first run `{study.command}`")
     written = [_notebook(path, PROJECT / "notebooks" / path.name) for path in executed]
     figures = PROJECT / "figures"
     shutil.rmtree(figures, ignore_errors=True)
@@ -70,4 +72,6 @@ def _notebook(executed: Path, target: Path) -> Path:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("give a folder of records, as in `python docs/pages.py results/cifar10-cpu`")
     print(*refresh(Study(Path(sys.argv[1]).name, results=sys.argv[1])), sep="\n")

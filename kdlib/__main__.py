@@ -8,7 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from kdlib.study.interrupt import STOPPED, Stop, Stopped
-from kdlib.study.profile import NOTEBOOKS, digest_of, folder_of, overridden_profile, profile_names
+from kdlib.study.profile import (
+    NOTEBOOKS,
+    digest_of,
+    folder_of,
+    overridden_profile,
+    profile_names,
+    records_folder,
+)
 
 # What takes seconds to import, torch above all, is imported by the commands that need it.
 CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps what containers and schedulers grant
@@ -28,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if "profile" in options:  # report a wrong one before torch is loaded
             if options.from_results:
-                options.profile = Path(options.from_results).name
+                options.profile = options.profile or records_folder(options.from_results).name
+            options.profile = options.profile or "quick"
             overridden_profile(options.profile, options.set)
             if options.command in (run_study, train, report, bench):
                 _must_be_writable(folder_of(options.profile, options.output))
@@ -80,7 +88,7 @@ class _Parser(ArgumentParser):
 def _parser() -> ArgumentParser:
     study = _Parser(add_help=False)
     study.set_defaults(from_results=None)
-    study.add_argument("--profile", default="quick", help="a profile's name, or a YAML file (quick)")
+    study.add_argument("--profile", help="a profile's name, or a YAML file (quick)")
     study.add_argument("--output", type=_folder, help="folder for all outputs (outputs)")
     study.add_argument("--data", type=_folder, help="folder of data sets (KDLIB_DATA, else data)")
     study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the profile")
@@ -90,7 +98,7 @@ def _parser() -> ArgumentParser:
     limit = {"type": _at_least(0.0), "metavar": "MINUTES", "help": "stop then; the same command resumes"}
     training.add_argument("--time-limit", **limit)
     training.add_argument("--helper", action="store_true", help=SUPPRESS)  # started by --jobs
-    results = {"metavar": "FOLDER", "help": "published records; the folder's name is the profile's"}
+    results = {"metavar": "FOLDER", "help": "published records, in a folder of the profile's name"}
     parser = _Parser(prog="python -m kdlib", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -144,6 +152,7 @@ def run_study(options: Namespace) -> None:
         )
     with Stop(options.time_limit) as stop:
         study = _study(options, should_stop=stop) if options.from_results else _train(options, stop)
+        study.must_be_published()
         executed = run_notebooks(study, options.notebooks)
     print(*(executed if options.notebooks else make_report(study)), sep="\n")
 

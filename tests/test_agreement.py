@@ -89,6 +89,7 @@ def test_error_consistency_without_a_single_error_is_nan():
 
 def test_agreement_counts_equal_answers_right_or_wrong():
     np.testing.assert_array_equal(agreement([[0, 1, 2]], [[0, 2, 2]]), [[1, 0, 1]])
+    np.testing.assert_array_equal(agreement([[-1, -1, 2]], [[-1, 2, -1]]), [[np.nan] * 3])  # diverged
 
 
 @pytest.mark.parametrize("image", [0, 17, 399])

@@ -44,7 +44,7 @@ def test_one_method_without_controls(told):
 
 
 def test_clean_images_alone(told):
-    text = told(ONE_METHOD | {"probes": ["clean"], "longer": {}})
+    text = told(ONE_METHOD | {"probes": ["clean"], "longer": {}, "inside_images": 0})
     assert "This study has no shape bias on cue conflict." in text
     assert "### Permutation invariance" not in text  # a section without its probes
 

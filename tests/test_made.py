@@ -137,8 +137,9 @@ def test_a_table_to_read_has_dashes_and_reasons_where_nothing_is_known():
     ("crossing", "told"),
     [
         ({}, "**Yes. Students of the other architecture significantly inherit a property that was "
-             "trained into their teacher in 6 of 6 pairs of method and property. With logit matching, they "
-             "inherit 50% of it on average; if teacher and student share an architecture, 80%.**"),
+             "trained into their teacher in 6 of 6 comparisons (method, property and direction). With logit "
+             "matching, they inherit 50% of it on average; if teacher and student share an architecture, "
+             "80%.**"),
         ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit", "noise"): 0.0}, "**Partly. Students of"),
         ({("lm", "vit_to_cnn"): 0.0, ("lm", "cnn_to_vit"): -0.2}, "**Not detectably. Students of"),
     ],
@@ -193,7 +194,8 @@ def test_other_experiments_are_told_with_the_methods_that_carry_most():
         return findings.elsewhere([other])
 
     assert told().startswith(
-        "* Drawn images, 3 seeds: across architectures tau is significantly above 0 in 2 of 2 comparisons. "
+        "* Drawn images, 3 seeds: across architectures tau is significantly above 0 in 2 of 2 testable "
+        "comparisons (of 2). "
         "It is largest with SSKD, ViT → CNN (+0.60 [+0.60, +0.60]), and smallest with LM, ViT → CNN "
     )
     lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
@@ -213,3 +215,13 @@ def test_a_table_by_direction_has_a_dash_where_nothing_is_testable():
     table = tables.by_direction(tau_table(made)).set_index("role")
     assert table.loc["LM", "CNN → ViT, shape bias"] == "0.30 [0.30, 0.30]"
     assert table.loc["LM", "CNN → ViT, noise robustness"] == "—"
+
+
+def test_means_across_and_within_are_of_the_same_teachers():
+    taus = {"lm": 0.2, ("lm", "cnn_to_cnn"): 0.6, ("lm", "vit_to_cnn"): 0.4, ("lm", "vit_to_vit"): 1.0}
+    lost = {("lm", "any"): 0.3}
+    assert tables.crossing_and_not(tau_table(Synthetic(taus)), "lm") == pytest.approx((0.3, 0.8))
+    alone = tau_table(Synthetic(taus, directions=["cnn_to_vit", "vit_to_vit"]))
+    assert tables.crossing_and_not(alone, "lm") == pytest.approx((0.2, np.nan), nan_ok=True)
+    nothing = tables.crossing_and_not(tau_table(Synthetic(taus, clean=lost)), "lm")
+    assert np.isnan(nothing).all()

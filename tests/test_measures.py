@@ -139,6 +139,12 @@ def test_shape_bias_of_six_images_by_hand():
     np.testing.assert_allclose(values, [[1.125, 1.125, 1.125, -0.375, 0.75, 0.75]])
 
 
+def test_a_run_that_diverged_follows_no_cue_and_ignores_none():
+    shape, texture = np.array([0, 1]), np.array([1, 2])
+    assert np.isnan(cue_rate([[-1, -1]], shape, texture)).all()
+    assert np.isnan(shape_bias([[-1, -1]], shape, texture)).all()
+
+
 def test_guessing_between_the_two_cues_has_shape_bias_one_half():
     shape, texture = conflict_labels(100_000)
     predicted = np.where(random_hits(0.5, images=100_000), shape, texture)

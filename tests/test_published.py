@@ -7,6 +7,7 @@ import nbformat
 import papermill
 import pytest
 
+from kdlib.__main__ import main
 from kdlib.data import PROJECT
 from kdlib.report.notebooks import NOTEBOOKS
 from kdlib.report.page import figures_of
@@ -48,6 +49,24 @@ def test_every_run_of_the_profile_is_there(study, monkeypatch):
 def test_records_are_small():
     sizes = [path.stat().st_size for path in RESULTS.parent.rglob("*") if path.is_file()]
     assert sum(sizes) < 30e6
+
+
+def test_what_records_cannot_answer_is_told_before_any_notebook_runs(tmp_path, capsys):
+    command = ["study", "--from-results", str(RESULTS), "--output", str(tmp_path), "--set"]
+    for change, told in (
+        ("hyper.lm.temperature=2", "runs are not in the published records, the first: lm: "),
+        ("test_images=500", "not 500"),
+        ("made=[cifar10-cpu]", "cifar10-cpu trains no teachers with a property; leave it out of made"),
+        ("made=[procedual]", "unknown profile in made 'procedual'. Did you mean 'procedural'"),
+    ):
+        assert main([*command, change]) == 1
+        assert told in capsys.readouterr().err
+    assert not [*tmp_path.rglob("*.ipynb")]
+
+
+def test_a_study_in_training_reads_the_published_experiments_that_it_names(tmp_path):
+    names = [one.study.folder.name for one in Study("cifar10-cpu", tmp_path).experiments]
+    assert names == ["induced", "procedural", "remedies"]
 
 
 def test_findings_follow_from_the_records(study, tmp_path, monkeypatch):

@@ -105,7 +105,7 @@ def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
         other.few_digest  # noqa: B018
     with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of its"):
         Study("quick", tmp_path / "out", tmp_path / "data", results=folder)
-    with pytest.raises(RuntimeError, match="holds no published records: expected study.json"):
+    with pytest.raises(ValueError, match="holds no published records: expected study.json"):
         Study(minimal["profile"], tmp_path / "out", tmp_path / "data", results=tmp_path)
 
 

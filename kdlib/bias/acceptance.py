@@ -63,7 +63,7 @@ def _readable(answers: Answers, probe: str) -> float:
     """Naming either of two cues is reading: a network that goes by texture never names the shape."""
     cues = answers.two_cues(probe)
     named = cue_decisions(*answers.cues("baseline", probe)) if cues else [_hits(answers, probe)]
-    return max(wilson_lower(hits, 0.98).max() for hits in named)
+    return max(wilson_lower(np.nan_to_num(hits), 0.98).max() for hits in named)
 
 
 def _loss(answers: Answers, probe: str) -> float:

@@ -61,9 +61,9 @@ MEASURES: dict[str, Measure] = {
     "shape_bias": Measure(lambda a, r, p: m.shape_bias(*a.cues(r, p)), _conflict, share=True),
     "cue_rate": Measure(lambda a, r, p: m.cue_rate(*a.cues(r, p)), _conflict, share=True),
     "shape_rate": Measure(
-        lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0].astype(float), _conflict, share=True),
+        lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0], _conflict, share=True),
     "texture_rate": Measure(
-        lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1].astype(float), _conflict, share=True),
+        lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1], _conflict, share=True),
     "shape_sensitivity": Measure(
         lambda a, r, p: m.cue_sensitivity(
             m.cue_decisions(*a.cues(r, p))[0], a.hits(r, "no_conflict"), a.chance),

@@ -89,10 +89,10 @@ def retention(probe_hits: np.ndarray, clean_hits: np.ndarray, chance: float) -> 
 def cue_decisions(
     predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which cue each answer follows (Geirhos et al. 2019): (shape, texture), each boolean (k, n).
+    """Which cue each answer follows (Geirhos et al. 2019): (shape, texture), 0.0 or 1.0 each, (k, n).
 
-    An answer that names neither class is False in both. Raises ValueError too if an image has the same class
-    for both cues.
+    An answer that names neither class is 0.0 in both; -1, of a run that diverged, is NaN. Raises ValueError
+    too if an image has the same class for both cues.
     """
     predicted, shape, texture = _fitting(
         predicted=predicted, shape_labels=shape_labels, texture_labels=texture_labels
@@ -100,13 +100,14 @@ def cue_decisions(
     same = np.count_nonzero(shape == texture)
     if same:
         raise ValueError(f"{same} images have the same class for both cues; pass conflict images only")
-    return predicted == shape, predicted == texture
+    answered = np.where(predicted == -1, np.nan, 1.0)
+    return (predicted == shape) * answered, (predicted == texture) * answered
 
 
 def cue_rate(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np.ndarray) -> np.ndarray:
     """Answers that follow either cue, 0.0 or 1.0, of shape (k, n); a ten-way guesser averages 0.20."""
     shape, texture = cue_decisions(predicted, shape_labels, texture_labels)
-    return (shape | texture).astype(np.float64)
+    return shape + texture
 
 
 def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np.ndarray) -> np.ndarray:
@@ -118,8 +119,8 @@ def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: 
     gets 0.5. Show the cue rate and both shares beside it: they say which cue moved.
     """
     shape, texture = cue_decisions(predicted, shape_labels, texture_labels)
-    cue = (shape | texture).astype(np.float64)
-    return ratio(shape.astype(np.float64), cue, cue.mean(axis=1) > SMALLEST_CUE_RATE)
+    cue = shape + texture
+    return ratio(shape, cue, cue.mean(axis=1) > SMALLEST_CUE_RATE)
 
 
 def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance: float) -> np.ndarray:
@@ -130,7 +131,7 @@ def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance:
     of a run that did not learn them is NaN.
 
     Args:
-        decisions: boolean (k, n), answers that follow the cue, from `cue_decisions`.
+        decisions: 0.0 or 1.0 (k, n), answers that follow the cue, from `cue_decisions`.
         no_conflict_hits: (k, m), of stimuli whose two cues agree.
     """
     (decisions,), (hits,) = _fitting(decision_hits=decisions), _fitting(no_conflict_hits=no_conflict_hits)
@@ -177,9 +178,12 @@ def error_consistency(hits: np.ndarray, other_hits: np.ndarray) -> np.ndarray:
 
 
 def agreement(predicted: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """1.0 where two networks give the same answer, right or wrong, else 0.0: (k, n), from classes (k, n)."""
+    """1.0 where two networks give the same answer, right or wrong, else 0.0: (k, n), from classes (k, n).
+
+    -1, of a run that diverged, is no answer: NaN.
+    """
     predicted, other = _fitting(predicted=predicted, other=other)
-    return (predicted == other).astype(np.float64)
+    return np.where((predicted == -1) | (other == -1), np.nan, predicted == other)
 
 
 def negative_log_likelihood(confidence_label: np.ndarray) -> np.ndarray:

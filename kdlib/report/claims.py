@@ -28,6 +28,7 @@ CLAIMS: dict[str, dict] = yaml.safe_load(Path(__file__).with_name("claims.yml").
 WORDS = ["supported", "contradicted", "learns slowly"]  # that a claim may have a rule for, in this order
 LEARNED = 0.9  # of the baseline's accuracy on clean images; no verdict rests on a student with less
 LOCAL = {"attention": None, "rms": 1}  # smaller where a network is more local: measure and place, if any one
+OR = r",? or (?=every|some)"  # between parts of a rule
 LIMITS = {"the smallest effect": "smallest", "twice chance": "twice_chance"}  # that a rule names: a column
 
 
@@ -100,7 +101,9 @@ def _judge(claim: dict, records: Records) -> Verdict:
         return Verdict("not testable", told, shown)
     if word == "inconclusive":
         lacking = [clause for clause in _clauses(claim["supported"]) if not _holds(clause, table)]
-        told += "".join(f"; not {clause}" for clause in lacking)
+        for clause in lacking:
+            first, *more = re.split(OR, clause)
+            told += f"; neither {' nor '.join((first, *more))}" if more else f"; not {first}"
     return Verdict(word, told, shown)
 
 
@@ -280,7 +283,7 @@ def _plain(name: str) -> str:
 
 def _holds(rule: str, table: pd.DataFrame) -> bool:
     """Whether a rule of claims.yml is met: parts joined by "or", each of clauses joined by "and"."""
-    parts = re.split(r",? or (?=every|some)", rule)
+    parts = re.split(OR, rule)
     return any(all(_met(clause, table) for clause in _clauses(part)) for part in parts)
 
 

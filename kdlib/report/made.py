@@ -226,6 +226,18 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     ).replace("not defined", "—")
 
 
+def crossing_and_not(table: pd.DataFrame, role: str) -> tuple[float, float]:
+    """A method's mean tau across and within architectures: of the teachers and properties that have both.
+
+    If none has both, the mean across architectures, and NaN.
+    """
+    rows = table[(table.role == role) & table.testable]
+    teacher, cross = rows.direction.str.split("_to_").str[0], rows.direction.map(crosses)
+    means = rows.groupby([teacher, "property", cross]).tau.mean().unstack().reindex(columns=[True, False])
+    both = means.dropna()
+    return tuple(both.mean()) if len(both) else (means[True].mean(), np.nan)
+
+
 def by_direction(table: pd.DataFrame) -> pd.DataFrame:
     """The primary measures of a :func:`tau_table`: roles down, directions and properties across.
 

@@ -18,6 +18,7 @@ from kdlib.report.summaries import movements
 from kdlib.report.tables import schedule_table, sides, slopes
 from kdlib.study.controls import CONTROLS
 from kdlib.study.known_bias import yardstick_table
+from kdlib.study.made import Made
 from kdlib.study.study import Study
 
 QUESTIONS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
@@ -74,13 +75,17 @@ class Evidence:
         means = table[["lowest", "highest"]].mean(axis=1) if len(table) else []  # of two seeds
         return " and ".join(with_interval(value, np.nan, np.nan, ".2f") for value in means)
 
-    def tau_beyond(self, role: str, other: str, place: int = 0) -> Parts:
-        """In the experiment at that place among the study's."""
-        ours, others = self._taus(role, place), self._taus(other, place)
-        return [ours[key] - others[key] for key in ours if key in others and made.crosses(key[0])]
+    def tau_beyond(self, role: str, other: str) -> Parts:
+        """In the first experiment that has both."""
+        for one in self.study.experiments:
+            ours, others = self._taus(role, one), self._taus(other, one)
+            both = [key for key in ours if key in others and made.crosses(key[0])]
+            if both:
+                return [ours[key] - others[key] for key in both]
+        return []
 
     def tau_crossing(self, role: str) -> Parts:
-        taus = self._taus(role)
+        taus = self._taus(role, self.study.made) if self.study.made else {}
         within = {key: ("{0}_to_{0}".format(key[0].split("_to_")[0]), key[1]) for key in taus}
         return [taus[key] - taus[own] for key, own in within.items() if key != own and own in taus]
 
@@ -116,15 +121,13 @@ class Evidence:
     def _parts(self, *roles: str) -> Iterator[Measures]:
         return (part for part in self.records.evidence.values() if {*roles} <= {*part.roles})
 
-    def _taus(self, role: str, place: int = 0) -> dict[tuple[str, str], np.ndarray]:
+    def _taus(self, role: str, experiment: Made) -> dict[tuple[str, str], np.ndarray]:
         """By direction and property, of primary measures; NaN where tau is not testable."""
-        experiments = self.study.experiments[place : place + 1]
-        found = made.changes(*experiments) if experiments else {}
         return {
             key[:2]: ratio_influence(change.moved, change.apart)
             if change.found.established
             else np.full_like(change.moved, np.nan)
-            for key, change in found.items()
+            for key, change in made.changes(experiment).items()
             if key[2] == role and key[3] == made.RULES["properties"][key[1]][0]
         }
 

@@ -81,8 +81,9 @@ def inside_table(study, direction: str) -> pd.DataFrame:
     Columns: direction, role, seed, measure, place (stage or block, from 1), value. Measures: "rms", px, of
     :func:`kdlib.bias.representations.receptive_field`, and "attention", the relative distance of each head.
     """
-    tables = []
-    for role, seed, found in _looked_into(study, direction):
+    columns = ["direction", "role", "seed", "measure", "place", "value"]
+    tables = [pd.DataFrame(columns=columns)]
+    for role, seed, found in _looked_into(study, direction) if len(study.few) else ():
         parts = {"rms": (range(1, 5), representations.receptive_field(found["maps"]))}
         if "attention_block" in found:
             parts["attention"] = found["attention_block"], found["attention_relative"]

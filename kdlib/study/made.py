@@ -25,7 +25,9 @@ class Made:
 
     def __init__(self, study):
         self.study = study
-        design = study.profile["made"]
+        design = study.profile.get("made")
+        if not isinstance(design, dict):
+            raise ValueError(f"{study.folder.name} trains no teachers with a property; leave it out of made")
         self.properties = list(design["properties"])
         self.treatments = {PLAIN: None} | {
             name: Treatment(name, dose) for name, dose in design["properties"].items()

@@ -35,6 +35,17 @@ def folder_of(profile: str, output: str | Path | None) -> Path:
     return (Path(output).absolute() if output else OUTPUTS) / Path(profile).stem
 
 
+def records_folder(folder: str | Path) -> Path:
+    """Where published records lie: relative to the working directory, or else to the project.
+
+    Raises ValueError if the folder holds none.
+    """
+    places = (Path(folder), PROFILES.parents[1] / folder)
+    if found := next((place for place in places if (place / "study.json").is_file()), None):
+        return found
+    raise ValueError(f"{folder} holds no published records: expected study.json, labels.npz and runs/")
+
+
 def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
     """A profile's content, not checked: one of :func:`profile_names`, or the path of a YAML file.
 

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from kdlib import disk
-from kdlib.data import PROJECT, DataError, Dataset, DataSpec, Split
+from kdlib.data import DataError, Dataset, DataSpec, Split
 from kdlib.disk import Arrays
 from kdlib.probes import PROBES, Stimuli
 from kdlib.study.internals import inside_table, likeness_table
 from kdlib.study.known_bias import asked_of_yardsticks, yardstick_table
+from kdlib.study.profile import records_folder
 from kdlib.study.runs import RunStore
 from kdlib.study.specs import FILES, KEPT, WEIGHTS, Run, RunSpec
 
@@ -32,14 +33,11 @@ class RecordStore(RunStore):
         folder: of the records, relative to the working directory, or else to the project.
         profile: the name of the profile that they must be of.
 
-    Raises DataError if the folder holds no records, or those of another profile.
+    Raises ValueError if the folder holds no records, DataError if they are those of another profile.
     """
 
     def __init__(self, folder: str | Path, profile: str, *options, **more):
-        places = (Path(folder), PROJECT / folder)
-        self.folder = next((place for place in places if (place / "study.json").is_file()), None)
-        if self.folder is None:
-            raise DataError(f"{folder} holds no published records: expected study.json, labels.npz and runs/")
+        self.folder = records_folder(folder)
         if self.folder.name != profile:
             raise DataError(
                 f"the records in {self.folder} are of the profile {self.folder.name}, not {profile}; give "

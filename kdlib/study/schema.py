@@ -19,7 +19,7 @@ from kdlib.models import ModelSpec
 from kdlib.probes import PROBES, series
 from kdlib.probes.external import EXTERNAL
 from kdlib.study.controls import CONTROLS, OTHERS, roles
-from kdlib.study.profile import TEACHERS, overridden_profile, read_overrides
+from kdlib.study.profile import TEACHERS, overridden_profile, profile_names, read_overrides
 from kdlib.train import PRECISIONS, Training
 
 
@@ -147,6 +147,8 @@ class Profile(Strict):
     @pydantic.model_validator(mode="after")
     def _fit(self) -> "Profile":
         left_out = self._leave_out()
+        for name in self.made if isinstance(self.made, list) else ():
+            check("profile in made", name, profile_names())
         problems, named = [], []  # what is wrong; of every network's name where it is, its group, and itself
         if not self.directions and not isinstance(self.made, Made):
             problems.append("directions: none is left, and made has no experiment")

@@ -17,6 +17,7 @@ from kdlib import disk, probes
 from kdlib.bias.answers import Answers, stack
 from kdlib.bias.influence import Measures
 from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan, load
+from kdlib.data.base import PROJECT
 from kdlib.data.properties import Treatment
 from kdlib.messages import check
 from kdlib.models import ModelSpec
@@ -177,8 +178,8 @@ class Study:
         named, results = self.profile.get("made") or [], self.parameters["results"]
         if isinstance(named, dict):
             return [Made(self)]
-        folders = [Path(results).parent / name for name in named] if results else []
-        return [Made(Study(folder.name, self.folder.parent, results=folder)) for folder in folders]
+        root = Path(results).parent if results else PROJECT / "results"
+        return [Made(Study(name, self.folder.parent, results=root / name)) for name in named]
 
     @property
     def made(self) -> Made | None:
@@ -243,6 +244,13 @@ class Study:
         """Runs whose inside a table shows: the natural comparison's."""
         members = self.members() + (self.longer.members() if self.longer else [])
         return {member.spec.id for member in members}
+
+    def must_be_published(self) -> None:
+        """Raise DataError if published records lack a run, or answers about these test images."""
+        for one in (self, *(made.study for made in self.experiments)):
+            if one.parameters["results"]:
+                one.store.get_each(one.specs())
+                one.test_digest  # noqa: B018
 
     def finished(self) -> list[Run]:
         """Those of :meth:`specs` that are complete on disk."""
