@@ -152,7 +152,8 @@ def run_study(options: Namespace) -> None:
         )
     with Stop(options.time_limit) as stop:
         study = _study(options, should_stop=stop) if options.from_results else _train(options, stop)
-        study.must_be_published()
+        if options.from_results:
+            study.must_be_published()
         executed = run_notebooks(study, options.notebooks)
     print(*(executed if options.notebooks else make_report(study)), sep="\n")
 

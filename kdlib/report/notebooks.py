@@ -68,7 +68,7 @@ def run_notebooks(study: Study, names: Iterable[str] = ()) -> list[Path]:
 
 
 def _execute(study: Study, source: Path) -> Path:
-    print(f"notebook {source.stem}", file=sys.stderr)
+    sys.stderr.write(f"notebook {source.stem}\n")  # at once, as two run side by side
     executed, where = study.folder / "notebooks" / source.name, f"in notebook {source.stem}"
     try:
         with room_for(executed):

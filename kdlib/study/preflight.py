@@ -30,6 +30,7 @@ def preflight(study: Study) -> None:
 
     Raises ValueError: every problem once, with all that has it.
     """
+    study.must_be_published()  # the experiments that it names
     left = [spec for spec in study.specs() if not study.store.path(spec).is_dir()]
     if not left:
         return
