@@ -139,6 +139,14 @@ def test_shape_bias_of_six_images_by_hand():
     np.testing.assert_allclose(values, [[1.125, 1.125, 1.125, -0.375, 0.75, 0.75]])
 
 
+@pytest.mark.parametrize("wrong", [[[np.nan, 1]], [[0.4, 1.0]], [["cat", "dog"]]])
+def test_what_is_no_class_is_refused(wrong):
+    with pytest.raises(ValueError, match="predicted must be classes, whole numbers, as the argmax"):
+        accuracy(wrong, [0, 1])
+    with pytest.raises(ValueError, match="labels must be classes"):
+        accuracy([[0, 1]], wrong[0])
+
+
 def test_a_run_that_diverged_follows_no_cue_and_ignores_none():
     shape, texture = np.array([0, 1]), np.array([1, 2])
     assert np.isnan(cue_rate([[-1, -1]], shape, texture)).all()

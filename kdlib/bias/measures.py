@@ -213,9 +213,13 @@ def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: i
     return np.average(np.sqrt(np.maximum(squares, 0)), axis=0, weights=sizes)
 
 
+ANSWERS = ("predicted", "other", "first", "second")  # arguments that are predicted classes
+
+
 def _fitting(**given: np.ndarray) -> list[np.ndarray]:
     """The arguments as arrays that fit: all (seeds, images), "labels" (images,), "hits" float64 0, 1 or NaN.
 
+    "labels" and ANSWERS are classes.
     Raises ValueError, with the arguments' names, where they don't.
     """
     arrays = {name: np.asarray(value) for name, value in given.items()}
@@ -231,4 +235,7 @@ def _fitting(**given: np.ndarray) -> list[np.ndarray]:
         if not ((arrays[name] == 0) | (arrays[name] == 1) | np.isnan(arrays[name])).all():
             raise ValueError(f"{name} must be a matrix of 0 and 1: make it with accuracy(predicted, labels)")
         arrays[name] = arrays[name].astype(np.float64)
+    for name in (name for name in arrays if "labels" in name or name in ANSWERS):
+        if not (arrays[name].dtype.kind in "iuf" and (arrays[name] == np.floor(arrays[name])).all()):
+            raise ValueError(f"{name} must be classes, whole numbers, as the argmax of logits gives them")
     return list(arrays.values())
