@@ -217,10 +217,10 @@ ANSWERS = ("predicted", "other", "first", "second")  # arguments that are predic
 
 
 def _fitting(**given: np.ndarray) -> list[np.ndarray]:
-    """The arguments as arrays that fit: all (seeds, images), "labels" (images,), "hits" float64 0, 1 or NaN.
+    """The arguments as arrays that fit: all (seeds, images), but "labels" (images,).
 
-    "labels" and ANSWERS are classes.
-    Raises ValueError, with the arguments' names, where they don't.
+    "hits" come out as float64 0, 1 or NaN; labels and ANSWERS are classes, whole numbers. Raises ValueError,
+    with the arguments' names, where they don't fit.
     """
     arrays = {name: np.asarray(value) for name, value in given.items()}
     shape = next(iter(arrays.values())).shape
