@@ -1,5 +1,6 @@
 """A study of made properties whose students have a known tau."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from zlib import crc32
 
@@ -36,7 +37,8 @@ class Synthetic:
         self.directions = {name: list(roles) for name in more.get("directions", DIRECTIONS)}
         profile, source = {"data": {"name": data}, "title": "Drawn images"}, f"{data} (drawn)"
         dataset = SimpleNamespace(source=source)
-        self.study = SimpleNamespace(profile=profile, dataset=dataset, seeds=list(range(seeds)))
+        folder, seeds = Path(more.get("profile", "drawn")), list(range(seeds))
+        self.study = SimpleNamespace(profile=profile, dataset=dataset, seeds=seeds, folder=folder)
 
     def tau(self, role, direction, name):
         keys = ((role, direction, name), (role, direction), role)

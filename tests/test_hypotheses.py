@@ -95,7 +95,16 @@ def test_what_is_absent_is_not_testable_with_its_reason():
     assert verdicts["H9b"].because == "this study's images are cifar10"
     assert {found.because for found in judge(Synthetic({"lm": 0.5}, seeds=2)).values()} == {
         "it needs 3 seeds; this study has 2", "this study's images are cifar10",
+        "its runs are those of the profile sskd",
     }  # fmt: skip
+
+
+def test_a_result_that_nobody_asked_for_is_tested_on_other_runs_only():
+    taus = {"sskd": 0.6, "lm_strong": 0.3, "sskd_no_similarity": 0.6}
+    assert judge(Synthetic(taus, noise=0.02))["H12a"].word == "not testable"
+    verdicts = judge(Synthetic(taus, noise=0.02, profile="sskd"))
+    assert verdicts["H12a"].word == "supported" and verdicts["H12b"].word == "contradicted"
+    assert verdicts["H12c"].because == "this study does not have SSKD, upright logits (2)"
 
 
 def test_the_class_part_is_judged_on_the_data_it_is_about():
@@ -137,5 +146,5 @@ def test_the_tables_have_every_hypothesis_and_what_can_test_it():
     assert [name for hypothesis, name in told.index if hypothesis == "H5"] == ["Drawn images"]
     assert told.verdict["H5", "Drawn images"] == "not testable"
     compared = comparison_table([one, other])
-    assert set(compared.hypothesis) == set(RULES["hypotheses"]) - {"H9b"}
+    assert set(compared.hypothesis) == set(RULES["hypotheses"]) - {"H9b", "H12a", "H12b", "H12c"}
     assert set(compared.experiment) == {"Drawn images", "Other images"}

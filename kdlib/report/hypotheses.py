@@ -71,8 +71,11 @@ def _title(experiment: Made) -> str:
 
 def _judge(hypothesis: dict, made: Made) -> Verdict:
     data, least = made.study.profile["data"]["name"], RULES["rules"]["seeds"]
+    profile = made.study.folder.name
     if hypothesis.get("data", data) != data:
         return Verdict("not testable", f"this study's images are {data}")
+    if hypothesis.get("profile", profile) != profile:
+        return Verdict("not testable", f"its runs are those of the profile {hypothesis['profile']}")
     if len(made.study.seeds) < least:
         return Verdict("not testable", f"it needs {least} seeds; this study has {len(made.study.seeds)}")
     table = _compare(hypothesis, made)

@@ -20,13 +20,14 @@ from kdlib.probes import series
 from kdlib.report.figures.style import words
 from kdlib.report.summaries import wide_table
 from kdlib.report.tables import interval, span
+from kdlib.study import controls
 from kdlib.study.controls import READ
 from kdlib.study.made import Made
 
 RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
 PUBLISHED = pd.DataFrame(RULES["published"])  # tau that others found, by role and property
 KEPT = 0.9  # share of a reference's accuracy, below which a network counts as not learned
-CONTROLS = ("ceiling", "class_means", "within_class", "lm_strong", "gate_confidence")
+CONTROLS = ("ceiling", "class_means", "within_class", *controls.CONTROLS)
 COLUMNS = ["direction", "property", "role", "measure", "primary", "tau", "low", "high"]
 COLUMNS += ["p_none", "p_all", "holm_none", "holm_all"]
 COLUMNS += [f"{who}{end}" for who in ("student", "teacher") for end in ("", "_low", "_high")]
