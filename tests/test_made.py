@@ -204,9 +204,9 @@ def test_other_experiments_are_told_with_the_methods_that_carry_most():
 
 
 def test_experiments_side_by_side_are_told_apart():
-    one, other = Synthetic({"lm": 0.2}), Synthetic({"lm": 0.2}, data="shape_texture", seeds=5)
+    one, other = Synthetic({"lm": 0.2}), Synthetic({"lm": 0.2}, data="shape_texture", profile="wide")
     panels = tables.across([one, other]).panel.unique()
-    assert "shape bias\ncifar10\nseeds 0–2" in panels and "shape bias\nshape_texture\nseeds 0–4" in panels
+    assert "shape bias\ncifar10\n(drawn)" in panels and "shape bias\nshape_texture\n(wide)" in panels
     assert "shape bias" in set(tables.across([one]).panel)
 
 

@@ -167,7 +167,7 @@ def test_power_is_the_half_width_beside_what_counts():
     rows = evidence().transfer.query("method == 'lm' and measure == 'shape_bias'")  # one a direction
     half = (rows.movement_high - rows.movement_low).max() / 2
     assert table.loc["shape bias", "could be seen"] == pytest.approx(half)
-    assert table.loc["tau, noise robustness, cifar10, seeds 0–2", "would count"] == 0.1
+    assert table.loc["tau, noise robustness, cifar10 (drawn)", "would count"] == 0.1
     told = findings.power(table.reset_index())
     assert " measures could detect the smallest effect of interest in every direction: " in told
     wide = findings.power(table.reset_index().assign(**{"could be seen": 1.0}))

@@ -261,10 +261,10 @@ def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
 
 
 def across(experiments: list[Made]) -> pd.DataFrame:
-    """The :func:`panels` of all experiments; several are told apart by their images and seeds."""
+    """The :func:`panels` of all experiments; several are told apart by their images and profiles."""
     parts = []
     for one in experiments:
-        data, seeds = one.study.dataset.source.split(" (")[0], one.study.seeds
-        where = f"\n{data}\nseeds {min(seeds)}–{max(seeds)}" if len(experiments) > 1 else ""
+        where = f"\n{one.study.dataset.source.split(' (')[0]}\n({one.study.folder.name})"
+        where *= len(experiments) > 1
         parts.append(panels(tau_table(one)).assign(panel=lambda table, where=where: table.panel + where))
     return pd.concat(parts, ignore_index=True)
