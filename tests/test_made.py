@@ -168,6 +168,8 @@ def test_what_else_moved_is_counted():
     made = Synthetic({"lm": 0.5}, directions=["cnn_to_vit"])
     told = findings.specificity(specificity_matrix(made, "lm"))
     assert told.startswith("Teacher: 0 of 8 off-target measures changed significantly.")
+    told = findings.specificity(specificity_matrix(Synthetic({"lm": 0.5}), "lm"))
+    assert "Teacher: 0 of 16 off" in told and "LM: 0 of 32 off" in told  # two teachers, four directions
 
 
 def test_the_two_heads_are_told():
@@ -201,6 +203,13 @@ def test_other_experiments_are_told_with_the_methods_that_carry_most():
     lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
     assert "3 seeds: no method is testable." in told(clean=lost)
     assert findings.elsewhere([]).startswith("Do students also inherit the natural differences")
+
+
+def test_the_largest_and_the_smallest_tau_of_another_experiment_are_named():
+    taus = {"lm": 0.5, ("lm", "vit_to_cnn", "texture"): 0.9, ("lm", "vit_to_cnn", "noise"): -0.3}
+    told = findings.elsewhere([Synthetic(taus)])
+    assert "largest with LM, ViT → CNN, shape bias (+0.90 [+0.90, +0.90]), and smallest with LM, " in told
+    assert "ViT → CNN, noise robustness (-0.30 [" in told
 
 
 def test_experiments_side_by_side_are_told_apart():
