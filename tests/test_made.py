@@ -193,16 +193,31 @@ def test_other_experiments_are_told_with_the_methods_that_carry_most():
         taus = {"lm": 0.2, "sskd": 0.6, "lm_strong": 0.7}  # the last is a control
         other = Synthetic(taus, directions=["vit_to_cnn", "cnn_to_cnn"], **more)
         other.properties = ["texture"]
-        return findings.elsewhere([other])
+        return findings.elsewhere([Synthetic({"crd": 0.1}, noise=0.1), other])
 
     assert told().startswith(
         "* Drawn images, 3 seeds: across architectures tau is significantly above 0 in 2 of 2 testable "
         "comparisons (of 2). "
         "It is largest with SSKD, ViT → CNN (+0.60 [+0.60, +0.60]), and smallest with LM, ViT → CNN "
     )
+    assert told().split("\n\n")[1] == (
+        "**Which method to choose.** To pass a property on to the other architecture: SSKD passed on most "
+        "(ViT → CNN, tau +0.60 [+0.60, +0.60], at 1.00 times the baseline's accuracy). To keep one out: CRD and "
+        "LM passed on less than a quarter in every testable comparison, by the 95% intervals."
+    )
     lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
     assert "3 seeds: no method is testable." in told(clean=lost)
-    assert findings.elsewhere([]).startswith("Do students also inherit the natural differences")
+    nothing = findings.elsewhere([Synthetic({"lm": 0.5}, seeds=1)])
+    assert "No method significantly passes a property on" in nothing and "keep one out" not in nothing
+
+
+def test_who_has_to_choose_sees_what_transfers_most_and_what_little():
+    made = Synthetic({"lm": 0.6, "crd": 0.1, "sskd": 0.0}, noise=0.01, directions=["vit_to_cnn"])
+    table = tables.choices([made]).set_index("property").loc["shape bias"]
+    assert table["largest tau"] == "LM" and table["less than a quarter"] == "CRD; SSKD"
+    assert table["tau"].startswith("+0.60") and table["testable methods"] == 3
+    alone = tables.choices([Synthetic({"lm": 0.6}, seeds=1)])
+    assert (alone["largest tau"] == "—").all() and alone["accuracy / baseline"].isna().all()
 
 
 def test_the_largest_and_the_smallest_tau_of_another_experiment_are_named():
