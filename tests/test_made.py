@@ -202,8 +202,8 @@ def test_other_experiments_are_told_with_the_methods_that_carry_most():
     )
     assert told().split("\n\n")[1] == (
         "**Which method to choose.** To pass a property on to the other architecture: SSKD passed on most "
-        "(ViT → CNN, tau +0.60 [+0.60, +0.60], at 1.00 times the baseline's accuracy). To keep one out: CRD and "
-        "LM passed on less than a quarter in every testable comparison, by the 95% intervals."
+        "(ViT → CNN, tau +0.60 [+0.60, +0.60], at 1.00 times the baseline's accuracy). To keep one out: CRD "
+        "and LM passed on less than a quarter in every testable comparison, by the 95% intervals."
     )
     lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
     assert "3 seeds: no method is testable." in told(clean=lost)
@@ -215,6 +215,7 @@ def test_who_has_to_choose_sees_what_transfers_most_and_what_little():
     made = Synthetic({"lm": 0.6, "crd": 0.1, "sskd": 0.0}, noise=0.01, directions=["vit_to_cnn"])
     table = tables.choices([made]).set_index("property").loc["shape bias"]
     assert table["largest tau"] == "LM" and table["less than a quarter"] == "CRD; SSKD"
+    assert table["images"] == "cifar10 (drawn)"  # and the profile: experiments may share the images
     assert table["tau"].startswith("+0.60") and table["testable methods"] == 3
     alone = tables.choices([Synthetic({"lm": 0.6}, seeds=1)])
     assert (alone["largest tau"] == "—").all() and alone["accuracy / baseline"].isna().all()
@@ -222,7 +223,7 @@ def test_who_has_to_choose_sees_what_transfers_most_and_what_little():
 
 def test_the_largest_and_the_smallest_tau_of_another_experiment_are_named():
     taus = {"lm": 0.5, ("lm", "vit_to_cnn", "texture"): 0.9, ("lm", "vit_to_cnn", "noise"): -0.3}
-    told = findings.elsewhere([Synthetic(taus)])
+    told = findings.elsewhere([Synthetic({"crd": 0.1}), Synthetic(taus)])
     assert "largest with LM, ViT → CNN, shape bias (+0.90 [+0.90, +0.90]), and smallest with LM, " in told
     assert "ViT → CNN, noise robustness (-0.30 [" in told
 

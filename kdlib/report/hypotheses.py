@@ -18,7 +18,8 @@ from kdlib.study.made import Made
 
 KEYS = {"methods": title_of, "properties": title_of_property, "directions": direction_title}
 CLAUSES = {"above": "significantly above", "below": "significantly below", "inside": "within"}
-COLUMNS = ["comparison", "methods", "family", "estimate", "low", "high", "narrow_low", "narrow_high", "reason"]
+COLUMNS = ["comparison", "methods", "properties", "family"]
+COLUMNS += ["estimate", "low", "high", "narrow_low", "narrow_high", "reason"]
 Side = dict[str, list[str]]  # what a comparison's value is the mean over, by KEYS
 
 
@@ -95,13 +96,15 @@ def _judge(hypothesis: dict, made: Made) -> Verdict:
 def _told(hypothesis: dict, table: pd.DataFrame) -> str:
     """How many comparisons say what, the least favourable one, and what could not be tested.
 
-    If some methods could not be tested at all, the others are named first.
+    If some methods or properties could not be tested at all, the others are named first.
     """
     testable = table[table.reason == ""]
-    estimate, tested = testable.estimate, testable.methods.unique()
+    estimate = testable.estimate
+    tested = [(testable[key].unique(), table[key].nunique()) for key in ("methods", "properties")]
+    few = ", ".join(" and ".join(names) for names, asked in tested if len(names) < asked)
     favour = {"above": estimate, "below": -estimate, "inside": -estimate.abs()}
     row = testable.loc[favour[next(iter(hypothesis["supports"]))].idxmin()]
-    told = "" if len(tested) == table.methods.nunique() else f"for {' and '.join(tested)} alone: "
+    told = f"for {few} alone: " if few else ""
     told += f"{testable.supports.sum()} of {len(testable)} comparisons support it and "
     told += f"{testable.contradicts.sum()} contradict it; least favourable: {row.comparison} "
     told += interval(row)
@@ -115,7 +118,8 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
     limits = dict.fromkeys(limit for word, limit in rules if word != "inside")
     rows = []
     for of, minus, place in _comparisons(hypothesis):
-        row = {"comparison": _name(of, minus, place), "methods": " and ".join(map(title_of, of["methods"]))}
+        row = {"comparison": _name(of, minus, place)}
+        row |= {key: " and ".join(map(KEYS[key], of[key])) for key in ("methods", "properties")}
         row["family"] = str((of["directions"], of["properties"]))
         try:
             sides, apart = _taus(hypothesis, made, of, minus, place)

@@ -273,7 +273,8 @@ def choices(experiments: list[Made]) -> pd.DataFrame:
             little = part.role[part.high < QUARTER].map(words)
             found = [interval(row, of="tau") for row in best.itertuples()]
             rows.append(
-                {"images": _images(one), "property": title_of_property(name), "direction": direction}
+                {"images": f"{_images(one)} ({one.study.folder.name})"}
+                | {"property": title_of_property(name), "direction": direction}
                 | {"testable methods": part.testable.sum(), "largest tau": next(map(words, best.role), "—")}
                 | {"tau": (*found, "—")[0], "accuracy / baseline": (*best.accuracy, np.nan)[0]}
                 | {"less than a quarter": "; ".join(little) or "—"}
