@@ -18,7 +18,8 @@ from kdlib.study.made import Made
 
 KEYS = {"methods": title_of, "properties": title_of_property, "directions": direction_title}
 CLAUSES = {"above": "significantly above", "below": "significantly below", "inside": "within"}
-COLUMNS = ["comparison", "methods", "family", "estimate", "low", "high", "narrow_low", "narrow_high", "reason"]
+COLUMNS = ["comparison", "methods", "family", "estimate", "low", "high"]
+COLUMNS += ["narrow_low", "narrow_high", "reason"]
 Side = dict[str, list[str]]  # what a comparison's value is the mean over, by KEYS
 
 
