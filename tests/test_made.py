@@ -181,10 +181,15 @@ def test_the_two_heads_are_told():
 
 def test_claims_get_a_second_test_with_made_properties():
     other = Synthetic({"lm": 0.2, "crd": 0.5, "sskd": 0.5}, noise=0.05)
-    lines = findings.second_test(second_test([other])).splitlines()
-    assert lines[2:4] == ["| claim, with a trained-in property | Drawn images |", "|---|---|"]
-    assert [line[2:4] for line in lines[4:]] == ["C1", "C2", "C3", "C5"] and lines[4].endswith("(H10) | — |")
-    assert "(H5) | **supported**, 6 of 6 comparisons support it and 0 contradict it |" in lines[6]
+    again = Synthetic({"crd": 0.0}, noise=0.02)
+    again.study.profile["title"] = "Again"
+    lines = findings.second_test(second_test([other, again])).splitlines()
+    assert lines[2:4] == ["| claim, with a trained-in property | experiment | verdict |", "|---|---|---|"]
+    assert [line[2:4] for line in lines[4:]] == ["C1", "C2", "C3", '" ', "C5", '" ']
+    assert lines[4].endswith("(H10) | — | — |")
+    supported = "(H5) | Drawn images | **supported**, 6 of 6 comparisons support it and 0 contradict it |"
+    assert lines[6].endswith(supported)
+    assert lines[7].startswith('| " | Again | **contradicted**, for CRD alone: 0 of 3 comparisons support it')
     assert findings.second_test(second_test([Synthetic({"marginalise": 0.2})])) == ""
 
 
