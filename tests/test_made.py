@@ -208,8 +208,8 @@ def test_other_experiments_are_told_with_the_methods_that_carry_most():
     assert told().split("\n\n")[1] == (
         "**Which method to choose.** To pass a property on to the other architecture: SSKD passed on most, "
         "tau +0.60 [+0.60, +0.60] at 1.00 times the baseline's accuracy (ViT → CNN; shape bias, cifar10 "
-        "(drawn)). To keep one out: CRD and LM passed on less than a quarter in every testable comparison, by "
-        "the 95% intervals."
+        "(drawn)). To keep one out: CRD and LM passed on less than a quarter in every testable comparison, "
+        "by the 95% intervals."
     )
     lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
     assert "3 seeds: no method is testable." in told(clean=lost)
