@@ -148,7 +148,7 @@ def run_study(options: Namespace) -> None:
     if not read_profile(options.profile, options.set).get("directions"):
         raise ValueError(
             f"profile {options.profile} has no directions for the notebooks to show; train and publish it, "
-            "then list it under made: in another profile"
+            "then list it under made: in another profile (it must lie in kdlib/profiles)"
         )
     with Stop(options.time_limit) as stop:
         study = _study(options, should_stop=stop) if options.from_results else _train(options, stop)
@@ -196,6 +196,9 @@ def publish(options: Namespace) -> None:
     from kdlib.study.records import publish as write
     from kdlib.study.status import states, summary
 
+    name = folder_of(options.profile, None).name
+    if Path(options.profile).suffix and name in profile_names():
+        raise ValueError(f"{options.profile}: results/{name} is of kdlib's profile; call yours otherwise")
     study = _study(options)
     rows = states(study.store.root, study.plan())
     if {row["state"] for row in rows} - {"done", "diverged"}:

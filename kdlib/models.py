@@ -97,7 +97,7 @@ class Network(nn.Module):
             self.backbone = _backbone(spec, num_classes) if backbone is None else backbone
             plain = backbone is not None and not hasattr(backbone, "forward_intermediates")
             if plain:
-                self.backbone = _LogitsAlone(backbone, spec.name)
+                self.backbone = _LogitsAlone(backbone, spec.name, num_classes)
             self.has_token = "distillation" in heads and is_vit(self.backbone)
             if self.has_token:
                 self.backbone = _with_another_token(self.backbone, spec, num_classes)
@@ -108,9 +108,9 @@ class Network(nn.Module):
                 nn.init.trunc_normal_(self.head_dist.weight, std=0.02)
                 nn.init.zeros_(self.head_dist.bias)
         if spec.pretrained:
-            config = self.backbone.pretrained_cfg
-            mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
-        if not (mean.min() >= 0 and mean.max() <= 1 and std.min() > 0):
+            mean, std = (self.backbone.pretrained_cfg[name] for name in ("mean", "std"))
+        mean, std = (torch.as_tensor(value, dtype=torch.float32) for value in (mean, std))
+        if not (mean.min() >= 0 < std.min() and max(mean.max(), std.max()) <= 1):
             raise ValueError(f"mean {mean.tolist()}, std {std.tolist()}; give those of pixels in [0, 1]")
         self.register_buffer("mean", mean.view(1, 3, 1, 1).clone())
         self.register_buffer("std", std.view(1, 3, 1, 1).clone())
@@ -139,6 +139,8 @@ class Network(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 or [0, 1] floats (B, 3, H, W) to what the backbone expects; ValueError for other numbers."""
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+            raise ValueError(f"images are {tuple(images.shape)}; give (B, 3, H, W), in colour and square")
         if images.dtype == torch.uint8:
             images = images.float() / 255
         elif not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
@@ -146,7 +148,7 @@ class Network(nn.Module):
             raise ValueError(f"{told}; give uint8, or floats in [0, 1]: the network normalises them itself")
         if images.shape[-1] != self.spec.image_size:
             images = F.interpolate(images, (self.spec.image_size,) * 2, mode="bicubic", antialias=True)
-        images = (images - self.mean) / self.std
+        images = (images.float() - self.mean) / self.std
         return images.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, extras: Collection[str] = ()) -> Output:
@@ -200,9 +202,8 @@ class Network(nn.Module):
     def _as_map(self, features: Tensor) -> Tensor:
         """(B, P+N, D) tokens, or maps with channels first or last, to (B, D, h, w); images are square."""
         if features.ndim == 3:
-            count = features.shape[1]
-            side = math.isqrt(count - self.num_prefix_tokens)
-            return features[:, count - side**2 :].transpose(1, 2).unflatten(2, (side, side))
+            side = math.isqrt(features.shape[1] - self.num_prefix_tokens)
+            return features[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))
         rows, columns, channels = features.shape[1:]
         return features.permute(0, 3, 1, 2) if rows == columns != channels else features
 
@@ -212,8 +213,7 @@ def _four_stages(shapes: list[tuple[int, ...]]) -> list[int]:
 
     Alike, as a ViT's: at 1/6, 1/3, 5/6 and 1 of the depth; others: the last four, the first repeated.
     """
-    depth = len(shapes)
-    alike = len(set(shapes)) == 1
+    depth, alike = len(shapes), len(set(shapes)) == 1
     parts = [math.ceil(depth / 6), math.ceil(depth / 3), 5 * depth // 6, depth]
     return [max(1, block) - 1 for block in (parts if alike else range(depth - 3, depth + 1))]
 
@@ -221,12 +221,12 @@ def _four_stages(shapes: list[tuple[int, ...]]) -> list[int]:
 class _LogitsAlone(nn.Module):
     """timm's interface around any network that gives logits (B, C): a map of one cell."""
 
-    def __init__(self, network: nn.Module, name: str):
+    def __init__(self, network: nn.Module, name: str, num_classes: int):
         super().__init__()
-        self.network, self.name = network, name
+        self.network, self.name, self.num_classes = network, name, num_classes
 
     def forward_features(self, images: Tensor) -> Tensor:
-        return self.network(images)[:, :, None, None]
+        return self.network(images).reshape(len(images), self.num_classes, 1, 1)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         return features.flatten(1)

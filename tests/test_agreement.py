@@ -42,6 +42,13 @@ def test_kappa_of_networks_that_only_ever_name_one_class_is_nan():
     np.testing.assert_array_equal(np.isnan(agreement_kappa(first, second)).all(axis=1), [True, False])
 
 
+def test_kappa_takes_whole_floats_and_is_nan_for_a_run_that_gave_no_answer():
+    first, second = np.array([[0, 0, 1, 2], [-1] * 4]), np.array([[0, 1, 1, 2], [-1] * 4])
+    values = agreement_kappa(first.astype(float), second)
+    # o = 3/4; shares .5 .25 .25 and .25 .5 .25, so e = 5/16
+    assert values[0].mean() == pytest.approx((3 / 4 - 5 / 16) / (1 - 5 / 16)) and np.isnan(values[1]).all()
+
+
 @settings(deadline=None)
 @given(arrays(np.uint8, (2, 3, 30), elements=st.integers(0, 4)), st.permutations(range(5)))
 def test_kappa_is_symmetric_and_blind_to_the_names_of_classes(answers, names):
@@ -119,6 +126,14 @@ def test_mean_of_kappa_is_the_value_of_the_run(answers):
 def test_nll_is_minus_log_of_the_confidence_and_finite_where_float16_underflows():
     values = negative_log_likelihood(np.array([[1, 0.5, 1e-12]], dtype=np.float16))
     np.testing.assert_allclose(values, [[0, np.log(2), 24 * np.log(2)]])
+
+
+@pytest.mark.parametrize("wrong", [[[0.5, 80.0]], [[-1.5, 0.5]]])
+def test_percentages_and_logits_are_no_confidences(wrong):
+    with pytest.raises(ValueError, match=r"confidence_label must lie in \[0, 1\]"):
+        negative_log_likelihood(wrong)
+    with pytest.raises(ValueError, match=r"confidence must lie in \[0, 1\]"):
+        expected_calibration_error(wrong, [[0, 1]], bins=1)
 
 
 def test_calibration_error_of_equal_confidences_is_their_distance_from_accuracy():

@@ -30,6 +30,12 @@ def test_one_seed(told):
     assert "**This study cannot tell: one seed gives no interval" in text
 
 
+def test_one_seed_with_a_longer_schedule_of_the_whole_profile(told):
+    longer = {"training": {"epochs": 1}, "directions.vit_to_cnn": None}
+    text = told(ONE_METHOD | NO_CONTROLS | {"seeds": [0], "longer": longer})
+    assert "* **CNN → ViT, 1 epoch.** Not testable: one seed gives no interval. Accuracy: Teacher" in text
+
+
 def test_one_direction(told):
     text = told({"directions.cnn_to_vit": None})
     assert "**This study has no direction CNN → ViT**, only ViT → CNN." in text

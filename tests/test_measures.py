@@ -168,6 +168,13 @@ def test_ten_way_guesser_has_no_preference_but_reads_too_few_cues_to_say_so():
     assert np.isnan(shape_bias(predicted, shape, texture)).all()
 
 
+def test_of_three_classes_a_guesser_follows_two_thirds_of_the_cues_and_reads_none():
+    shape, texture, guesses = np.arange(90) % 3, (np.arange(90) + 1) % 3, [np.arange(90) // 3 % 3]
+    assert cue_rate(guesses, shape, texture).mean() == pytest.approx(2 / 3)
+    assert np.isnan(shape_bias(guesses, shape, texture, 1 / 3)).all()
+    assert shape_bias([shape % 2], shape % 2, 1 - shape % 2, 1 / 2).mean() == 1  # of two, none is left out
+
+
 def test_always_shape_is_one_and_always_texture_is_zero():
     shape, texture = conflict_labels(30)
     np.testing.assert_array_equal(shape_bias([shape, texture], shape, texture), [[1] * 30, [0] * 30])

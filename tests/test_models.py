@@ -272,13 +272,17 @@ def test_pixels_of_another_scale_are_refused(make_network, shapes):
     network, images = make_network("cnn"), shapes.test.images[:2]
     same = network(images).logits
     assert torch.equal(network(images / 255).logits, same)
+    assert torch.allclose(network(images.double() / 255).logits, same, atol=1e-5)
     for wrong, told in (
         (images.float(), r"torch.float32 from \d.* to \d+; give uint8, or floats in \[0, 1\]"),
         (images.long(), "torch.int64 from"),
         ((images / 255 - 0.5) / 0.25, "torch.float32 from -"),
+        (images.permute(0, 2, 3, 1), r"\(2, 32, 32, 3\); give \(B, 3, H, W\)"),
+        (images[:, :1], r"\(2, 1, 32, 32\); give"),
+        (images[:, :, :24], r"\(2, 3, 24, 32\); give"),
     ):
         with pytest.raises(ValueError, match=f"images are {told}"):
             network(wrong)
-    for mean, std in ((0.5, 0.0), (127.0, 60.0), (float("nan"), 0.2)):
+    for mean, std in ((0.5, 0.0), (127.0, 60.0), (0.5, 60.0), (float("nan"), 0.2)):
         with pytest.raises(ValueError, match=r"give those of pixels in \[0, 1\]"):
             Network(network.spec, 10, torch.full((3,), mean), torch.full((3,), std))

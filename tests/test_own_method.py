@@ -88,6 +88,12 @@ def test_the_file_is_part_of_what_its_runs_are_and_of_no_others(tmp_path):
             HINTS.replace("= Hints\n", "= print\n"),
             "hints is not a subclass of kdlib.methods.Method with a title",
         ),
+        (HINTS.replace('title = "Hints"', 'title = "LM"'), "hints: the title LM is taken; choose another"),
+        (HINTS.replace("(eq=False)", ""), "hints: write @dataclass(eq=False) above the class, and give each"),
+        (
+            HINTS.replace("float = 1.0", "float"),
+            "hints: write @dataclass(eq=False) above the class, and give",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(tmp_path, capsys, source, told):
@@ -96,6 +102,12 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path, capsys, source, told):
     line = capsys.readouterr().err.strip()
     assert line.startswith(f"kdlib: methods_from: {tmp_path / 'my_method.py'}: {told}") and "\n" not in line
     assert known == methods.METHODS
+
+
+def test_a_default_of_1_of_a_float_may_be_changed_to_a_half(tmp_path):
+    profile = write(tmp_path, HINTS.replace("float = 1.0", "float = 1"))
+    study = Study(profile, tmp_path, tmp_path, {"hyper.hints.weight": 0.5})
+    assert spec_of(study, "hints").hyper == {"weight": 0.5}
 
 
 def test_a_file_that_changes_under_a_process_is_refused(tmp_path):

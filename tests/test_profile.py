@@ -70,6 +70,18 @@ def test_what_is_null_is_left_out_with_its_networks():
     ]
 
 
+def test_a_recipe_in_part_leaves_the_rest_as_it_was():
+    plain = read_profile("quick")
+    whole = read_profile("quick", {"training": {"epochs": 9}})
+    assert whole["training"] == plain["training"] | {"epochs": 9}
+    assert whole == read_profile("quick", ["training.epochs=9"])
+    assert read_profile("quick", {"training.epochs": 2, "training": {"epochs": 9}}) == whole  # the later one
+
+
+def test_no_overrides_may_be_none_or_an_empty_text():
+    assert read_profile("quick", None) == read_profile("quick", "") == read_profile("quick")
+
+
 PLAN = "teacher: cnn, student: vit, methods: [lm]"
 
 
@@ -136,6 +148,7 @@ PLAN = "teacher: cnn, student: vit, methods: [lm]"
             "in longer, which longer={} switches off: .*training.epoch: no such",
         ),
         ("training.epochs", "override 'training.epochs' is not of the form key=value"),
+        ("data={train_images: 100}", "data.name: Field required"),
         ("training={epochs: [}", "override training is not readable YAML"),
     ],
 )

@@ -287,6 +287,11 @@ def test_cka_of_copies_is_1_and_rotation_scale_and_shift_change_nothing():
     assert cka(one, other, 20) == pytest.approx(cka(other, one, 20))
 
 
+def test_cka_of_features_that_are_the_same_for_all_inputs_is_nan():
+    constant = np.tile(noise(1, 7), (40, 1))
+    assert all(np.isnan(cka(constant, other, 20)) for other in (constant, noise(40, 8)))
+
+
 def test_cka_of_independent_noise_is_near_0_where_the_biased_one_is_not():
     one, other = noise(1000, 100), noise(1000, 100, seed=1)
     centred = [values[:250] - values[:250].mean(0) for values in (one, other)]

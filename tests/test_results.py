@@ -103,7 +103,7 @@ def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
         other.stimuli  # noqa: B018
     with pytest.raises(RuntimeError, match="are of 2 and 60 images, not 5"):
         other.few_digest  # noqa: B018
-    with pytest.raises(RuntimeError, match="are of the profile minimal, not quick; give the folder of its"):
+    with pytest.raises(RuntimeError, match="must lie in a folder called quick, and .*minimal isn.t"):
         Study("quick", tmp_path / "out", tmp_path / "data", results=folder)
     with pytest.raises(ValueError, match="holds no published records: expected study.json"):
         Study(minimal["profile"], tmp_path / "out", tmp_path / "data", results=tmp_path)
@@ -134,6 +134,25 @@ def test_a_damaged_record_is_told_and_nothing_is_written_among_records(folder, p
     (run.path / "history.csv").write_text(content)
     published.evidence("cnn_to_vit")
     assert {path.name for path in (folder / "runs").iterdir()} == {spec.id for spec in published.specs()}
+
+
+@pytest.mark.parametrize("name", ["labels.npz", "study.json"])
+def test_a_damaged_file_of_all_runs_is_told(name, folder, minimal, tmp_path):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:200])
+    with pytest.raises(DataError, match=f"record .*{name} is damaged .*; download the records again"):
+        Study(minimal["profile"], tmp_path, tmp_path, results=folder).dataset  # noqa: B018
+    (folder / name).write_bytes(content)
+
+
+def test_seeds_may_be_read_in_another_order_or_in_part(folder, minimal, published, tmp_path):
+    asked = {"profile": minimal["profile"], "output": tmp_path, "results": folder}
+    turned, last = (Study(**asked, overrides={"seeds": seeds}) for seeds in ([1, 0], [1]))
+    table = inside_table(published, "cnn_to_vit")
+    order = ["role", "seed", "measure", "place", "value"]
+    same(*(one.sort_values(order, ignore_index=True) for one in (table, inside_table(turned, "cnn_to_vit"))))
+    rest = inside_table(last, "cnn_to_vit")
+    same(rest, table[(table.seed == table.seed.max()) & (table.role != "untrained")].reset_index(drop=True))
 
 
 def test_study_json_names_the_images(folder, finished):

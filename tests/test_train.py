@@ -6,7 +6,16 @@ import torch
 
 from kdlib.data import epoch_plan
 from kdlib.methods import METHODS
-from kdlib.train import Clock, Progress, Training, _warn_of_slow_precision, fit, make_optimiser, schedule
+from kdlib.train import (
+    Clock,
+    Progress,
+    Training,
+    _warn_of_slow_precision,
+    fit,
+    make_optimiser,
+    predict_logits,
+    schedule,
+)
 
 from .conftest import RECIPES
 
@@ -109,6 +118,35 @@ def test_divergence_stops_the_run_and_is_recorded(make_network, shapes):
     progress = train(make_network("cnn"), shapes, Bad())
     assert progress.diverged
     assert len(progress.history) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda loss: loss,
+        lambda loss: {},
+        lambda loss: {"label": loss, "weight": 0.5},
+        lambda loss: {"label": loss[None]},
+        lambda loss: {"label": loss, "hits": (loss > 0).sum()},
+        lambda loss: {"label": loss, "loss": loss},
+    ],
+)
+def test_anything_but_named_terms_of_a_loss_is_refused(wrong, make_network, shapes):
+    class Bad(METHODS["baseline"]):
+        def forward(self, batch, student, teacher):
+            return wrong(student.logits.square().mean())
+
+    with pytest.raises(
+        ValueError, match="Baseline: forward must return the terms of its loss, a dict of scal"
+    ):
+        train(make_network("cnn"), shapes, Bad())
+
+
+def test_images_that_the_network_shrinks_are_told(make_network):
+    with pytest.warns(
+        UserWarning, match="resnet18 sees images of 48 px at 32 px, its ModelSpec's image_size"
+    ):
+        predict_logits(make_network("cnn"), torch.zeros(1, 3, 48, 48))
 
 
 def test_a_part_without_gradient_is_named(make_network, shapes):

@@ -58,7 +58,7 @@ MEASURES: dict[str, Measure] = {
     "invariance": Measure(
         lambda a, r, p: m.agreement_kappa(a.before(r, p), a.part(r, p)),
         lambda a, p: _changed(a, p) and PROBES[p].family == "scramble" and PROBES[p].level > 0),
-    "shape_bias": Measure(lambda a, r, p: m.shape_bias(*a.cues(r, p)), _conflict, share=True),
+    "shape_bias": Measure(lambda a, r, p: m.shape_bias(*a.cues(r, p), a.chance), _conflict, share=True),
     "cue_rate": Measure(lambda a, r, p: m.cue_rate(*a.cues(r, p)), _conflict, share=True),
     "shape_rate": Measure(
         lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0], _conflict, share=True),

@@ -110,17 +110,20 @@ def cue_rate(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np
     return shape + texture
 
 
-def shape_bias(predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np.ndarray) -> np.ndarray:
+def shape_bias(
+    predicted: np.ndarray, shape_labels: np.ndarray, texture_labels: np.ndarray, chance: float = 0.1
+) -> np.ndarray:
     """Shape answers among those that follow a cue (Geirhos et al. 2019), D (k, n) of shape/(shape + texture).
 
     1: always shape, 0: always texture, 0.5: no preference. D is that of a `ratio`.
 
-    The row of a run whose cue rate is not above 0.25 is NaN: it hardly read either cue, and a guesser also
-    gets 0.5. Show the cue rate and both shares beside it: they say which cue moved.
+    The row of a run whose cue rate is not above 0.25 and 2 `chance` + 0.05 is NaN: it hardly read either cue,
+    and a guesser also gets 0.5. Of two classes every answer names a cue. Show the cue rate and both shares
+    beside it: they say which cue moved.
     """
     shape, texture = cue_decisions(predicted, shape_labels, texture_labels)
     cue = shape + texture
-    return ratio(shape, cue, cue.mean(axis=1) > SMALLEST_CUE_RATE)
+    return ratio(shape, cue, cue.mean(axis=1) > max(SMALLEST_CUE_RATE, min(2 * chance, 0.9) + 0.05))
 
 
 def cue_sensitivity(decisions: np.ndarray, no_conflict_hits: np.ndarray, chance: float) -> np.ndarray:
@@ -154,7 +157,7 @@ def agreement_kappa(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     one class (e = 1).
     """
     first, second = _fitting(first=first, second=second)
-    same = (first == second).astype(np.float64)
+    same = agreement(first, second)
     classes = np.arange(int(max(first.max(), second.max(), 0)) + 1)
     first_share, second_share = ((answers[..., None] == classes).mean(axis=1) for answers in (first, second))
     expected = (first_share * second_share).sum(axis=1, keepdims=True)
@@ -191,7 +194,8 @@ def negative_log_likelihood(confidence_label: np.ndarray) -> np.ndarray:
 
     At most 16.6: a confidence that float16 records as 0 counts as the smallest that they hold, 6e-8.
     """
-    return -np.log(np.maximum(np.asarray(confidence_label, dtype=np.float64), SMALLEST_CONFIDENCE))
+    (confidence,) = _fitting(confidence_label=confidence_label)
+    return -np.log(np.maximum(confidence, SMALLEST_CONFIDENCE))
 
 
 def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: int = 15) -> np.ndarray:
@@ -219,8 +223,8 @@ ANSWERS = ("predicted", "other", "first", "second")  # arguments that are predic
 def _fitting(**given: np.ndarray) -> list[np.ndarray]:
     """The arguments as arrays that fit: all (seeds, images), but "labels" (images,).
 
-    "hits" come out as float64 0, 1 or NaN; labels and ANSWERS are classes, whole numbers. Raises ValueError,
-    with the arguments' names, where they don't fit.
+    "hits" come out as float64 0, 1 or NaN, labels and ANSWERS as int64; confidences lie in [0, 1]. Raises
+    ValueError, with the arguments' names, where they don't fit.
     """
     arrays = {name: np.asarray(value) for name, value in given.items()}
     shape = next(iter(arrays.values())).shape
@@ -238,4 +242,9 @@ def _fitting(**given: np.ndarray) -> list[np.ndarray]:
     for name in (name for name in arrays if "labels" in name or name in ANSWERS):
         if not (arrays[name].dtype.kind in "iuf" and (arrays[name] == np.floor(arrays[name])).all()):
             raise ValueError(f"{name} must be classes, whole numbers, as the argmax of logits gives them")
+        arrays[name] = arrays[name].astype(np.int64)
+    for name in (name for name in arrays if "confidence" in name):
+        arrays[name] = arrays[name].astype(np.float64)
+        if (arrays[name] < 0).any() or (arrays[name] > 1).any():
+            raise ValueError(f"{name} must lie in [0, 1], as the softmax of logits gives it")
     return list(arrays.values())

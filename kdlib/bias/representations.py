@@ -136,8 +136,8 @@ def cka(first: np.ndarray, second: np.ndarray, batch_size: int = 250) -> float:
         CKA = HSIC(first, second) / √(HSIC(first, first) HSIC(second, second))
 
     1 for copies up to rotation, shift and scale; 0 for independent features, where an estimate may lie
-    slightly below. An incomplete last batch is left out. ckatorch's and repsim's defaults are biased:
-    docs/other_libraries.md.
+    slightly below; NaN if one is the same for all inputs. An incomplete last batch is left out. ckatorch's
+    and repsim's defaults are biased: docs/other_libraries.md.
 
     Raises ValueError if the numbers of inputs differ, or don't fill one batch.
     """
@@ -145,7 +145,8 @@ def cka(first: np.ndarray, second: np.ndarray, batch_size: int = 250) -> float:
         told = f"got features of {len(first)} and {len(second)} inputs"
         raise ValueError(f"{told}; give those of the same inputs, at least one batch of {batch_size}")
     one, other = (_centred_gram(values, batch_size) for values in (first, second))
-    return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
+    size = np.sqrt((one**2).sum() * (other**2).sum())
+    return float((one * other).sum() / size) if size else np.nan
 
 
 def invariance(clean: np.ndarray, changed: np.ndarray) -> np.ndarray:
@@ -199,6 +200,7 @@ def _centred_gram(values: np.ndarray, size: int) -> np.ndarray:
     """
     batches = len(values) // size
     values = np.asarray(values[: batches * size], dtype=np.float64).reshape(batches, size, -1)
+    values = values - values[:, :1]  # equal rows become 0, not rounding errors, whose likeness means nothing
     others = ~np.eye(size, dtype=bool)
     gram = others * (values @ values.transpose(0, 2, 1))
     rows = gram.sum(axis=2, keepdims=True) / (size - 2)

@@ -6,7 +6,7 @@ Or it is a file of one's own, which a profile's ``methods_from`` names and :func
 import hashlib
 import sys
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import ModuleType
 
@@ -82,6 +82,11 @@ def add_from(path: Path, taken: Iterable[str] = ()) -> None:
                 raise ValueError(f"the name {name} is taken; {told}")
             if not (isinstance(kind, type) and issubclass(kind, Method) and hasattr(kind, "title")):
                 raise ValueError(f"{name} is not a subclass of kdlib.methods.Method with a title")
+            if kind.title in {one.title for one in before.values()}:
+                raise ValueError(f"{name}: the title {kind.title} is taken; choose another")
+            if not kind.__hash__ or any(field.default is MISSING for field in fields(kind)):
+                told = "write @dataclass(eq=False) above the class, and give each hyper-parameter a default"
+                raise ValueError(f"{name}: {told}, a number, a text or a truth value")
     except Exception as error:
         del sys.modules[module.__name__]
         METHODS.clear()
@@ -97,7 +102,11 @@ def hyperparameters(name: str, overrides: dict) -> dict:
     Raises UnknownName for another method or hyper-parameter, ValueError for a value that can't be one.
     """
     known, kind = fields(lookup("method", name, METHODS)), f"hyper-parameter of {name}"
-    found = overridden({field.name: field.default for field in known}, overrides, kind)
+    defaults = {field.name: field.default for field in known}
+    for field in known:
+        if field.type in (float, "float") and type(field.default) is int:  # 1 in place of 1.0
+            defaults[field.name] = float(field.default)
+    found = overridden(defaults, overrides, kind)
     for key in (key for key in overrides if key.endswith("temperature")):
         if found[key] <= 0:
             raise ValueError(f"{kind} {key} is {found[key]}; it must be above 0")

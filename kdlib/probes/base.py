@@ -40,6 +40,14 @@ def digest(images: Tensor) -> str:
     return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()
 
 
+def as_classes(labels: Tensor) -> Tensor:
+    """Labels of any type as int64; ValueError unless they are whole numbers from 0."""
+    found = labels.double()
+    if not ((found >= 0) & (found == found.floor())).all():
+        raise ValueError("labels must be classes, whole numbers from 0")
+    return labels.long()
+
+
 def in_place_of(images: Tensor, labels: Tensor, **meta: float) -> Stimuli:
     """Stimuli that stand in for the test images one for one: same order, same labels."""
     return Stimuli(images, labels, torch.arange(len(images)), None, meta)

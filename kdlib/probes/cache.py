@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from kdlib.disk import Arrays, lock, read_arrays, write_arrays
 from kdlib.messages import lookup
-from kdlib.probes.base import Stimuli
+from kdlib.probes.base import Stimuli, as_classes
 from kdlib.probes.registry import PROBES
 
 VERSION = 3  # of the probes' code: raise it when a change of the code changes an image
@@ -31,7 +31,7 @@ def stimuli(
     images, labels = torch.as_tensor(images), torch.as_tensor(labels)
     if cache is None:
         return probe(images, labels, seed)
-    asked = {"images": images.numpy(), "labels": labels.long().numpy()}
+    asked = {"images": images.numpy(), "labels": as_classes(labels).numpy()}
     path = Path(cache) / f"{name}-{_digest(asked, f'{VERSION}{probe.describe(seed)}')[:20]}.npz"
     with lock(Path(f"{path}.lock"), path):  # what several processes need is made once
         arrays = read_arrays(path, lambda found: str(found["sha256"]) == _digest(found))

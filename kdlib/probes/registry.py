@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kdlib.probes.base import Stimuli, clean
+from kdlib.probes.base import Stimuli, as_classes, clean
 from kdlib.probes.cue_conflict import cue_conflict
 from kdlib.probes.noise import gaussian_noise, grey_box, impulse, local_noise, patch_drop, shot
 from kdlib.probes.scramble import pixel_shuffle, scramble
@@ -39,7 +39,7 @@ class Probe:
     def __call__(self, images: Tensor, labels: Tensor, seed: int = 0) -> Stimuli:
         """Make the stimuli from uint8 (N, 3, H, W) and labels (N,), both on the CPU.
 
-        Raises ValueError for images of another type or shape, or not one label an image.
+        Raises ValueError for images of another type or shape, or labels that are not one class an image.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             told = f"images are {images.dtype} {tuple(images.shape)}"
@@ -50,11 +50,11 @@ class Probe:
         # An image's numbers depend on the whole set given: take subsets of stimuli, not of images.
         digest = hashlib.sha256(_canonical(self.series, seed).encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
-        return self.function(images, labels.long(), generator, **self.params)
+        return self.function(images, as_classes(labels), generator, **self.params)
 
 
 def _canonical(*values) -> str:
-    return json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), default=int)  # NumPy's seeds too
 
 
 CORRUPTIONS = {  # noise robustness; severities of CIFAR-10-C, from the mildest

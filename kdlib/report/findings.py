@@ -19,12 +19,23 @@ from kdlib.report.figures.style import words
 from kdlib.report.summaries import movements
 from kdlib.report.tables import interval, sides, transfer_table
 from kdlib.study.controls import CONTROLS, READ, REFERENCES
+from kdlib.train import Training
 
 
 def listed(names: Iterable[str]) -> str:
     """ "LM, CRD and DIST"; "none" of nothing."""
     *first, last = list(names) or ["none"]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def many(count: int, noun: str) -> str:
+    """ "1 epoch", "2 epochs"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def epochs(network: dict, study) -> str:
+    """Of one of a profile's networks."""
+    return many(Training(**study.profile["training"] | network.get("training", {})).epochs, "epoch")
 
 
 TEXTS = Environment(
@@ -37,6 +48,8 @@ TEXTS.filters |= {
     "words": words,
     "property": made.title_of_property,
     "listed": listed,
+    "many": many,
+    "epochs": epochs,
     "interval": interval,
     "reasons": made.reasons,
     "rows": lambda table: list(table.itertuples()),

@@ -65,14 +65,15 @@ def _looked_into(study, direction: str) -> Iterator[tuple[str, int, Arrays]]:
     for role, runs in found.items():
         for run in runs:
             yield role, run.spec.seed, fields(study, run)
-    first, data = found["baseline"][0], study.dataset
+    first, data = min(found["baseline"], key=lambda run: run.spec.seed), study.dataset
 
     def untrained() -> Arrays:
         network = Network(first.spec.student, len(data.classes), *data.statistics, seed=first.spec.seed)
         return fields_of(network.to(study.store.device), study.few.images)
 
-    kept = study.store.kept(first, f"inside/untrained-{study.few_digest}", untrained)
-    yield "untrained", first.spec.seed, kept
+    place = f"inside/untrained-{study.few_digest}"
+    if not study.parameters["results"] or place in first.packed:  # a part of the seeds may be without it
+        yield "untrained", first.spec.seed, study.store.kept(first, place, untrained)
 
 
 def inside_table(study, direction: str) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def records_folder(folder: str | Path) -> Path:
     Raises ValueError if the folder holds none.
     """
     places = (Path(folder), PROFILES.parents[1] / folder)
-    if found := next((place for place in places if (place / "study.json").is_file()), None):
+    if found := next((place.absolute() for place in places if (place / "study.json").is_file()), None):
         return found
     raise ValueError(f"{folder} holds no published records: expected study.json, labels.npz and runs/")
 
@@ -58,7 +58,11 @@ def overridden_profile(name: str, overrides: dict | Iterable[str] = ()) -> dict:
     elif not path.is_file():
         raise ValueError(f"no profile file {path}; give a path, or a name: {', '.join(profile_names())}")
     profile = _yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
-    for key, value in ({"": profile} | read_overrides(overrides)).items():
+    given = {}
+    for key, value in read_overrides(overrides).items():
+        recipe = key == "training" and isinstance(value, dict)  # what it leaves out stays as it is
+        given |= {f"training.{part}": one for part, one in value.items()} if recipe else {key: value}
+    for key, value in ({"": profile} | given).items():
         *parents, last = key.split(".")
         place = profile
         for part in parents:
@@ -99,8 +103,8 @@ def read_overrides(overrides: dict | str | Iterable[str]) -> dict:
 
     A value, or a text that is a mapping or a list, is read as YAML. Raises ValueError for anything else.
     """
-    if isinstance(overrides, dict):
-        return overrides
+    if isinstance(overrides, dict) or not overrides:
+        return overrides or {}
     if isinstance(overrides, str):  # as papermill's -p and -r give it
         whole = overrides.lstrip().startswith(("{", "["))
         return read_overrides(_yaml(overrides, "overrides") if whole else [overrides])

@@ -7,6 +7,7 @@ is looked up in the records: no image is made or hashed, and nothing is written 
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from kdlib import disk
 from kdlib.data import DataError, Dataset, DataSpec, Split
 from kdlib.disk import Arrays
+from kdlib.messages import one_line
 from kdlib.probes import PROBES, Stimuli
 from kdlib.study.internals import inside_table, likeness_table
 from kdlib.study.known_bias import asked_of_yardsticks, yardstick_table
@@ -40,18 +42,19 @@ class RecordStore(RunStore):
         self.folder = records_folder(folder)
         if self.folder.name != profile:
             raise DataError(
-                f"the records in {self.folder} are of the profile {self.folder.name}, not {profile}; give "
-                "the folder of its records, or None to train"
+                f"the records of the profile {profile} must lie in a folder called {profile}, and "
+                f"{self.folder} isn't; give that folder, or None to train"
             )
         super().__init__(self.folder / "runs", *options, **more)
-        self.about = json.loads((self.folder / "study.json").read_text())
-        # By fingerprint: the study's data set, and those of the networks with known biases.
-        sets = [self.about, *self.about["yardsticks"]]
-        self._sets = {about["data"]["fingerprint"]: about for about in reversed(sets)}
+        with _whole(self.folder / "study.json") as path:
+            self.about = json.loads(path.read_text())
+            # By fingerprint: the study's data set, and those of the networks with known biases.
+            sets = [self.about, *self.about["yardsticks"]]
+            self._sets = {about["data"]["fingerprint"]: about for about in reversed(sets)}
 
     @cached_property
     def _labels(self) -> dict[str, Tensor]:
-        with np.load(self.folder / "labels.npz", allow_pickle=False) as stored:
+        with _whole(self.folder / "labels.npz") as path, np.load(path, allow_pickle=False) as stored:
             return {name: torch.from_numpy(stored[name].astype(np.int64)) for name in stored.files}
 
     def _label(self, fingerprint: str, name: str) -> Tensor | None:
@@ -110,6 +113,16 @@ class RecordStore(RunStore):
 
     def kept(self, run: Run, place: str, compute: Callable[[], Arrays]) -> Arrays:
         return run.packed[place] if place in run.packed else compute()  # which tells: there are no weights
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A DataError for what a damaged or missing file makes its readers raise."""
+    try:
+        yield path
+    except Exception as error:
+        told = f"the record {path} is damaged ({type(error).__name__}: {one_line(error)})"
+        raise DataError(f"{told}; download the records again") from error
 
 
 def _blank(labels: Tensor) -> Split:

@@ -30,8 +30,11 @@ class Strict(BaseModel):
 
 
 def _like(kind: type, **limits) -> type[Strict]:
-    """The keys of a dataclass; nothing that is left out gets a value here."""
-    kinds = {field.name: (limits.get(field.name, field.type), None) for field in fields(kind)}
+    """The keys of a dataclass; nothing that is left out gets a value here, and a name must be given."""
+    kinds = {
+        key.name: (limits.get(key.name, key.type), ... if key.name == "name" else None)
+        for key in fields(kind)
+    }
     return pydantic.create_model(kind.__name__, __base__=Strict, **kinds)
 
 

@@ -72,6 +72,8 @@ class Study:
         quiet: bool = False,
         results: str | Path | None = None,
     ):
+        # papermill's -r gives all parameters as text
+        output, data, results = (None if given == "None" else given for given in (output, data, results))
         self.folder = folder_of(profile, output)
         # What another process, such as a notebook's, needs to make the same study.
         self.parameters = {

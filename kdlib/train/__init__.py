@@ -38,6 +38,7 @@ class Training:
 
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+RECORDED = ("epoch", "loss", "train_accuracy", "test_accuracy")  # beside the terms of the loss
 STAGE_LEARNING_RATE = 1e-3  # AdamW's, for what a method trains on the teacher alone
 MONITORED = 2000  # test images, at most, that the accuracy after each epoch is taken on
 
@@ -166,7 +167,7 @@ def train_step(
         learned = student(batch.images, method.reads_student)
     with clock("method"):
         terms = method(batch, learned, taught)
-        loss = torch.stack(list(terms.values())).sum()
+        loss = _sum_of(terms, method.title)
     with clock("update"):
         optimiser.zero_grad()
         loss.backward()
@@ -188,6 +189,9 @@ def predict_logits(network: Network, images: Tensor) -> Tensor:
     """Logits (N, C) of images (N, 3, H, W), on the network's device, in evaluation mode."""
     network.eval()
     device = next(network.parameters()).device
+    if isinstance(network, Network) and (side := images.shape[-1]) > network.spec.image_size:
+        told = f"{network.spec.name} sees images of {side} px at {network.spec.image_size} px"
+        warnings.warn(f"{told}, its ModelSpec's image_size; set that to what it was trained on", stacklevel=2)
     # On a CPU a batch whose activations stay in the cache: measured, 64 are half as fast again as 500.
     # On a GPU as many pixels as 2,000 images of 32 px have: 40 images of 224 px.
     parts = images.split(64 if device.type == "cpu" else max(1, 2000 * 32**2 // images[0, 0].numel()))
@@ -319,6 +323,16 @@ def _warn_of_slow_precision(training: Training, device: torch.device) -> None:
             "--set training.precision=float32, for every run of a study",
             stacklevel=4,
         )
+
+
+def _sum_of(terms: dict[str, Tensor], title: str) -> Tensor:
+    """The loss; a ValueError for anything but a method's named terms."""
+    values = list(terms.values()) if isinstance(terms, dict) else []
+    scalars = all(isinstance(one, Tensor) and one.is_floating_point() and one.ndim == 0 for one in values)
+    if not (values and scalars) or terms.keys() & set(RECORDED):
+        told = f"{title}: forward must return the terms of its loss, a dict of scalar float tensors by name"
+        raise ValueError(f"{told}, none called {', '.join(RECORDED)}")
+    return torch.stack(values).sum()
 
 
 def _check_gradients(student: Network, method: Method) -> None:

@@ -1,11 +1,12 @@
 """What holds for every probe: labels stay with their images, seeds repeat, and pixels survive."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlib.probes import PROBES
+from kdlib.probes import PROBES, stimuli
 from kdlib.probes.base import cut, join, to_uint8
 
 from .common import classes, random_images
@@ -62,6 +63,15 @@ def test_normalised_floats_and_missing_labels_are_refused():
         PROBES["clean"](random_images().float(), classes(6))
     with pytest.raises(ValueError, match="6 images, labels of shape"):
         PROBES["clean"](random_images(), classes(5))
+
+
+@pytest.mark.parametrize("wrong", [-1, 0.7, float("nan")])
+def test_labels_that_are_no_classes_are_refused_with_and_without_a_cache(wrong, tmp_path):
+    for cache in (None, tmp_path):
+        with pytest.raises(ValueError, match="labels must be classes, whole numbers from 0"):
+            stimuli("clean", random_images(), torch.full((6,), wrong), cache=cache)
+    made = stimuli("clean", random_images(), classes(6).double(), seed=np.int64(0))
+    assert made.labels.dtype == torch.int64 and made.labels.equal(classes(6))
 
 
 @settings(deadline=None, max_examples=20)
