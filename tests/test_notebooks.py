@@ -15,6 +15,7 @@ from nbformat import v4, write
 
 from kdlib.report import notebooks
 from kdlib.report.notebooks import NOTEBOOKS, make_report, run_notebooks
+from kdlib.report.page import figures_of
 from kdlib.study.interrupt import Stop, Stopped
 from kdlib.study.runs import RunStore
 
@@ -108,7 +109,8 @@ def executed(finished):
 def test_all_notebooks_run_and_leave_figures_and_tables(finished, executed):
     assert [path.stem[:2] for path in executed] == ["01", "02", "03", "04", "05"]
     figures = {path.name for path in (finished.folder / "figures").iterdir()}
-    assert {name.removesuffix(".png") + ".svg" for name in figures if name.endswith(".png")} <= figures
+    shown = [name for path in executed for name, _ in figures_of(path)]
+    assert {f"{name}.{kind}" for name in shown for kind in ("png", "svg")} <= figures
     for name in ("01_probe_texture.png", "02_learning.png", "03_cost.png", "05_original.png"):
         assert name in figures
     measures = pd.read_csv(finished.folder / "tables" / "04_measures.csv")

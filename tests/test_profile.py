@@ -63,11 +63,8 @@ def test_what_is_null_is_left_out_with_its_networks():
     alone = read_profile("quick", ["directions.cnn_to_vit=null", "made=null"])
     assert not alone["made"] and list(alone["directions"]) == ["vit_to_cnn"]
     assert set(alone["students"]) == {"cnn"} and set(alone["teachers"]) == {"vit", "cnn"}
-    assert read_profile("cifar10-cpu", ["directions.cnn_to_vit=null"])["made"] == [
-        "induced",
-        "procedural",
-        "remedies",
-    ]
+    left = read_profile("cifar10-cpu", ["directions.cnn_to_vit=null"])["made"]
+    assert left == read_profile("cifar10-cpu")["made"] and "induced" in left
 
 
 def test_a_recipe_in_part_leaves_the_rest_as_it_was():
