@@ -109,9 +109,9 @@ def test_being_better_is_transfer_only_toward_a_teacher_that_differs():
     assert away.word == "contradicted"
     alike = verdict("C1c", to_vit={"cskd": better, "teacher": dict.fromkeys(("cue_conflict", *NOISES), 0.4)})
     assert alike.word == "not testable"
-    assert alike.because.startswith(
-        "the teacher's difference is not established (retention under cue conflict: "
-    )
+    first = alike.because.split("; ")[0]  # what the answer shows of it
+    assert first.startswith("the teacher's difference is not established (retention under cue conflict: ")
+    assert " and retention under gaussian noise: " in first and first.endswith(")")
 
 
 def test_locality_is_inherited_only_with_a_second_sign_of_it():
@@ -162,6 +162,14 @@ def test_teachers_are_compared_only_at_equal_accuracy():
     assert rows.loc["LM, slope", "low"] > 0 and rows.loc["CRD, slope", "estimate"] == pytest.approx(
         0.8, abs=0.1
     )
+
+
+def test_the_comparison_that_reaches_farthest_against_the_claim_is_told_first():
+    rows = {"group": "excess", "comparison": ["sure", "wide"], "estimate": [0.05, 0.45]}
+    table = pd.DataFrame(rows | {"low": [0.02, -0.03], "high": [0.08, 0.93]})
+    above, below = ({"supported": f"every excess is {word} 0", "form": ".2f"} for word in ("above", "below"))
+    assert claims._tell(above, table) == "wide 0.45 [-0.03, 0.93]; sure 0.05 [0.02, 0.08]"
+    assert claims._tell(below, table.assign(low=-table.high, high=-table.low)).startswith("wide")
 
 
 def test_what_lacks_a_precondition_is_not_testable():

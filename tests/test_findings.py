@@ -224,8 +224,33 @@ def test_the_headline_tells_when_there_is_nothing_to_transfer():
     still = {role: CONFLICT[role] for role in ("teacher", "baseline", "crd")}
     assert headline(moved_of(still)).startswith("**No. The teacher differs significantly")
     assert headline(moved_of(same)[:0]) == (
-        "**This study cannot tell: it measures none of the five properties.**"
+        "**This study cannot tell: it measures none of the five properties with an accepted probe.**"
     )
+
+
+def test_the_headline_counts_controls_that_could_be_compared():
+    """A control moves where no method does; a control with the teacher itself; one that did not learn."""
+    methods = {role: CONFLICT[role] for role in ("teacher", "baseline", "lm")}
+    control = {"lm_same_family": CONFLICT["lm"]}
+    told = headline(moved_of(methods | {"lm": CONFLICT["baseline"]} | control))
+    assert told.endswith("no method moves a student significantly toward it in any of them.**")
+    guesser = {"lm_same_family": dict.fromkeys(CONFLICT["lm"], 0.1)}
+    for other in ({"lm_shuffled": CONFLICT["baseline"]}, guesser):
+        assert "without controls this study cannot tell" in headline(moved_of(methods | other))
+    assert headline(moved_of(methods | guesser | {"label_smoothing": CONFLICT["baseline"]})).endswith(
+        "with every control that learned without that teacher (LM in shape bias, CNN → ViT; "
+        "LM in texture bias, CNN → ViT).**"
+    )
+
+
+def test_a_small_gap_and_a_refused_probe_are_told():
+    rates = {"teacher": {"clean": 0.8, "cue_conflict": 0.32}, "baseline": {"clean": 0.8, "cue_conflict": 0.3}}
+    transfer = transfer_table(make_evidence(rates | {"lm": rates["baseline"]}, spread=0.0005))
+    row = transfer.query("measure == 'shape_bias'").iloc[0]
+    assert 0 < row.gap_low < row.gap < 0.05  # the smallest effect
+    assert "does not differ enough to matter from" in findings.moved(transfer, "shape_bias", "cue_conflict")
+    refused = findings.moved(transfer.assign(accepted=False), "shape_bias", "cue_conflict")
+    assert refused.endswith("Not told: the probe is not accepted on these images (chapter 1).")
 
 
 def test_a_verdict_shows_its_least_favourable_number_or_its_reason():

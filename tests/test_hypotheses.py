@@ -68,6 +68,15 @@ def test_two_taus_of_nothing_are_no_evidence_that_crossing_costs_nothing():
     assert not table[table.comparison.str.startswith("LM")].contradicts.any()
 
 
+def test_a_verdict_names_the_methods_that_it_rests_on_if_some_were_not_run():
+    alone, both = judge(Synthetic({"sskd": 0.5}, noise=0.02)), judge(Synthetic({"sskd": 0.5, "crd": 0.5}))
+    assert alone["H5"].because.startswith("for SSKD alone: 3 of 3 comparisons support it")
+    assert both["H5"].because.startswith("6 of 6 comparisons support it")
+    drawn = Synthetic({"sskd": 0.5}, noise=0.02)
+    drawn.properties = ["texture"]
+    assert judge(drawn)["H5"].because.startswith("for SSKD, shape bias alone: 2 of 2 comparisons support it")
+
+
 def test_a_list_in_a_list_counts_as_its_mean():
     taus = {"lm": 0.2, ("lm", "vit_to_cnn"): 0.8, ("lm", "vit_to_vit"): 0.6}
     table = judge(Synthetic(taus, noise=0.02))["H4"].comparisons.set_index("comparison")

@@ -168,6 +168,8 @@ def test_what_else_moved_is_counted():
     made = Synthetic({"lm": 0.5}, directions=["cnn_to_vit"])
     told = findings.specificity(specificity_matrix(made, "lm"))
     assert told.startswith("Teacher: 0 of 8 off-target measures changed significantly.")
+    told = findings.specificity(specificity_matrix(Synthetic({"lm": 0.5}), "lm"))
+    assert "Teacher: 0 of 16 off" in told and "LM: 0 of 32 off" in told  # two teachers, four directions
 
 
 def test_the_two_heads_are_told():
@@ -179,10 +181,15 @@ def test_the_two_heads_are_told():
 
 def test_claims_get_a_second_test_with_made_properties():
     other = Synthetic({"lm": 0.2, "crd": 0.5, "sskd": 0.5}, noise=0.05)
-    lines = findings.second_test(second_test([other])).splitlines()
-    assert lines[2:4] == ["| claim, with a trained-in property | Drawn images |", "|---|---|"]
-    assert [line[2:4] for line in lines[4:]] == ["C1", "C2", "C3", "C5"] and lines[4].endswith("(H10) | — |")
-    assert "(H5) | **supported**, 6 of 6 comparisons support it and 0 contradict it |" in lines[6]
+    again = Synthetic({"crd": 0.0}, noise=0.02)
+    again.study.profile["title"] = "Again"
+    lines = findings.second_test(second_test([other, again])).splitlines()
+    assert lines[2:4] == ["| claim, with a trained-in property | experiment | verdict |", "|---|---|---|"]
+    assert [line[2:4] for line in lines[4:]] == ["C1", "C2", "C3", '" ', "C5", '" ']
+    assert lines[4].endswith("(H10) | — | — |")
+    supported = "(H5) | Drawn images | **supported**, 6 of 6 comparisons support it and 0 contradict it |"
+    assert lines[6].endswith(supported)
+    assert lines[7].startswith('| " | Again | **contradicted**, for CRD alone: 0 of 3 comparisons support it')
     assert findings.second_test(second_test([Synthetic({"marginalise": 0.2})])) == ""
 
 
@@ -191,22 +198,46 @@ def test_other_experiments_are_told_with_the_methods_that_carry_most():
         taus = {"lm": 0.2, "sskd": 0.6, "lm_strong": 0.7}  # the last is a control
         other = Synthetic(taus, directions=["vit_to_cnn", "cnn_to_cnn"], **more)
         other.properties = ["texture"]
-        return findings.elsewhere([other])
+        return findings.elsewhere([Synthetic({"crd": 0.1}, noise=0.1), other])
 
     assert told().startswith(
         "* Drawn images, 3 seeds: across architectures tau is significantly above 0 in 2 of 2 testable "
         "comparisons (of 2). "
         "It is largest with SSKD, ViT → CNN (+0.60 [+0.60, +0.60]), and smallest with LM, ViT → CNN "
     )
+    assert told().split("\n\n")[1] == (
+        "**Which method to choose.** To pass a property on to the other architecture: SSKD passed on most, "
+        "tau +0.60 [+0.60, +0.60] at 1.00 times the baseline's accuracy (ViT → CNN; shape bias, cifar10 "
+        "(drawn)). To keep one out: CRD and LM passed on less than a quarter in every testable comparison, "
+        "by the 95% intervals."
+    )
     lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
     assert "3 seeds: no method is testable." in told(clean=lost)
-    assert findings.elsewhere([]).startswith("Do students also inherit the natural differences")
+    nothing = findings.elsewhere([Synthetic({"lm": 0.5}, seeds=1)])
+    assert "No method significantly passes a property on" in nothing and "keep one out" not in nothing
+
+
+def test_who_has_to_choose_sees_what_transfers_most_and_what_little():
+    made = Synthetic({"lm": 0.6, "crd": 0.1, "sskd": 0.0}, noise=0.01, directions=["vit_to_cnn"])
+    table = tables.choices([made]).set_index("property").loc["shape bias"]
+    assert table["largest tau"] == "LM" and table["less than a quarter"] == "CRD; SSKD"
+    assert table["images"] == "cifar10 (drawn)"  # and the profile: experiments may share the images
+    assert table["tau"].startswith("+0.60") and table["testable methods"] == 3
+    alone = tables.choices([Synthetic({"lm": 0.6}, seeds=1)])
+    assert (alone["largest tau"] == "—").all() and alone["accuracy / baseline"].isna().all()
+
+
+def test_the_largest_and_the_smallest_tau_of_another_experiment_are_named():
+    taus = {"lm": 0.5, ("lm", "vit_to_cnn", "texture"): 0.9, ("lm", "vit_to_cnn", "noise"): -0.3}
+    told = findings.elsewhere([Synthetic({"crd": 0.1}), Synthetic(taus)])
+    assert "largest with LM, ViT → CNN, shape bias (+0.90 [+0.90, +0.90]), and smallest with LM, " in told
+    assert "ViT → CNN, noise robustness (-0.30 [" in told
 
 
 def test_experiments_side_by_side_are_told_apart():
-    one, other = Synthetic({"lm": 0.2}), Synthetic({"lm": 0.2}, data="shape_texture", seeds=5)
+    one, other = Synthetic({"lm": 0.2}), Synthetic({"lm": 0.2}, data="shape_texture", profile="wide")
     panels = tables.across([one, other]).panel.unique()
-    assert "shape bias\ncifar10\nseeds 0–2" in panels and "shape bias\nshape_texture\nseeds 0–4" in panels
+    assert "shape bias\ncifar10\n(drawn)" in panels and "shape bias\nshape_texture\n(wide)" in panels
     assert "shape bias" in set(tables.across([one]).panel)
 
 

@@ -91,7 +91,7 @@ def test_a_control_that_does_as_much_leaves_the_objection_standing(answers):
 def test_movements_beyond_accuracy_and_without_the_other_cue_are_counted(answers):
     assert answers["accuracy"][0] == "4 of 4"  # outlines and cue conflict, in two directions
     assert answers["suppression"][0] == "0 of 2"  # without texture LM is the baseline
-    assert answers["rates"] == ("+0.80 [+0.80, +0.80]", "every network reads the cues")  # all name a cue
+    assert answers["rates"] == ("+0.80 [+0.80, +0.80]", "they all read the cues")  # all name a cue
     assert answers["initialisation"][0] == "1 of 4"
 
 
@@ -167,9 +167,9 @@ def test_power_is_the_half_width_beside_what_counts():
     rows = evidence().transfer.query("method == 'lm' and measure == 'shape_bias'")  # one a direction
     half = (rows.movement_high - rows.movement_low).max() / 2
     assert table.loc["shape bias", "could be seen"] == pytest.approx(half)
-    assert table.loc["tau, noise robustness, cifar10, seeds 0–2", "would count"] == 0.1
+    assert table.loc["tau, noise robustness, cifar10 (drawn)", "would count"] == 0.1
     told = findings.power(table.reset_index())
-    assert " measures could detect the smallest effect of interest in every direction: " in told
+    assert " measures could detect " in told and " in every direction where they are defined: " in told
     wide = findings.power(table.reset_index().assign(**{"could be seen": 1.0}))
     assert wide.startswith(f"None of {len(table)} measures could detect")
     assert findings.power(table.iloc[:0]) == "This study has no interval, so it could not detect any effect."
@@ -177,5 +177,5 @@ def test_power_is_the_half_width_beside_what_counts():
 
 def test_one_seed_has_numbers_without_intervals():
     answers = told(evidence(seeds=1))
-    assert answers["rates"] == ("+0.80", "some network may only guess")
+    assert answers["rates"] == ("+0.80", "some may only guess")
     assert answers["accuracy"][0] == answers["multiplicity"][0] == "not run"

@@ -76,9 +76,12 @@ def test_a_longer_schedule_shares_what_it_does_not_change(finished):
     assert all(later[key].training.epochs == base[key].training.epochs + 1 for key in changed)
     assert {later[key].id for key in changed} < {spec.id for spec in finished.specs()}
     assert longer.longer is None and longer.store is finished.store
-    told, moved = findings.with_more_epochs(longer, {"clean"})
+    checked = pd.DataFrame({"probe": ["cue_conflict"], "accepted": [True]})
+    told, moved = findings.with_more_epochs(longer, checked)
     assert "* **ViT → CNN, 3 epochs.** Not testable: " in told  # so small networks learn nothing
-    assert set(moved.method) == {"capd"}
+    assert set(moved.method) == {"capd"} and "cue_conflict" in set(moved.probe)
+    moved = findings.with_more_epochs(longer, checked.assign(accepted=False))[1]
+    assert len(moved) and "cue_conflict" not in set(moved.probe)
 
 
 def test_parameters_that_papermill_gives_as_text_may_be_none():
@@ -86,7 +89,7 @@ def test_parameters_that_papermill_gives_as_text_may_be_none():
 
 
 def test_without_a_longer_schedule_it_is_said():
-    assert findings.with_more_epochs(None, set())[0].startswith("This study has no longer schedule")
+    assert findings.with_more_epochs(None, pd.DataFrame())[0].startswith("This study has no longer schedule")
 
 
 def test_evidence_has_every_answer(finished):

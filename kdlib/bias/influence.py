@@ -82,7 +82,7 @@ MEASURES: dict[str, Measure] = {
         lambda a, p: p == "clean"),
     "ece": Measure(
         lambda a, r, p: m.expected_calibration_error(a.part(r, p, "confidence"), a.hits(r, p))[:, None],
-        lambda a, p: p == "clean"),
+        lambda a, p: p == "clean", share=True),
     "embedding_invariance": Measure(
         lambda a, r, p: a.inside[r][f"invariance {p}"],
         lambda a, p: all(f"invariance {p}" in a.inside.get(role, {}) for role in a.answers)),

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdlib.data.properties import PROPERTIES
-from kdlib.messages import lookup
+from kdlib.data.properties import PROPERTIES, Treatment
 from kdlib.methods.base import Batch, Network, Output, Split
 from kdlib.methods.lm import LogitMatching, divergences
 
@@ -44,7 +43,7 @@ class _Versions(LogitMatching):
     dose: float = 1.0  # as for the property; 0 changes nothing
 
     def build(self, student: Network, teacher: Network, train: Split) -> None:
-        lookup("property", self.cue, PROPERTIES)
+        Treatment(self.cue, self.dose)  # raises for another property, or a dose that is none of its
         self._teacher = (teacher.eval(),)  # in a tuple: no part of the method's state
 
     def changed(self, images: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def read_by_teacher(method: Method, student: Network, teacher: Network, images: 
 
 @dataclass(eq=False)
 class FitNetLast(Method):
-    title = "FitNet, last layer"
+    title = "FitNet (last layer)"
     reads = ("embedding",)
     steady = True
 

@@ -93,7 +93,7 @@ def _judge(claim: dict, records: Records) -> Verdict:
         return Verdict("not testable", str(reason))
     shown, told = table.drop(columns=["family", "gap", "failed", *LIMITS.values()]), _tell(claim, table)
     word = next((word for word in WORDS if word in claim and _holds(claim[word], table)), "inconclusive")
-    if gaps := "; ".join(table.gap[table.gap != ""].unique()):
+    if gaps := " and ".join(table.gap[table.gap != ""].unique()):
         return Verdict("not testable", f"the teacher's difference is not established ({gaps}); {told}", shown)
     if word == "inconclusive" and not table.learned.all():
         failed = ", ".join(table.failed[~table.learned].unique())
@@ -108,9 +108,10 @@ def _judge(claim: dict, records: Records) -> Verdict:
 
 
 def _tell(claim: dict, table: pd.DataFrame) -> str:
-    """The comparisons with their intervals, the least favourable first."""
+    """The comparisons with their intervals, first the one that reaches farthest against the claim."""
     rows = table[table.group.isin(claim.get("tells", table.group))]
-    rows = rows.sort_values("estimate", ascending="below" not in claim["supported"]).itertuples()
+    below = "below" in claim["supported"]
+    rows = rows.sort_values("high" if below else "low", ascending=not below).itertuples()
     form = claim.get("form", "+.3f")
     return "; ".join(f"{row.comparison} {interval(row, form)}" for row in rows)
 

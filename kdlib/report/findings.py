@@ -93,16 +93,17 @@ def answer(study, verdicts: dict[str, Verdict], transfer: pd.DataFrame) -> tuple
     return _tell("headline", movements(transfer)), told
 
 
-def with_more_epochs(longer, accepted: set[str]) -> tuple[str, pd.DataFrame]:
+def with_more_epochs(longer, checked: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """What a longer schedule says, and its :func:`kdlib.report.summaries.movements`.
 
     Args:
         longer: :attr:`kdlib.study.study.Study.longer`.
-        accepted: probes.
+        checked: :func:`kdlib.bias.acceptance.acceptance_table`.
     """
     if not longer:
         return _tell("no_longer"), pd.DataFrame()
-    records = records_of(longer, accepted)
-    table = movements(pd.concat(transfer_table(part) for part in records.evidence.values()))
+    records = records_of(longer, set(checked.probe[checked.accepted]))
+    table = pd.concat(transfer_table(part) for part in records.evidence.values())
+    table = movements(acceptance.mark(table, checked).query("accepted"))
     judged = {name: found for name, found in judge(records).items() if found.word != "not testable"}
     return _tell("longer", longer, judged, table, records.evidence), table

@@ -18,7 +18,8 @@ from kdlib.study.made import Made
 
 KEYS = {"methods": title_of, "properties": title_of_property, "directions": direction_title}
 CLAUSES = {"above": "significantly above", "below": "significantly below", "inside": "within"}
-COLUMNS = ["comparison", "family", "estimate", "low", "high", "narrow_low", "narrow_high", "reason"]
+COLUMNS = ["comparison", "methods", "properties", "family"]
+COLUMNS += ["estimate", "low", "high", "narrow_low", "narrow_high", "reason"]
 Side = dict[str, list[str]]  # what a comparison's value is the mean over, by KEYS
 
 
@@ -93,12 +94,18 @@ def _judge(hypothesis: dict, made: Made) -> Verdict:
 
 
 def _told(hypothesis: dict, table: pd.DataFrame) -> str:
-    """How many comparisons say what, the least favourable one, and what could not be tested."""
+    """How many comparisons say what, the least favourable one, and what could not be tested.
+
+    If some methods or properties could not be tested at all, the others are named first.
+    """
     testable = table[table.reason == ""]
     estimate = testable.estimate
+    tested = [(testable[key].unique(), table[key].nunique()) for key in ("methods", "properties")]
+    few = ", ".join(" and ".join(names) for names, asked in tested if len(names) < asked)
     favour = {"above": estimate, "below": -estimate, "inside": -estimate.abs()}
     row = testable.loc[favour[next(iter(hypothesis["supports"]))].idxmin()]
-    told = f"{testable.supports.sum()} of {len(testable)} comparisons support it and "
+    told = f"for {few} alone: " if few else ""
+    told += f"{testable.supports.sum()} of {len(testable)} comparisons support it and "
     told += f"{testable.contradicts.sum()} contradict it; least favourable: {row.comparison} "
     told += interval(row)
     left = len(table) - len(testable)
@@ -111,7 +118,9 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
     limits = dict.fromkeys(limit for word, limit in rules if word != "inside")
     rows = []
     for of, minus, place in _comparisons(hypothesis):
-        row = {"comparison": _name(of, minus, place), "family": str((of["directions"], of["properties"]))}
+        row = {"comparison": _name(of, minus, place)}
+        row |= {key: " and ".join(map(KEYS[key], of[key])) for key in ("methods", "properties")}
+        row["family"] = str((of["directions"], of["properties"]))
         try:
             sides, apart = _taus(hypothesis, made, of, minus, place)
         except NotTestable as reason:

@@ -26,6 +26,7 @@ from kdlib.study.made import Made
 
 RULES = yaml.safe_load(Path(__file__).with_name("hypotheses.yml").read_text(encoding="utf-8"))
 PUBLISHED = pd.DataFrame(RULES["published"])  # tau that others found, by role and property
+QUARTER = RULES["hypotheses"]["H2a"]["supports"]["below"]  # a tau that counts as little
 KEPT = 0.9  # share of a reference's accuracy, below which a network counts as not learned
 CONTROLS = ("ceiling", "class_means", "within_class", *controls.CONTROLS)
 COLUMNS = ["direction", "property", "role", "measure", "primary", "tau", "low", "high"]
@@ -260,11 +261,35 @@ def panels(table: pd.DataFrame, heads: bool = False) -> pd.DataFrame:
     return chosen.assign(panel=chosen.property.map(title_of_property))
 
 
+def choices(experiments: list[Made]) -> pd.DataFrame:
+    """For who has to choose: by property and direction the method with the largest significant tau, its
+    accuracy, and those whose 95% interval lies below a quarter; a dash where there is none.
+    """
+    rows = []
+    for one in experiments:
+        asked = methods(tau_table(one))
+        for (name, direction), part in asked.groupby(["property", "direction"], sort=False):
+            best = part[significant(part)].nlargest(1, "tau")
+            little = part.role[part.high < QUARTER].map(words)
+            found = [interval(row, of="tau") for row in best.itertuples()]
+            rows.append(
+                {"images": f"{_images(one)} ({one.study.folder.name})"}
+                | {"property": title_of_property(name), "direction": direction}
+                | {"testable methods": part.testable.sum(), "largest tau": next(map(words, best.role), "—")}
+                | {"tau": (*found, "—")[0], "accuracy / baseline": (*best.accuracy, np.nan)[0]}
+                | {"less than a quarter": "; ".join(little) or "—"}
+            )
+    return pd.DataFrame(rows)
+
+
 def across(experiments: list[Made]) -> pd.DataFrame:
-    """The :func:`panels` of all experiments; several are told apart by their images and seeds."""
+    """The :func:`panels` of all experiments; several are told apart by their images and profiles."""
     parts = []
     for one in experiments:
-        data, seeds = one.study.dataset.source.split(" (")[0], one.study.seeds
-        where = f"\n{data}\nseeds {min(seeds)}–{max(seeds)}" if len(experiments) > 1 else ""
+        where = f"\n{_images(one)}\n({one.study.folder.name})" * (len(experiments) > 1)
         parts.append(panels(tau_table(one)).assign(panel=lambda table, where=where: table.panel + where))
     return pd.concat(parts, ignore_index=True)
+
+
+def _images(one: Made) -> str:
+    return one.study.dataset.source.split(" (")[0]

@@ -114,3 +114,8 @@ def test_counter_augmentation_adds_labels_on_changed_images(networks, shapes):
 def test_no_teacher_is_part_of_a_methods_state(networks, shapes):
     for method in (Marginalise(), Gate(), CounterAugment()):
         assert not ready(method, networks, shapes).state_dict()
+
+
+def test_a_dose_that_the_cue_cannot_have_is_refused(networks, shapes):
+    with pytest.raises(ValueError, match="dose of noise is 1.0; give the largest standard deviation"):
+        ready(Gate(cue="noise"), networks, shapes)

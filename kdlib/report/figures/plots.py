@@ -203,21 +203,24 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Share of a teacher's property that the student inherits: a panel a property, a row a method.
 
     A colour is a teacher; hollow where teacher and student are of one architecture. Lines at 0 and 1. All
-    taus are shown; a long interval may reach beyond the scale.
+    taus are shown; a long interval may reach beyond the scale. Panels side by side share their methods.
 
     Args:
         table: columns direction, panel, property, role, tau, low, high; a row without tau shows nothing.
         published: columns property, role, tau: crosses.
     """
-    names, roles, directions = (list(table[name].unique()) for name in ("panel", "role", "direction"))
+    names, directions = (list(table[name].unique()) for name in ("panel", "direction"))
     teachers = list(dict.fromkeys(name.split("_to_")[0] for name in directions))
-    published = published[published.property.isin(table.property) & published.role.isin(roles)]
+    published = published[published.property.isin(table.property) & published.role.isin(table.role)]
     crosses = "published" if len(published) else "_"  # not in the legend
-    height = max(0.22, 0.09 * len(directions)) * len(roles) + 0.3
-    width = max(1.8, 7.2 / len(names))
-    figure, axes = panels(len(names), 5, height=height, width=width, sharex=True, sharey=True)
-    for axis, name in zip(axes, names, strict=True):
-        part = table[table.panel == name]
+    few = len(names) if len(names) < 6 else 4
+    lines = [table[table.panel.isin(names[start : start + few])] for start in range(0, len(names), few)]
+    counts = [line.role.nunique() for line in lines]
+    height = max(0.22, 0.09 * len(directions)) * np.mean(counts) + (0.3 if len(lines) == 1 else 0.9)
+    grid = {"sharex": True, "sharey": "row", "height_ratios": counts}
+    figure, axes = panels(len(names), few, height=height, width=max(1.8, 7.2 / len(names)), **grid)
+    for place, (axis, name) in enumerate(zip(axes, names, strict=True)):
+        roles, part = list(lines[place // few].role.unique()), table[table.panel == name]
         for direction, offset in zip(directions, np.linspace(-0.3, 0.3, len(directions)), strict=True):
             teacher, student = direction.split("_to_")
             colour = COLOURS[teachers.index(teacher)]
@@ -226,7 +229,7 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             axis.hlines(places, rows.low, rows.high, color=colour, linewidth=1)
             fill = "white" if teacher == student else colour
             axis.plot(rows.tau, places, "o", color=colour, mfc=fill, markersize=4, label=words(direction))
-        known = published[published.property.isin(part.property)]
+        known = published[published.property.isin(part.property) & published.role.isin(roles)]
         axis.plot(known.tau, known.role.map(roles.index), "kx", markersize=5, label=crosses)
         for place in range(1, len(roles), 2):
             axis.axhspan(place - 0.5, place + 0.5, color="0.96", zorder=0)
