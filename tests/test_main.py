@@ -11,7 +11,7 @@ import torch
 from kdlib import __main__ as command
 from kdlib.__main__ import granted_processors, main
 from kdlib.methods import METHODS
-from kdlib.study.profile import profile_names
+from kdlib.study.profile import PROFILES, profile_names
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,13 @@ def test_an_output_that_cannot_be_made_is_told_before_anything_is_read(word, tmp
 def test_a_profile_without_directions_has_no_notebooks(capsys):
     assert main(["study", "--profile=induced"]) == 1
     assert "profile induced has no directions for the notebooks to show" in capsys.readouterr().err
+
+
+def test_a_copied_profile_of_the_same_name_does_not_replace_published_records(capsys, tmp_path):
+    copy = tmp_path / "quick.yml"
+    copy.write_text((PROFILES / "quick.yml").read_text())
+    assert main(["publish", "--profile", str(copy)]) == 1
+    assert "results/quick is of kdlib's profile; call yours otherwise" in capsys.readouterr().err
 
 
 def test_a_traceback_is_shown_on_request():

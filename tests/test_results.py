@@ -145,6 +145,11 @@ def test_a_damaged_file_of_all_runs_is_told(name, folder, minimal, tmp_path):
     (folder / name).write_bytes(content)
 
 
+def test_records_may_be_given_as_the_working_directory(folder, minimal, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert Study(minimal["profile"], tmp_path, tmp_path, results=".").store.folder == folder
+
+
 def test_seeds_may_be_read_in_another_order_or_in_part(folder, minimal, published, tmp_path):
     asked = {"profile": minimal["profile"], "output": tmp_path, "results": folder}
     turned, last = (Study(**asked, overrides={"seeds": seeds}) for seeds in ([1, 0], [1]))
