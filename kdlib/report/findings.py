@@ -19,7 +19,6 @@ from kdlib.report.figures.style import words
 from kdlib.report.summaries import movements
 from kdlib.report.tables import interval, sides, transfer_table
 from kdlib.study.controls import CONTROLS, READ, REFERENCES
-from kdlib.train import Training
 
 
 def listed(names: Iterable[str]) -> str:
@@ -33,11 +32,6 @@ def many(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
-def epochs(network: dict, study) -> str:
-    """Of one of a profile's networks."""
-    return many(Training(**study.profile["training"] | network.get("training", {})).epochs, "epoch")
-
-
 TEXTS = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
     undefined=StrictUndefined,
@@ -49,7 +43,6 @@ TEXTS.filters |= {
     "property": made.title_of_property,
     "listed": listed,
     "many": many,
-    "epochs": epochs,
     "interval": interval,
     "reasons": made.reasons,
     "rows": lambda table: list(table.itertuples()),

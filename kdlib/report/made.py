@@ -206,6 +206,11 @@ def crosses(direction: str) -> bool:
     return teacher != student
 
 
+def crossing(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose teacher and student are of different architectures."""
+    return table[table.direction.map(crosses).astype(bool)]
+
+
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """A :func:`tau_table` to read: primary measures, intervals in the cells; directions if several."""
     rows = table[table.primary]
@@ -273,8 +278,7 @@ def choices(experiments: list[Made]) -> pd.DataFrame:
             little = part.role[part.high < QUARTER].map(words)
             found = [interval(row, of="tau") for row in best.itertuples()]
             rows.append(
-                {"images": f"{_images(one)} ({one.study.folder.name})"}
-                | {"property": title_of_property(name), "direction": direction}
+                {"images": _where(one), "property": title_of_property(name), "direction": direction}
                 | {"testable methods": part.testable.sum(), "largest tau": next(map(words, best.role), "—")}
                 | {"tau": (*found, "—")[0], "accuracy / baseline": (*best.accuracy, np.nan)[0]}
                 | {"less than a quarter": "; ".join(little) or "—"}
@@ -283,13 +287,18 @@ def choices(experiments: list[Made]) -> pd.DataFrame:
 
 
 def across(experiments: list[Made]) -> pd.DataFrame:
-    """The :func:`panels` of all experiments; several are told apart by their images and profiles."""
-    parts = []
+    """The :func:`panels` of all experiments; several are told apart by their images and profiles.
+
+    "asked" is the panel's name in one line.
+    """
+    parts, several = [], len(experiments) > 1
     for one in experiments:
-        where = f"\n{_images(one)}\n({one.study.folder.name})" * (len(experiments) > 1)
-        parts.append(panels(tau_table(one)).assign(panel=lambda table, where=where: table.panel + where))
+        table, where = panels(tau_table(one)), f", {_where(one)}" * several
+        lines = where.replace(", ", "\n").replace(" (", "\n(")
+        parts.append(table.assign(asked=table.panel + where, panel=table.panel + lines))
     return pd.concat(parts, ignore_index=True)
 
 
-def _images(one: Made) -> str:
-    return one.study.dataset.source.split(" (")[0]
+def _where(one: Made) -> str:
+    """Like "CIFAR-10 (induced)"."""
+    return f"{one.study.dataset.source.split(' (')[0]} ({one.study.folder.name})"

@@ -109,8 +109,7 @@ class Evidence:
         if self.study.made:
             taus = made.methods(made.across(self.study.experiments))
             taus = taus.assign(width=(taus.high - taus.low) / 2, smallest=NEGLIGIBLE, p=taus.p_none)
-            names = "tau, " + taus.panel.str.replace("\n(", " (").str.replace("\n", ", ")
-            found = pd.concat([found, taus.assign(measure=names)], ignore_index=True)
+            found = pd.concat([found, taus.assign(measure="tau, " + taus.asked)], ignore_index=True)
         return found[["measure", "direction", "width", "smallest", "p"]]
 
     def _moves(self) -> pd.DataFrame:
