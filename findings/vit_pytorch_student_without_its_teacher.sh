@@ -2,11 +2,12 @@
 # Package: vit-pytorch 1.26.11, DistillWrapper with a DistillableViT, with torch 2.15.0.
 # Guess:   after distillation student(images) has learned from the teacher. With alpha=1 it agrees with it
 #          wholly.
-# Seen:    the teacher is matched by a layer of the wrapper, on a token of the wrapper. The student is called
-#          without both and answers by the head that sees the labels only. With alpha=1 that head gets no
-#          gradient: the wrapper's answers are those of the teacher, the student's are at chance.
-# Matters: the network that is evaluated and saved isn't the one that was distilled. DeiT adds both heads'
-#          answers. With a large alpha the student looks as if distillation failed.
+# Seen:    the teacher is matched by a layer of the wrapper, on a token of the wrapper. The student, called as in
+#          the package's README, has neither and answers by the head that is trained on the labels only. With
+#          alpha=1 that head gets no gradient: the wrapper's layer is right as the teacher is, the student at
+#          chance.
+# Matters: what was fitted to the teacher isn't evaluated or saved; DeiT adds both heads' answers. With a large
+#          alpha the student looks as if distillation failed.
 # Instead: evaluate with student(images, distill_token=wrapper.distillation_token) and add wrapper.distill_mlp
 #          of the second output, and save the wrapper.
 set -euo pipefail
