@@ -102,6 +102,7 @@ PLAN = "teacher: cnn, student: vit, methods: [lm]"
             "'../x' is not a direction; call it <teacher>_to_<student>, like",
         ),
         (f"directions.mine={{{PLAN}}}", "'mine' is not a direction"),
+        ("made=[induced, wide, induced]", "induced more than once"),
         ("made.directions={mine: []}", "'mine' is not a direction"),
         ("made.properties={noise: 5.0}", "Made.properties: dose of noise is 5.0; give the "),
         ("teachers.cnn.treatment={property: noise, dose: 5}", "teachers.cnn.treatment: dose of noise is 5.0"),

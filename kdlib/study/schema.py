@@ -150,7 +150,7 @@ class Profile(Strict):
     @pydantic.model_validator(mode="after")
     def _fit(self) -> "Profile":
         left_out = self._leave_out()
-        for name in self.made if isinstance(self.made, list) else ():
+        for name in _unlike(self.made) if isinstance(self.made, list) else ():
             check("profile in made", name, profile_names())
         problems, named = [], []  # what is wrong; of every network's name where it is, its group, and itself
         if not self.directions and not isinstance(self.made, Made):
