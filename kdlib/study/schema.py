@@ -62,7 +62,7 @@ def _hyper(values: dict) -> dict:
 
 
 def _direction(name: str) -> str:
-    if not re.fullmatch(r"\w+_to_\w+", name):  # which is part of files' names, and of figures' labels
+    if not re.fullmatch(r"\w+_to_\w+", name) or name.count("_to_") > 1:  # it names files and figures
         raise ValueError(f"{name!r} is not a direction; call it <teacher>_to_<student>, like cnn_to_vit")
     return name
 
