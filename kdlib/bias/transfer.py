@@ -139,7 +139,8 @@ def ratio_interval(movement: np.ndarray, gap: np.ndarray, level: float = 0.95) -
     """All ratios of two grand means, N/G, that matrices (k, n) do not exclude: Fieller's (1954) set.
 
     A ratio θ is in the set if the interval of N - θ G holds 0. Nothing is approximated by a small error of
-    G: where G's own interval holds 0 the set has no ends, and (-inf, inf) is returned.
+    G: where G's own interval holds 0 the set has no ends, and (-inf, inf) is returned. With two seeds, or few
+    images, the set may have gaps, and an end may be that of one of its parts.
     """
     own = crossed_interval(gap, level)
     if own.low <= 0 <= own.high:
