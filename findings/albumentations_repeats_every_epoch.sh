@@ -7,7 +7,7 @@
 #          persistent_workers=True leaves new versions in each epoch, but the same in both workers.
 # Matters: 100 epochs hold no more pictures than one does, whatever the augmentation, and a teacher answers for the
 #          same ones. With num_workers=0 the same code trains another network; there is no warning. Give the
-#          loader a worker_init_fn, as "reseeded" below. The successor, albumentationsx, has it as issue 266, mended.
+#          loader a worker_init_fn, as "reseeded" below. Its successor, albumentationsx 2.5.1, draws anew (its issue 266).
 set -euo pipefail
 
 folder=$(mktemp -d)
