@@ -159,7 +159,7 @@ def publish(study, folder: str | Path) -> Path:
         labels |= {f"{other['data']['fingerprint']}/{name}": part for name, part in more.items()}
     np.savez_compressed(folder / "labels.npz", **labels)
     for run in study.finished():
-        _pack(run, folder / "runs" / run.spec.id)
+        _pack(run, folder / "runs" / run.spec.id, bool(study.directions))
     return folder
 
 
@@ -182,8 +182,10 @@ def _about(data: Dataset, asked: dict[str, Stimuli]) -> tuple[dict, Arrays]:
     }
 
 
-def _pack(run: Run, target: Path) -> None:
-    """A run's files without its weights; confidences on the clean images only, as measures use no others."""
+def _pack(run: Run, target: Path, natural: bool) -> None:
+    """A run's files without its weights; confidences on a natural comparison's clean images only, as no
+    measure uses others.
+    """
     target.mkdir()
     for name in set(FILES) - {WEIGHTS}:
         shutil.copy(run.path / name, target / name)
@@ -191,7 +193,8 @@ def _pack(run: Run, target: Path) -> None:
     for path in sorted(run.path.glob("*/*.npz")):  # answers, and looks inside
         place = f"{path.parent.name}/{path.stem}"
         for name, values in (disk.read_arrays(path) or {}).items():
-            if name == "predicted" or place.startswith(("inside/", "predictions/clean-")):
+            confidences = natural and place.startswith("predictions/clean-")
+            if name == "predicted" or confidences or place.startswith("inside/"):
                 arrays[f"{place}/{name}"] = _compact(values)
     disk.write_arrays(target / KEPT, arrays)
     disk.seal(target, left_out=[WEIGHTS])
