@@ -96,9 +96,6 @@ class RecordStore(RunStore):
             raise DataError(f"the record {run.path} is damaged ({problem}); download the records again")
         return run if run.path.is_dir() else None
 
-    def get(self, spec: RunSpec) -> Run:
-        return self.get_each([spec])[0]
-
     def get_all(self, specs: Iterable[RunSpec], then: Callable = lambda run: None) -> Iterator[Run]:
         """All runs, teachers first; a DataError if some weren't published."""
         wanted = {spec.id: spec for member in specs for spec in member.lineage()}
@@ -156,7 +153,7 @@ def publish(study, folder: str | Path) -> Path:
     for other, more in others:
         labels |= {f"{other['data']['fingerprint']}/{name}": part for name, part in more.items()}
     np.savez_compressed(folder / "labels.npz", **labels)
-    for run in study.finished():
+    for run in study.store.get_each(study.specs()):
         _pack(run, folder / "runs" / run.spec.id)
     return folder
 
@@ -191,7 +188,7 @@ def _pack(run: Run, target: Path) -> None:
         for name, values in (disk.read_arrays(path) or {}).items():
             if name == "predicted" or place.startswith(("inside/", "predictions/clean-")):
                 arrays[f"{place}/{name}"] = _compact(values)
-    disk.write_arrays(target / KEPT, arrays)
+    disk.write_arrays(target / KEPT, arrays, np.savez_compressed)
     disk.seal(target, left_out=[WEIGHTS])
 
 
