@@ -93,20 +93,9 @@ Recipe = _like(
 )
 
 
-class Treated(Strict):
-    property: _one_of("property", PROPERTIES)
-    dose: PositiveFloat = None  # the full one, if not given
-
-    @pydantic.model_validator(mode="after")
-    def _possible(self) -> "Treated":
-        Treatment(self.property, self.dose or 0.0)
-        return self
-
-
 class Trained(Strict):
     model: Model
     training: Recipe = None  # what differs from the profile's
-    treatment: Treated = None  # of its training images, to make a property
 
 
 class Direction(Strict):
