@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import os
 import shutil
 import warnings
 import zipfile
@@ -13,11 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import torch
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from kdlib.messages import one_line
 
@@ -67,9 +62,8 @@ def room_for(path: Path) -> Iterator[None]:
     """Turn the error of a full disk, or of a used-up quota, into :class:`DiskFull`."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        # By its text: safetensors has no errno.
-        if not any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         told = f"the disk is full: {path.name} could not be written under {path.parent}"
         remedy = "no finished run is lost; free some space and give the same command again"
@@ -107,54 +101,33 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_arrays(path: Path, arrays: Arrays) -> None:
+def write_arrays(path: Path, arrays: Arrays, save: Callable = np.savez) -> None:
     with written(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        save(file, **arrays)
 
 
-def read_arrays(path: Path, fits: Callable[[Arrays], bool] = lambda found: True) -> Arrays | None:
-    """The arrays of a file, or None: it is absent or, with a warning, damaged or not what ``fits``."""
+def read_arrays(path: Path) -> Arrays | None:
+    """The arrays of a file, or None: it is absent or, with a warning, damaged."""
     try:
         with zipfile.ZipFile(path) as archive:  # whole files, so that zipfile checks their sums
+            if any(member.comment for member in archive.infolist()):  # a flipped bit makes one of the rest
+                raise ValueError("a part of its list is lost")
             files = {name.removesuffix(".npy"): BytesIO(archive.read(name)) for name in archive.namelist()}
-        arrays = {name: np.lib.format.read_array(file, allow_pickle=False) for name, file in files.items()}
-        if not fits(arrays):
-            raise ValueError("it holds something else")
+        return {name: np.lib.format.read_array(file, allow_pickle=False) for name, file in files.items()}
     except FileNotFoundError:
         return None
     except Exception as error:  # whatever a damaged zip archive makes its readers raise
         warnings.warn(f"{path} is damaged ({one_line(error)}): made again", stacklevel=3)
         return None
-    return arrays
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
-    """Keep tensors of any device, and texts, with a checksum over all."""
-    tensors = on_host(tensors)
-    with written(path) as partial:
-        save_file(tensors, partial, metadata=texts | {"sha256": _digest(tensors, texts)})
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What :func:`write_tensors` kept; a ValueError if the file is damaged."""
-    try:
-        with safe_open(path, "pt") as file:
-            texts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(str(error)) from error
-    if texts.pop("sha256", None) != _digest(tensors, texts):
-        raise ValueError("its content does not match its sha256")
-    return tensors, texts
-
-
-def on_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-
-
-def _digest(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def kept(path: Path, make: Callable[[], Arrays], lock_path: Path) -> Arrays:
+    """The arrays of a file; if it is absent or damaged, they are made and written, by one process for all."""
+    found = read_arrays(path)  # without the lock: a file is whole, or absent
+    if found is None:
+        with lock(lock_path, path):
+            found = read_arrays(path)
+            if found is None:
+                found = make()
+                write_arrays(path, found)
+    return found

@@ -95,7 +95,7 @@ def dying(written, rng: random.Random, deaths: Path):
 
 
 def kind_of(path: Path) -> str:
-    if path.name.endswith(".checkpoint.safetensors"):
+    if path.name.endswith(".checkpoint.npz"):
         return "a checkpoint"
     return {"runs": "a run", "predictions": "answers", "inside": "a look inside"}.get(
         path.parent.name, "probes"

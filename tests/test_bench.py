@@ -51,7 +51,7 @@ def test_the_floor_sees_the_methods_images_and_reads_the_teacher_it_reads(study)
     alone, taught, turned = (contender(study, role) for role in ("baseline", "lm", "sskd"))
     assert len(alone.images) == len(taught.images) == 16
     assert len(turned.images) == len(turned.labels) == 4 * 16
-    forward = flops(lambda: taught.teacher(taught.images))
+    forward = flops(lambda: taught.run.teacher(taught.images))
     assert flops(taught.floor) == flops(alone.floor) + forward
     assert flops(taught.step) == flops(taught.floor)  # logit matching multiplies no matrices
 

@@ -21,12 +21,12 @@ from kdlib.data.properties import (
     random_bits,
 )
 from kdlib.messages import UnknownName
-from kdlib.models import ModelSpec
+from kdlib.methods import METHODS
+from kdlib.models import ModelSpec, Network
 from kdlib.probes import PROBES
 from kdlib.probes.base import digest
 from kdlib.study.specs import RunSpec
-from kdlib.train import Training, batches
-from kdlib.train.state import Clock
+from kdlib.train import Trainer, Training
 
 KNOWN = {  # the start of the changed images' sha256
     "noise": "b396fc2f754cf800",
@@ -248,8 +248,11 @@ def test_exchanged_textures_take_turns(shapes):
 def test_each_ordinary_image_is_followed_by_its_changed_one_in_as_many_steps():
     data = load(DataSpec("shape_texture", train_images=100, options={"test_images": 10}))
     recipe, make = Training(batch_size=32), maker(data, Treatment("grey"), 0)
-    plain = list(batches(data.train, recipe, 0, 1, Clock(torch.device("cpu"))))
-    made = list(batches(data.train, recipe, 0, 1, Clock(torch.device("cpu")), make))
+    network, method = Network(ModelSpec(), 10, *data.statistics), METHODS["baseline"]()
+    plain, made = (
+        list(Trainer(network, None, method, data.train, recipe, 0, change).batches(1))
+        for change in (None, make)
+    )
     assert len(plain) == len(made) == 3
     for one, both in zip(plain, made, strict=True):
         assert torch.equal(both.images[::2], one.images) and torch.equal(both.labels[::2], one.labels)

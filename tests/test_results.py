@@ -105,7 +105,7 @@ def test_pictures_are_drawn_where_the_records_have_none(published):
 
 
 def test_what_the_records_lack_is_named(folder, minimal, published, tmp_path):
-    run = published.finished()[0]
+    run = published.store.get_each(published.specs())[0]
     with pytest.raises(RuntimeError, match="came without weights, so it cannot make new predictions"):
         run.network()
     changes = {"probes": ["clean", "grey"], "inside_images": 5}
@@ -139,7 +139,7 @@ def test_what_was_changed_is_refused_and_not_ignored(changes, message, folder, m
 
 
 def test_a_damaged_record_is_told_and_nothing_is_written_among_records(folder, published):
-    run = published.finished()[0]
+    run = published.store.get_each(published.specs())[0]
     content = (run.path / "history.csv").read_text()
     (run.path / "history.csv").write_text("epoch\n")
     with pytest.raises(DataError, match="is damaged .history.csv changed.; download the records again"):

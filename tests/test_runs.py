@@ -21,7 +21,7 @@ from kdlib.bias import accuracy
 from kdlib.disk import DiskFull
 from kdlib.methods import METHODS
 from kdlib.probes import stimuli
-from kdlib.study import runs, status
+from kdlib.study import runs, specs, status
 from kdlib.study.interrupt import Stopped
 from kdlib.study.runs import RunsFailed, RunStore
 from kdlib.study.specs import Run, RunSpec, environment
@@ -39,6 +39,18 @@ def store(tmp_path):
 
 def weights(run):
     return run.network().state_dict()
+
+
+def at_each_checkpoint(root):
+    """Whether to stop: once for each checkpoint that appears."""
+    seen = set()
+
+    def stop() -> bool:
+        new = {path.name for path in root.glob("*.checkpoint.npz")} - seen
+        seen.update(new)
+        return bool(new)
+
+    return stop
 
 
 def same_weights(one, other):
@@ -114,7 +126,8 @@ def test_students_of_a_seed_start_from_the_same_weights(store, make_spec, monkey
 def test_a_stopped_run_goes_on_to_the_same_bits(method, teacher, student, tmp_path, make_spec):
     spec = make_spec(student, method, teacher)
     whole = RunStore(tmp_path / "whole", device="cpu", quiet=True).get(spec)
-    stopping = RunStore(tmp_path / "parts", device="cpu", quiet=True, should_stop=lambda: True)
+    stop = at_each_checkpoint(tmp_path / "parts")
+    stopping = RunStore(tmp_path / "parts", device="cpu", quiet=True, should_stop=stop)
     for _ in spec.lineage():
         with pytest.raises(Stopped, match="after epoch 1"):
             stopping.get(spec)
@@ -137,7 +150,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path, make_spec):
     words = [sys.executable, "-c", script, str(tmp_path / "killed"), pickle.dumps(spec).hex()]
     killed = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "killed").glob("*.checkpoint.safetensors")):
+    while not list((tmp_path / "killed").glob("*.checkpoint.npz")):
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     killed.send_signal(signal.SIGSTOP)
@@ -152,12 +165,12 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path, make_spec):
 
 def test_a_damaged_checkpoint_starts_training_anew(tmp_path, make_spec):
     spec = make_spec("cnn")
-    stopping = RunStore(tmp_path, device="cpu", quiet=True, should_stop=lambda: True)
+    stopping = RunStore(tmp_path, device="cpu", quiet=True, should_stop=at_each_checkpoint(tmp_path))
     with pytest.raises(Stopped):
         stopping.get(spec)
-    checkpoint = next(tmp_path.glob("*.checkpoint.safetensors"))
+    checkpoint = next(tmp_path.glob("*.checkpoint.npz"))
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    with pytest.warns(UserWarning, match="checkpoint .* is damaged .*: training starts over"):
+    with pytest.warns(UserWarning, match="checkpoint.npz is damaged .*: made again"):
         run = RunStore(tmp_path, device="cpu", quiet=True).get(spec)
     assert len(run.history) == 2
 
@@ -216,7 +229,7 @@ def test_a_full_disk_is_told_and_loses_nothing(store, make_spec, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(disk, "save_file", full)
+    monkeypatch.setattr(specs, "save", full)
     with pytest.raises(OSError, match="the disk is full: .* no finished run is lost; free some space"):
         store.get(make_spec("vit"))
     assert store.load(make_spec("cnn")).path == finished.path

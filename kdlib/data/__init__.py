@@ -1,7 +1,6 @@
 """Images as uint8 tensors: CIFAR-10, CIFAR-100, an image folder, or the procedural shape-texture set.
 
-A data set is decoded once into a memory-mapped array; a fingerprint of its pixels is part of every run's
-identity.
+An image folder is decoded once; a fingerprint of the pixels is part of every run's identity.
 """
 
 from kdlib.data.augmentation import PADDING, augment, epoch_plan

@@ -5,10 +5,8 @@ A source returns a name for people, the classes, the training split and the test
 
 import hashlib
 import json
-import pickle
-import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +29,7 @@ CIFAR10_CLASSES = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # Pillow's readers of some others start programs
-READER = 3  # counts the changes of how images are read: what an earlier one decoded is decoded again
+READER = 4  # counts the changes of how images are read: what an earlier one decoded is decoded again
 TOLD = 3  # unreadable files that an error names
 
 
@@ -47,14 +45,13 @@ def load(spec: DataSpec, root: str | Path | None = None) -> Dataset:
     root = data_root(root)
     if Path(spec.name).name != spec.name:
         raise DataError(f"data set {spec.name!r}: give the name of a folder in the data root, not a path")
+    published = spec.name in CIFAR and (root / CIFAR[spec.name][1]).is_dir()
     if spec.name == "shape_texture":
         source, classes, train, test = _shape_texture(spec)
-    elif spec.name in CIFAR and (root / CIFAR[spec.name][1]).is_dir():
-        source, classes, train, test = _cifar_files(root, spec.name)
-    elif (root / spec.name).is_dir():
+    elif (root / spec.name).is_dir() and not published:
         source, classes, train, test = _image_folder(root, spec)
     elif spec.name in CIFAR:
-        source, classes, train, test = _cifar_download(root, spec.name)
+        source, classes, train, test = _cifar(root, spec.name)
     else:
         raise DataError(
             f"no data set {spec.name!r}: expected {root / spec.name}/{{train,test}}/<class>/*.png, or one of "
@@ -120,48 +117,35 @@ def _shape_texture(spec: DataSpec) -> Source:
     return source, procedural.SHAPES, *splits
 
 
-def _published(name: str) -> type:
-    """What torchvision knows of a set as its authors publish it: its files, their md5, and its address."""
+def _cifar(root: Path, name: str) -> Source:
+    """The files as their authors publish them: pickles, of which torchvision opens none with a wrong md5."""
     from torchvision import datasets  # here, since torchvision takes seconds to import
 
-    return getattr(datasets, name.upper())
-
-
-def _cifar_files(root: Path, name: str, how: str = "Python version") -> Source:
-    """The files as their authors publish them: pickles, so none is opened unless its md5 is right."""
-    web, parts = _published(name), []
-    names = web.meta["key"]  # "label_names", or "fine_label_names", beside which lie coarse ones
-    for file, md5 in ((web.meta["filename"], web.meta["md5"]), *web.train_list, *web.test_list):
-        path = root / CIFAR[name][1] / file
-        content = path.read_bytes() if path.is_file() else None
-        if content is None or hashlib.md5(content).hexdigest() != md5:
-            state = "is missing" if content is None else "is damaged"
-            raise DataError(f"{path} {state} (expected md5 {md5}); delete {path.parent} to download it again")
-        parts.append(pickle.loads(content, encoding="latin1"))
-    about, *batches = parts
-    pixels = [torch.from_numpy(batch["data"]).view(-1, 3, 32, 32) for batch in batches]
-    labels = [torch.tensor(batch[names.replace("_names", "s")]) for batch in batches]
-    train, test = Split(torch.cat(pixels[:-1]), torch.cat(labels[:-1])), Split(pixels[-1], labels[-1])
-    return f"{CIFAR[name][0]} ({how})", tuple(about[names]), train, test
-
-
-def _cifar_download(root: Path, name: str) -> Source:
-    from torchvision.datasets.utils import download_and_extract_archive
-
-    web = _published(name)
+    title, folder = CIFAR[name]
+    there = (root / folder).is_dir()
+    how = "Python version" if there else "Python version, downloaded"
     try:
-        download_and_extract_archive(web.url, root, filename=web.filename, md5=web.tgz_md5)
+        kind = getattr(datasets, name.upper())
+        parts = [kind(root, train=train, download=not there) for train in (True, False)]
     except Exception as error:
+        if there:
+            told = f"{root / folder} is damaged or incomplete ({one_line(error)})"
+            raise DataError(f"{told}; delete it to download it again") from error
         raise DataError(
-            f"{CIFAR[name][0]} is not under {root} and could not be downloaded ({error}); put its Python "
-            f"version, {CIFAR[name][1]}/, or the image folder {name}/{{train,test}}/<class>/*.png there, "
+            f"{title} is not under {root} and could not be downloaded ({one_line(error)}); put its Python "
+            f"version, {folder}/, or the image folder {name}/{{train,test}}/<class>/*.png there, "
             "or set KDLIB_DATA"
         ) from error
-    return _cifar_files(root, name, "Python version, downloaded")
+    pixels = [torch.from_numpy(part.data.transpose(0, 3, 1, 2)) for part in parts]
+    splits = [Split(images, torch.tensor(part.targets)) for images, part in zip(pixels, parts, strict=True)]
+    return f"{title} ({how})", tuple(parts[0].classes), *splits
 
 
 def _image_folder(root: Path, spec: DataSpec) -> Source:
-    """``<root>/<name>/{train,test}/<class>/*``; labels count the classes in alphabetical order."""
+    """``<root>/<name>/{train,test}/<class>/*``; labels count the classes in alphabetical order.
+
+    Decoded once, and again when a file's size or time has changed.
+    """
     base = root / spec.name
     expected = CIFAR10_CLASSES if spec.name == "cifar10" else _classes(base / "train")
     for split in ("train", "test"):
@@ -173,26 +157,32 @@ def _image_folder(root: Path, spec: DataSpec) -> Source:
         split: [(path, label) for label, name in enumerate(expected) for path in _images(base / split / name)]
         for split in ("train", "test")
     }
+    paths = [path for items in files.values() for path, _ in items]
 
-    def decode() -> Iterator[tuple[str, np.ndarray]]:
-        errors = []
+    def decode() -> disk.Arrays:
+        found = {}
         for split, items in files.items():
             with ThreadPoolExecutor() as pool:
                 images = pool.map(lambda item: _decode(item[0], spec.image_size), items)
                 shown = {"desc": f"decode {spec.name}/{split}", "total": len(items), "unit": "image"}
-                images = list(progress_bar(images, **shown))
-            errors += [image for image in images if isinstance(image, DataError)]
-            if not errors:
-                yield f"{split}_images", np.stack(images)
-                yield f"{split}_labels", np.array([label for _, label in items])
+                found[split] = list(progress_bar(images, **shown))
+        errors = [image for images in found.values() for image in images if isinstance(image, DataError)]
         if errors:
             told = "; ".join(map(str, errors[:TOLD])) + "; ..." * (len(errors) > TOLD)
             raise DataError(f"{len(errors)} of {len(paths)} files of {spec.name} can't be read: {told}")
+        return {split: np.stack(images) for split, images in found.items()}
 
-    paths = [path for items in files.values() for path, _ in items]
+    stats = [(str(path.relative_to(root)), path.stat()) for path in paths]
+    listing = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+    key = hashlib.sha256(json.dumps([READER, listing]).encode()).hexdigest()[:12]
+    place = cache_folder(root) / f"{spec.name}-{spec.image_size}-{key}.npz"
+    images = disk.kept(place, decode, place.with_suffix(".lock"))
+    train, test = (
+        Split(torch.from_numpy(images[split]), torch.tensor([label for _, label in items]))
+        for split, items in files.items()
+    )
     kinds = {path.suffix[1:].upper().replace("JPG", "JPEG") for path in paths}
     label = "CIFAR-10" if spec.name == "cifar10" else spec.name
-    train, test = _decoded_once(root, f"{spec.name}-{spec.image_size}", paths, decode)
     return f"{label} (image folder, {', '.join(sorted(kinds))})", expected, train, test
 
 
@@ -247,25 +237,3 @@ def _decode(path: Path, size: int) -> np.ndarray | DataError:
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).transpose(2, 0, 1)
-
-
-def _decoded_once(root: Path, name: str, files: list[Path], decode: Callable) -> tuple[Split, Split]:
-    """The decoded arrays, memory-mapped; decoded again when a source file's size or time has changed."""
-    stats = [(str(path.relative_to(root)), path.stat()) for path in files]
-    listing = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
-    key = hashlib.sha256(json.dumps([READER, name, listing]).encode()).hexdigest()[:12]
-    folder = cache_folder(root) / f"{name}-{key}"
-    with disk.lock(Path(f"{folder}.lock"), folder):
-        if folder.is_dir() and (problem := disk.damage(folder)):
-            warnings.warn(f"{folder} is damaged ({problem}): decoded again", stacklevel=2)
-            shutil.rmtree(folder)
-        if not folder.is_dir():
-            with disk.written(folder) as partial:
-                partial.mkdir()
-                for part, array in decode():
-                    np.save(partial / f"{part}.npy", array)
-                disk.seal(partial)
-    # Copy-on-write: torch asks for writable memory, and the file stays as it is.
-    arrays = {path.stem: torch.from_numpy(np.load(path, mmap_mode="c")) for path in folder.glob("*.npy")}
-    train, test = (Split(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test"))
-    return train, test

@@ -5,5 +5,4 @@ business, and the same for clean and probe images.
 """
 
 from kdlib.probes.base import Stimuli
-from kdlib.probes.cache import stimuli
-from kdlib.probes.registry import PROBES, Probe, series
+from kdlib.probes.registry import PROBES, Probe, series, stimuli

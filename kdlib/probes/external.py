@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ def geirhos(folder: Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
     conflict, "geirhos_no_conflict". ``ids`` number the shape exemplars ``<shape><i>``, alike in both sets:
     average over equal ids before any interval.
 
-    Raises ValueError if the data set lacks one of the classes, DataError for a damaged file.
+    Raises ValueError if the data set lacks one of the classes, DataError for a damaged file, or without any.
     """
     missing = sorted(set(GEIRHOS_CLASSES.values()) - set(classes))
     if missing:
@@ -38,7 +37,10 @@ def geirhos(folder: Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
         if match and {match[1], match[3]} <= GEIRHOS_CLASSES.keys():
             rows.append((match[1], int(match[2]), match[3], int(match[4]), path))
     if not rows:
-        return {}
+        raise DataError(
+            f"{folder} is missing or holds none of the cue-conflict images of Geirhos et al. (2019); clone "
+            "https://github.com/rgeirhos/texture-vs-shape into the data root (stimuli: CC BY 4.0)"
+        )
     rows.sort()  # a directory lists its files in any order
     exemplars = {exemplar: i for i, exemplar in enumerate(dict.fromkeys(row[:2] for row in rows))}
     images = torch.stack([_box_mean(row[4]) for row in rows])
@@ -71,13 +73,17 @@ def cifar10_c(folder: Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
     A file holds the test images five times, from severity 1 to 5, and is mapped rather than read. ``ids``
     count the official test order; an image folder has another, so its images can't be paired with these.
 
-    Raises ValueError for other classes than CIFAR-10's, DataError for a file that isn't what was published.
+    Raises ValueError for other classes than CIFAR-10's, DataError for a file that isn't what was published,
+    or without any.
     """
     if classes != CIFAR10_CLASSES:
         raise ValueError(f"CIFAR-10-C has other classes, not {', '.join(classes)}; use it with CIFAR-10.")
     files = sorted(path for path in folder.glob("*.npy") if path.name != "labels.npy")
     if not files:
-        return {}
+        raise DataError(
+            f"{folder} is missing or holds none of CIFAR-10-C; download "
+            "https://zenodo.org/record/2535967/files/CIFAR-10-C.tar and unpack it in the data root"
+        )
     labels = _mapped(folder / "labels.npy")
     five_times = labels.ndim == 1 and len(labels) and len(labels) % 5 == 0
     if not (five_times and labels.dtype.kind in "iu" and 0 <= labels.min() <= labels.max() < len(classes)):
@@ -109,37 +115,8 @@ def _mapped(path: Path) -> np.ndarray:
         raise DataError(f"{path} is missing or damaged ({one_line(error)}); unpack it again") from error
 
 
-@dataclass(frozen=True)
-class External:
-    """Published stimuli: where they are expected, and how to get them there."""
-
-    title: str  # for readers
-    folder: str  # relative to the data root
-    how_to_get: str
-    read: Callable[[Path, tuple[str, ...]], dict[str, Stimuli]]
-
-    def load(self, folder: str | Path, classes: tuple[str, ...]) -> dict[str, Stimuli]:
-        """The stimuli in ``folder`` by name, labelled with indices into ``classes``.
-
-        Raises as ``read`` does, and DataError, which says how to get them, if the folder holds none.
-        """
-        found = self.read(Path(folder), tuple(classes))
-        if not found:
-            raise DataError(f"{folder} is missing or holds none of {self.title}; {self.how_to_get}")
-        return found
-
-
-EXTERNAL: dict[str, External] = {
-    "geirhos": External(
-        "the cue-conflict images of Geirhos et al. (2019)",
-        "texture-vs-shape/stimuli/style-transfer-preprocessed-512",
-        "clone https://github.com/rgeirhos/texture-vs-shape into the data root (stimuli: CC BY 4.0)",
-        geirhos,
-    ),
-    "cifar10_c": External(
-        "CIFAR-10-C",
-        "CIFAR-10-C",
-        "download https://zenodo.org/record/2535967/files/CIFAR-10-C.tar and unpack it in the data root",
-        cifar10_c,
-    ),
+# Where they are expected under the data root, and what reads them.
+EXTERNAL: dict[str, tuple[str, Callable[[Path, tuple[str, ...]], dict[str, Stimuli]]]] = {
+    "geirhos": ("texture-vs-shape/stimuli/style-transfer-preprocessed-512", geirhos),
+    "cifar10_c": ("CIFAR-10-C", cifar10_c),
 }

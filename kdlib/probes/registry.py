@@ -1,18 +1,26 @@
-"""The table of probes: which question each asks of a model, and what it is compared with."""
+"""The table of probes: which question each asks of a model, what it is compared with, and its images."""
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from kdlib.disk import Arrays, kept
+from kdlib.messages import lookup
 from kdlib.probes.base import Stimuli, as_classes, clean
 from kdlib.probes.cue_conflict import cue_conflict
 from kdlib.probes.noise import gaussian_noise, grey_box, impulse, local_noise, patch_drop, shot
 from kdlib.probes.scramble import pixel_shuffle, scramble
 from kdlib.probes.suppression import blur, edges, grey, grid_mean, superpixels
+
+VERSION = 3  # of the probes' code: raise it when a change of the code changes an image
 
 
 @dataclass(frozen=True)
@@ -137,3 +145,36 @@ def series() -> dict[str, list[str]]:
         if probe.level:
             found.setdefault(probe.series, []).append(probe.name)
     return found
+
+
+def stimuli(
+    name: str, images: ArrayLike, labels: ArrayLike, seed: int = 0, cache: str | Path | None = None
+) -> Stimuli:
+    """The stimuli of a probe by its name, from the cache directory where it holds them.
+
+    ``images`` are uint8 (N, 3, H, W), ``labels`` whole numbers (N,); tensors on the CPU, or NumPy's arrays.
+
+    The file's name covers probe, parameters, seed, images and labels. ``meta["seconds"]`` is the time that
+    making them took. Raises UnknownName for another probe, ValueError for images or labels that it refuses.
+    """
+    probe = lookup("probe", name, PROBES)
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    if cache is None:
+        return probe(images, labels, seed)
+
+    def make() -> Arrays:
+        start = time.perf_counter()
+        made = probe(images, labels, seed)
+        made.meta["seconds"] = time.perf_counter() - start
+        arrays = {key: value.numpy() for key, value in vars(made).items() if isinstance(value, Tensor)}
+        return arrays | {"meta": np.array(json.dumps(made.meta))}
+
+    key = hashlib.sha256(f"{VERSION}{probe.describe(seed)}".encode())
+    for part, tensor in (("images", images), ("labels", as_classes(labels))):
+        array = np.ascontiguousarray(tensor.numpy())
+        key.update(f"{part}{array.dtype}{array.shape}".encode() + array.tobytes())
+    path = Path(cache) / f"{name}-{key.hexdigest()[:20]}.npz"
+    arrays = kept(path, make, Path(f"{path}.lock"))
+    known = ("images", "labels", "ids", "texture_labels")
+    tensors = {key: torch.from_numpy(arrays[key]) for key in known if key in arrays}
+    return Stimuli(**tensors, meta=json.loads(str(arrays["meta"])))

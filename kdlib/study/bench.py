@@ -7,6 +7,7 @@ median reported, so that a machine busy for a while disturbs all alike.
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from kdlib.models import ModelSpec, Network
 from kdlib.study import Study
 from kdlib.study.controls import roles, title_of
 from kdlib.study.specs import RunSpec, environment
-from kdlib.train import Clock, batches, in_precision, make_optimiser, train_step
+from kdlib.train import Trainer, in_precision, make_optimiser
 
 PARTS = ("data", "teacher", "student", "method", "update")
 
@@ -32,51 +33,42 @@ class Contender:
     """A run's networks and method, untrained: a step costs the same."""
 
     def __init__(self, study: Study, spec: RunSpec):
-        self.data, self.device, self.training = study.dataset, study.store.device, spec.training
-        self.clock = Clock(self.device)
-        self.method = METHODS[spec.method](**spec.hyper)
-        self.student = self._network(spec.student, self.method.heads).train()
-        self.teacher = None
-        if spec.teacher:
-            self.teacher = self._network(spec.teacher.student).eval().requires_grad_(False)
-        self.method.build(self.student, self.teacher, self.data.train)
-        if self.method.teacher_part:
-            self.method.teacher_part.requires_grad_(False)
-        self.method.to(self.device).train()
-        self.optimiser = make_optimiser(self.student, self.method, self.training)
-        train = self.data.train.to(self.device)
-        self.batches = (
-            batch for epoch in count() for batch in batches(train, self.training, 0, epoch, self.clock)
-        )
-        batch = next(self.batches)
-        self.images = self.method.views(batch)
-        self.labels = batch.labels.repeat_interleave(len(self.images) // len(batch.labels))
-        self.plain = self._network(spec.student).train()
-        self.plain_optimiser = make_optimiser(self.plain, METHODS["baseline"](), self.training)
+        def network(model: ModelSpec, heads: tuple[str, ...] = ("class",)) -> Network:
+            data, device = study.dataset, study.store.device
+            return Network(model, len(data.classes), *data.statistics, heads=heads).to(device).train()
 
-    def _network(self, spec: ModelSpec, heads: tuple[str, ...] = ("class",)) -> Network:
-        return Network(spec, len(self.data.classes), *self.data.statistics, heads=heads).to(self.device)
+        method = METHODS[spec.method](**spec.hyper)
+        student, self.plain = network(spec.student, method.heads), network(spec.student)
+        teacher = network(spec.teacher.student).eval().requires_grad_(False) if spec.teacher else None
+        method.build(student, teacher, study.dataset.train)
+        method.to(study.store.device).train()
+        self.run = Trainer(student, teacher, method, study.dataset.train, spec.training, seed=0)
+        self.plain_optimiser = make_optimiser(self.plain, METHODS["baseline"](), spec.training)
+        self.batches = (batch for epoch in count() for batch in self.run.batches(epoch))
+        batch = next(self.batches)
+        self.images = method.views(batch)
+        self.labels = batch.labels.repeat_interleave(len(self.images) // len(batch.labels))
 
     def step(self) -> None:
         """As in training, from the batch to the update."""
-        batch = next(self.batches)
-        train_step(self.student, self.teacher, self.method, batch, self.optimiser, self.training, self.clock)
+        self.run.step(next(self.batches))
 
     def floor(self) -> None:
         """The networks' part: on as many images, with the teacher's forward where the method reads it."""
-        if self.method.reads:
-            with torch.no_grad(), in_precision(self.training, self.device):
-                self.teacher(self.images)
-        with in_precision(self.training, self.device):
+        precision = partial(in_precision, self.run.training, self.run.device)
+        if self.run.method.reads:
+            with torch.no_grad(), precision():
+                self.run.teacher(self.images)
+        with precision():
             logits = self.plain(self.images).logits
         self.plain_optimiser.zero_grad()
         F.cross_entropy(logits, self.labels).backward()
-        nn.utils.clip_grad_norm_(self.plain.parameters(), self.training.clip)
+        nn.utils.clip_grad_norm_(self.plain.parameters(), self.run.training.clip)
         self.plain_optimiser.step()
 
     def parameters(self) -> int:
         """Of the student and of what the method adds."""
-        return sum(part.numel() for part in (*self.student.parameters(), *self.method.parameters()))
+        return sum(part.numel() for part in (*self.run.student.parameters(), *self.run.method.parameters()))
 
 
 def seconds(function: Callable[[], object], device: torch.device, times: int = 1) -> float:
@@ -118,10 +110,10 @@ def step_costs(study: Study, direction: str, rounds: int) -> pd.DataFrame:
         contender = Contender(study, spec)
         work, all_work = flops(contender.floor), flops(contender.step)
         turns = {"step": contender.step, "floor": contender.floor, "baseline": baseline.step}
-        contender.clock.read()
+        contender.run.clock.read()
         table = pd.DataFrame(
             {name: seconds(turn, device, times) for name, turn in turns.items()}
-            | {part: total / times for part, total in contender.clock.read().items()}
+            | {part: total / times for part, total in contender.run.clock.read().items()}
             for _ in range(1 + rounds)
         )[1:]  # the first allocates
         middle = table.median()

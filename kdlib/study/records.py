@@ -96,9 +96,6 @@ class RecordStore(RunStore):
             raise DataError(f"the record {run.path} is damaged ({problem}); download the records again")
         return run if run.path.is_dir() else None
 
-    def get(self, spec: RunSpec) -> Run:
-        return self.get_each([spec])[0]
-
     def get_all(self, specs: Iterable[RunSpec], then: Callable = lambda run: None) -> Iterator[Run]:
         """All runs, teachers first; a DataError if some weren't published."""
         wanted = {spec.id: spec for member in specs for spec in member.lineage()}
@@ -132,7 +129,8 @@ def _blank(labels: Tensor) -> Split:
 def publish(study, folder: str | Path) -> Path:
     """Write the records of a finished study; what was in the folder before is replaced."""
     folder = Path(folder)
-    for run in study.finished():  # one that was stopped before all its answers counts as finished
+    runs = study.store.get_each(study.specs())
+    for run in runs:  # one that was stopped before all its answers counts as finished
         study.ask_all(run)
     for part in filter(None, (study, study.longer)):  # whatever isn't kept yet
         for direction in part.directions:
@@ -158,7 +156,7 @@ def publish(study, folder: str | Path) -> Path:
     for other, more in others:
         labels |= {f"{other['data']['fingerprint']}/{name}": part for name, part in more.items()}
     np.savez_compressed(folder / "labels.npz", **labels)
-    for run in study.finished():
+    for run in runs:
         _pack(run, folder / "runs" / run.spec.id, bool(study.directions))
     return folder
 
@@ -196,7 +194,7 @@ def _pack(run: Run, target: Path, natural: bool) -> None:
             confidences = natural and place.startswith("predictions/clean-")
             if name == "predicted" or confidences or place.startswith("inside/"):
                 arrays[f"{place}/{name}"] = _compact(values)
-    disk.write_arrays(target / KEPT, arrays)
+    disk.write_arrays(target / KEPT, arrays, np.savez_compressed)
     disk.seal(target, left_out=[WEIGHTS])
 
 

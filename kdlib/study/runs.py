@@ -92,10 +92,6 @@ class RunStore:
         if self.should_stop():
             raise Stopped(f"stopped {where}")
 
-    def lock(self, run_id: str, timeout: float = -1):
-        """Held, nobody else writes in the run's directory or beside it; see :func:`kdlib.disk.lock`."""
-        return disk.lock(beside(self.root, run_id, "lock"), self.root / run_id, timeout)
-
     def load(self, spec: RunSpec) -> Run | None:
         """The finished run, or None; a damaged directory is set aside with a warning, and counts as none."""
         run = Run(spec, self.path(spec))
@@ -109,14 +105,8 @@ class RunStore:
         return run
 
     def get(self, spec: RunSpec) -> Run:
-        """Load the run, or train it and its teachers. Waits while another process trains it.
-
-        Raises:
-            Stopped: if ``should_stop`` said so; what is done is kept in a checkpoint.
-            DiskFull: if the disk is full; finished runs and the last checkpoint stay as they were.
-        """
-        with self.lock(spec.id):
-            return self._attempt(spec)
+        """Load the run, or train it and its teachers; raises as :meth:`get_all`."""
+        return self.get_each([spec])[0]
 
     def get_each(self, specs: Iterable[RunSpec]) -> list[Run]:
         """The runs of these specs, in their order."""
@@ -142,7 +132,8 @@ class RunStore:
 
         Raises:
             RunsFailed: at the end, if some failed.
-            Stopped, DiskFull: at once, as for :meth:`get`.
+            Stopped: at once, if ``should_stop`` said so; what is done is kept in a checkpoint.
+            DiskFull: at once, if the disk is full; finished runs and the last checkpoint stay as they were.
         """
         waiting = {spec.id: spec for member in specs for spec in member.lineage()}
         count, start, lost = len(waiting), time.time(), {}
@@ -168,36 +159,29 @@ class RunStore:
             raise RunsFailed(self._told(lost, count))
 
     def _get_now(self, spec: RunSpec, then: Callable[[Run], None], start: float) -> Run | None:
-        """The run, or None if it fails, here or elsewhere since the start; a Timeout if another has it."""
-        with self.lock(spec.id, timeout=0):
-            failed = self.beside(spec, "failed")
+        """The run, or None if it fails, here or elsewhere since the start; a Timeout if another has it.
+
+        The error that it ends in is kept beside the run: its line, and its traceback.
+        """
+        failed = self.beside(spec, "failed")
+        with disk.lock(self.beside(spec, "lock"), self.path(spec), timeout=0):
             if failed.exists() and failed.stat().st_mtime > start:
                 return None
             if not self.path(spec).is_dir():
                 self.stop_if_asked(f"before {spec.label}")
             try:
-                return self._attempt(spec, then)
+                run = self.load(spec) or self._train(spec)
+                then(run)
             except (Stopped, disk.DiskFull):
                 raise
-            except Exception:  # kept beside the run
+            except Exception as error:
+                line = " ".join(traceback.format_exception_only(error)[-1].split())
+                with disk.written(failed) as partial:
+                    partial.write_text(f"{line}\n\n{traceback.format_exc()}")
                 return None
-
-    def _attempt(self, spec: RunSpec, then: Callable[[Run], None] = lambda run: None) -> Run:
-        """Load or train; the error that this ends in is kept beside the run: its line, and its traceback."""
-        failed = self.beside(spec, "failed")
-        try:
-            run = self.load(spec) or self._train(spec)
-            then(run)
-        except (Stopped, disk.DiskFull):
-            raise
-        except Exception as error:
-            line = " ".join(traceback.format_exception_only(error)[-1].split())
-            with disk.written(failed) as partial:
-                partial.write_text(f"{line}\n\n{traceback.format_exc()}")
-            raise
-        if failed.exists():  # where nobody can write, there is none
-            failed.unlink()
-        return run
+            if failed.exists():  # where nobody can write, there is none
+                failed.unlink()
+            return run
 
     def _told(self, lost: dict[str, RunSpec], count: int) -> str:
         """Which of ``count`` runs failed: each error once, with the first of its runs."""
@@ -208,7 +192,7 @@ class RunStore:
         return f"{len(failed)} of {count} runs failed: {told}"
 
     def _train(self, spec: RunSpec) -> Run:
-        data, source = self.dataset(spec.data), self.get(spec.teacher) if spec.teacher else None
+        data, source = self.dataset(spec.data), self.load(spec.teacher) if spec.teacher else None
         if source and source.diverged:
             told = f"its teacher, {source.spec.label}, diverged in epoch {len(source.history)}"
             raise RuntimeError(f"{told}: train that one with a lower learning_rate or a smaller clip")
@@ -283,17 +267,12 @@ class RunStore:
 
         A place is "predictions/...", "read/..." or "inside/...".
         """
-        path = run.path / f"{place}.npz"
-        found = disk.read_arrays(path)  # without the lock: a file is whole, or absent
-        if found is not None:
-            return found
-        with self.lock(run.spec.id):
-            found = disk.read_arrays(path)
-            if found is None:
-                self.stop_if_asked(f"before {path.stem} of {run.spec.label}")
-                found = compute()
-                disk.write_arrays(path, found)
-        return found
+
+        def make() -> Arrays:
+            self.stop_if_asked(f"before {Path(place).name} of {run.spec.label}")
+            return compute()
+
+        return disk.kept(run.path / f"{place}.npz", make, self.beside(run.spec, "lock"))
 
 
 def _ask(reader: Callable[[Tensor], Tensor], stimuli: Stimuli) -> Arrays:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from kdlib import __version__, disk
 from kdlib.data import Dataset, DataSpec
@@ -167,9 +167,10 @@ def write_run(
         (folder / "record.json").write_text(json.dumps(record, indent=1))
         pd.DataFrame(progress.history).to_csv(folder / "history.csv", index=False)
         pd.DataFrame(progress.timing).to_csv(folder / "timing.csv", index=False)
-        save_file(disk.on_host(student.state_dict()), folder / WEIGHTS)
-        if hasattr(method, "translate"):
-            save_file(disk.on_host(method.state_dict()), folder / MAP)
+        for name, part in {WEIGHTS: student, MAP: method}.items():
+            if part is student or hasattr(method, "translate"):
+                state = {key: value.cpu().contiguous() for key, value in part.state_dict().items()}
+                (folder / name).write_bytes(save(state))
         disk.seal(folder)
     return Run(spec, path)
 

@@ -10,9 +10,10 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 
-BESIDE = {"lock": "lock", "checkpoint": "checkpoint.safetensors", "failed": "failed.txt"}
+BESIDE = {"lock": "lock", "checkpoint": "checkpoint.npz", "failed": "failed.txt"}
 SHOWN = ("run", "direction", "role", "seed", "state", "epochs", "answers")
 
 
@@ -29,11 +30,8 @@ def failure(root: Path, run: str) -> str | None:
 
 def read_plan(folder: Path, digest: str) -> dict | None:
     """The plan that training left in a study's folder, if it is of this profile."""
-    try:
-        plan = json.loads((folder / f"plan-{digest}.json").read_text())
-        return plan if plan["profile"] == digest else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    path = folder / f"plan-{digest}.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def states(root: Path, plan: dict) -> list[dict]:
@@ -100,21 +98,14 @@ def _state(root: Path, run: str) -> tuple[str, list[float]]:
             state = "diverged" if diverged else "done"
             timing[0]  # there is one
         else:
-            timing = _timing(checkpoint) if checkpoint.exists() else []
+            timing = json.loads(str(np.load(checkpoint)["timing"])) if checkpoint.exists() else []
             state = "stopped" if timing else "left"
         seconds = [sum(float(row[part]) for part in row if part != "epoch" and row[part]) for row in timing]
-    except (OSError, ValueError, LookupError, TypeError):
+    except Exception:  # whatever a damaged file makes its readers raise
         return "damaged", []
     if _held(beside(root, run, "lock")):
         return "running", seconds
     return "failed" if failure(root, run) else state, seconds
-
-
-def _timing(checkpoint: Path) -> list[dict]:
-    """From the file's header: how long that is, as 8 bytes, and then JSON."""
-    with checkpoint.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return json.loads(header["__metadata__"]["timing"])
 
 
 def _held(lock: Path) -> bool:

@@ -209,7 +209,7 @@ class Study:
 
     def plan(self) -> dict:
         """What :func:`kdlib.study.status.states` needs to know: every run and a part of it."""
-        runs = [
+        parts = [
             {
                 "run": part.spec.id,
                 "direction": part.direction,
@@ -221,7 +221,7 @@ class Study:
             }
             for part in self.parts()
         ]
-        return {"profile": self.profile_digest, "probes": self.probes, "runs": runs}
+        return {"probes": self.probes, "runs": parts}
 
     def train(self) -> list[Run]:
         """Load or train every run, and keep its answers; see :meth:`kdlib.study.runs.RunStore.get_all`."""
@@ -253,10 +253,6 @@ class Study:
             if one.parameters["results"]:
                 one.store.get_each(one.specs())
                 one.test_digest  # noqa: B018
-
-    def finished(self) -> list[Run]:
-        """Those of :meth:`specs` that are complete on disk."""
-        return [run for run in map(self.store.load, self.specs()) if run]
 
     def runs(self, direction: str, names: Iterable[str] = ()) -> dict[str, list[Run]]:
         """The finished runs by role, all or some only, one for each seed; trains what is missing."""
@@ -290,9 +286,9 @@ class Study:
     def _external(self) -> tuple[dict[str, Stimuli], list[str]]:
         found, missing, root = {}, [], data_root(self.store.data_root)
         for name in [] if self.parameters["results"] else self.profile.get("external", []):
-            source = EXTERNAL[name]
+            folder, read = EXTERNAL[name]
             try:
-                found |= source.load(root / source.folder, self.dataset.classes)
+                found |= read(root / folder, self.dataset.classes)
             except (DataError, ValueError) as error:  # not there, or of classes that these data haven't
                 missing.append(str(error))
         return found, missing

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -68,36 +69,28 @@ def fit(
     Raises ValueError if a batch is larger than the training set, RuntimeError if a trained part gets no
     gradient in the first step.
     """
-    train, test, progress = _ready(student, method, data, training, resume, label)
-    if teacher:
-        teacher.eval()
-    clock, steps, done = Clock(train.labels.device), len(train) // training.batch_size, len(progress.history)
-    stage = {}
-    if method.teacher_part:
-        if not done:
-            stage = _teacher_stage(teacher, method, train, training, seed, clock, label, quiet)
-        method.teacher_part.requires_grad_(False)
-    optimiser = make_optimiser(student, method, training)
+    must_fill_a_batch(training, data.train)
+    run = Trainer(student, teacher, method, data.train, training, seed, make)
+    test, clock = data.test.subset(MONITORED).to(run.device), run.clock
+    _warn_of_slow_precision(training, run.device)
+    progress = _of_these_networks(resume, student, method, label) or Progress([], [], {})
+    done, stage = len(progress.history), {}
+    if method.teacher_part and not done:
+        stage = run.train_teacher_part(label, quiet)
     if done:
-        restore(progress.tensors, student, method, optimiser)
-    replayed = clock.cuda and method.steady
-    inner = Clock(torch.device("cpu")) if replayed else clock  # the parts of a recorded step can't be timed
-
-    def step(batch: Batch) -> dict[str, Tensor]:
-        return train_step(student, teacher, method, batch, optimiser, training, inner)
-
-    if replayed:
-        step = clock("step")(Replayed(step, optimiser))
-    total = training.epochs * steps
+        restore(progress.tensors, student, method, run.optimiser)
+    step = run.step
+    if clock.cuda and method.steady:  # the parts of a recorded step can't be timed
+        step = clock("step")(Replayed(partial(run.step, clock=Clock(torch.device("cpu"))), run.optimiser))
     shown = {"desc": label, "unit": "step", "mininterval": 1, "disable": quiet}
-    with progress_bar(total=total, initial=done * steps, **shown) as bar:
+    with progress_bar(total=training.epochs * run.steps, initial=done * run.steps, **shown) as bar:
         for epoch in range(done, training.epochs):
             torch.manual_seed(seed * 1_000_003 + epoch)
             student.train()
             method.train()
             terms = Means()
-            for batch in batches(train, training, seed, epoch, clock, make):
-                set_rate(optimiser, training.learning_rate * schedule(batch.progress, training.warmup))
+            for batch in run.batches(epoch):
+                set_rate(run.optimiser, training.learning_rate * schedule(batch.progress, training.warmup))
                 terms.add(step(batch))
                 bar.update()
             with clock("evaluation"):
@@ -107,7 +100,7 @@ def fit(
             row = {"epoch": epoch + 1, **terms.read(), "test_accuracy": float(accuracy)}
             progress.history.append(row | (stage if epoch == 0 else {}))
             progress.timing.append({"epoch": epoch + 1, **clock.read()})
-            progress.tensors = state_of(student, method, optimiser)
+            progress.tensors = state_of(student, method, run.optimiser)
             told = "epoch {epoch}, loss {loss:.3f}, accuracy {test_accuracy:.1%}".format(**row)
             bar.set_postfix_str(told, refresh=False)
             after_epoch(progress)
@@ -117,73 +110,111 @@ def fit(
     return progress
 
 
-def batches(
-    train: Split,
-    training: Training,
-    seed: int,
-    epoch: int,
-    clock: Clock,
-    make: Callable[[Tensor, int], Tensor] | None = None,
-) -> Iterator[Batch]:
-    """An epoch's augmented batches; the last, incomplete one is left out.
+@dataclass(eq=False)
+class Trainer:
+    """A run's networks, method and training images, on the student's device, and the steps that train them.
 
-    With ``make``, as in :func:`fit`, each ordinary image is followed by its changed version, cropped and
-    mirrored alike: twice as many images in as many steps.
+    The fields are as for :func:`fit`.
     """
-    order, crop, flip = (part.to(train.labels.device) for part in epoch_plan(len(train), seed, epoch))
-    size, steps = training.batch_size, len(train) // training.batch_size
-    for step in range(steps):
-        with clock("data"):
-            index = order[step * size : (step + 1) * size]
-            originals = train.images[index]
-            if make:
-                originals = torch.stack([originals, make(index, epoch)], dim=1).flatten(0, 1)
-                index = index.repeat_interleave(2)
-            batch = Batch(
-                images=augment(originals, crop[index], flip[index]),
-                labels=train.labels[index],
-                indices=index,
-                progress=(epoch + step / steps) / training.epochs,
-                originals=originals,
-                flip=flip[index],
-            )
-        yield batch
 
+    student: Network
+    teacher: Network | None
+    method: Method
+    train: Split
+    training: Training
+    seed: int
+    make: Callable[[Tensor, int], Tensor] | None = None
 
-def train_step(
-    student: Network,
-    teacher: Network | None,
-    method: Method,
-    batch: Batch,
-    optimiser: torch.optim.Optimizer,
-    training: Training,
-    clock: Clock,
-) -> dict[str, Tensor]:
-    """One update; returns the loss, its terms and the training accuracy, detached and on the device."""
-    with clock("method"):
-        batch = replace(batch, images=method.views(batch))
-    device = batch.images.device
-    with clock("teacher"), torch.no_grad(), in_precision(training, device):
-        taught = teacher(batch.images, method.reads) if method.reads else None
-    with clock("student"), in_precision(training, device):
-        learned = student(batch.images, method.reads_student)
-    with clock("method"):
-        terms = method(batch, learned, taught)
-        loss = _sum_of(terms, method.title)
-    with clock("update"):
-        optimiser.zero_grad()
-        loss.backward()
-        if batch.progress == 0:
-            _check_gradients(student, method)
-        trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-        nn.utils.clip_grad_norm_(trained, training.clip)
-        optimiser.step()
-    with clock("method"):
-        noted = method.after_step()
-    views = len(learned.logits) // len(batch.labels)
-    hits = (learned.logits[::views].argmax(1) == batch.labels).float().mean()
-    row = {"loss": loss, **terms, **noted, "train_accuracy": hits}
-    return {name: value.detach() for name, value in row.items()}
+    def __post_init__(self) -> None:
+        if self.teacher:
+            self.teacher.eval()
+        self.device = next(self.student.parameters()).device
+        self.train = self.train.to(self.device)
+        self.steps = len(self.train) // self.training.batch_size  # of an epoch
+        self.clock = Clock(self.device)
+
+    @cached_property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """The student's; from its making on, what the method trains on the teacher alone is frozen."""
+        if self.method.teacher_part:
+            self.method.teacher_part.requires_grad_(False)
+        return make_optimiser(self.student, self.method, self.training)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """An epoch's augmented batches; the last, incomplete one is left out.
+
+        With ``make`` each ordinary image is followed by its changed version, cropped and mirrored alike:
+        twice as many images in as many steps.
+        """
+        order, crop, flip = (part.to(self.device) for part in epoch_plan(len(self.train), self.seed, epoch))
+        size = self.training.batch_size
+        for step in range(self.steps):
+            with self.clock("data"):
+                index = order[step * size : (step + 1) * size]
+                originals = self.train.images[index]
+                if self.make:
+                    originals = torch.stack([originals, self.make(index, epoch)], dim=1).flatten(0, 1)
+                    index = index.repeat_interleave(2)
+                batch = Batch(
+                    images=augment(originals, crop[index], flip[index]),
+                    labels=self.train.labels[index],
+                    indices=index,
+                    progress=(epoch + step / self.steps) / self.training.epochs,
+                    originals=originals,
+                    flip=flip[index],
+                )
+            yield batch
+
+    def step(self, batch: Batch, clock: Clock | None = None) -> dict[str, Tensor]:
+        """One update; returns the loss, its terms and the training accuracy, detached and on the device."""
+        clock, method = clock or self.clock, self.method
+        with clock("method"):
+            batch = replace(batch, images=method.views(batch))
+        with clock("teacher"), torch.no_grad(), in_precision(self.training, self.device):
+            taught = self.teacher(batch.images, method.reads) if method.reads else None
+        with clock("student"), in_precision(self.training, self.device):
+            learned = self.student(batch.images, method.reads_student)
+        with clock("method"):
+            terms = method(batch, learned, taught)
+            loss = _sum_of(terms, method.title)
+        with clock("update"):
+            self.optimiser.zero_grad()
+            loss.backward()
+            if batch.progress == 0:
+                _check_gradients(self.student, method)
+            trained = [weight for group in self.optimiser.param_groups for weight in group["params"]]
+            nn.utils.clip_grad_norm_(trained, self.training.clip)
+            self.optimiser.step()
+        with clock("method"):
+            noted = method.after_step()
+        views = len(learned.logits) // len(batch.labels)
+        hits = (learned.logits[::views].argmax(1) == batch.labels).float().mean()
+        row = {"loss": loss, **terms, **noted, "train_accuracy": hits}
+        return {name: value.detach() for name, value in row.items()}
+
+    def train_teacher_part(self, label: str, quiet: bool) -> dict[str, float]:
+        """Train the method's part on the frozen teacher; what the last epoch recorded, averaged.
+
+        The epochs before the first have negative numbers, so that the student's own stay what they are.
+        """
+        method = self.method
+        optimiser = torch.optim.AdamW(method.teacher_part.parameters(), STAGE_LEARNING_RATE, weight_decay=0)
+        method.train()
+        epochs = range(-method.stage_epochs, 0)
+        for epoch in progress_bar(epochs, desc=f"{label}, teacher's part", disable=quiet):
+            torch.manual_seed(self.seed * 1_000_003 + epoch)
+            recorded = Means()
+            for batch in self.batches(epoch):
+                with self.clock("stage"):
+                    batch = replace(batch, images=method.views(batch))
+                    with torch.no_grad(), in_precision(self.training, self.device):
+                        taught = self.teacher(batch.images, method.reads)
+                    found = method.stage(batch, taught)
+                    optimiser.zero_grad()
+                    found["loss"].backward()
+                    optimiser.step()
+                recorded.add(found)
+        return {f"stage_{name}": value for name, value in recorded.read().items()}
 
 
 @torch.inference_mode()
@@ -251,39 +282,6 @@ def in_precision(training: Training, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _teacher_stage(
-    teacher: Network,
-    method: Method,
-    train: Split,
-    training: Training,
-    seed: int,
-    clock: Clock,
-    label: str,
-    quiet: bool,
-) -> dict[str, float]:
-    """Train the method's part on the frozen teacher; what the last epoch recorded, averaged.
-
-    The epochs before the first have negative numbers, so that the student's own stay what they are.
-    """
-    optimiser = torch.optim.AdamW(method.teacher_part.parameters(), STAGE_LEARNING_RATE, weight_decay=0)
-    method.train()
-    epochs = range(-method.stage_epochs, 0)
-    for epoch in progress_bar(epochs, desc=f"{label}, teacher's part", disable=quiet):
-        torch.manual_seed(seed * 1_000_003 + epoch)
-        recorded = Means()
-        for batch in batches(train, training, seed, epoch, clock):
-            with clock("stage"):
-                batch = replace(batch, images=method.views(batch))
-                with torch.no_grad(), in_precision(training, batch.images.device):
-                    taught = teacher(batch.images, method.reads)
-                found = method.stage(batch, taught)
-                optimiser.zero_grad()
-                found["loss"].backward()
-                optimiser.step()
-            recorded.add(found)
-    return {f"stage_{name}": value for name, value in recorded.read().items()}
-
-
 def must_fill_a_batch(training: Training, train: Split) -> None:
     """Raise ValueError if a batch is larger than the training set."""
     if len(train) < training.batch_size:
@@ -291,21 +289,17 @@ def must_fill_a_batch(training: Training, train: Split) -> None:
         raise ValueError(f"{told}; give a smaller batch_size, or more images")
 
 
-def _ready(
-    student: Network, method: Method, data: Dataset, training: Training, resume: Progress | None, label: str
-) -> tuple[Split, Split, Progress]:
-    """Training and test images on the student's device, and the state to go on from."""
-    device = next(student.parameters()).device
-    must_fill_a_batch(training, data.train)
-    _warn_of_slow_precision(training, device)
+def _of_these_networks(
+    resume: Progress | None, student: Network, method: Method, label: str
+) -> Progress | None:
+    """What to go on from; None, with a warning, if it is of other networks."""
     if resume:
         own = {name: value.shape for name, value in state_of(student, method).items()}
         kept = {name: value.shape for name, value in resume.tensors.items()}
         if own != {name: kept[name] for name in kept if name.startswith(("student.", "method."))}:
             warnings.warn(f"{label}: the checkpoint is of other networks: training starts over", stacklevel=3)
-            resume = None
-    test = data.test.subset(MONITORED).to(device)
-    return data.train.to(device), test, resume or Progress([], [], {})
+            return None
+    return resume
 
 
 def _warn_of_slow_precision(training: Training, device: torch.device) -> None:
@@ -320,7 +314,7 @@ def _warn_of_slow_precision(training: Training, device: torch.device) -> None:
         warnings.warn(
             f"this {'GPU' if cuda else 'processor'} has no instructions for bfloat16; float32 is faster: "
             "--set training.precision=float32, for every run of a study",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

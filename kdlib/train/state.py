@@ -3,17 +3,16 @@
 import json
 import math
 import time
-import warnings
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kdlib import disk
-from kdlib.messages import one_line
 from kdlib.methods import Method
 from kdlib.models import Network
 
@@ -33,21 +32,18 @@ class Progress:
         return not all(math.isfinite(last.get(name, 0.0)) for name in ("loss", "test_accuracy"))
 
     def write(self, path: Path) -> None:
-        rows = {"history": json.dumps(self.history), "timing": json.dumps(self.timing)}
-        disk.write_tensors(path, self.tensors, rows)
+        arrays = {name: value.detach().cpu().numpy() for name, value in self.tensors.items()}
+        arrays |= {name: np.array(json.dumps(getattr(self, name))) for name in ("history", "timing")}
+        disk.write_arrays(path, arrays)
 
     @classmethod
     def read(cls, path: Path) -> "Progress | None":
         """What was written; None if nothing was, or, with a warning, if it is damaged."""
-        if not path.exists():
+        arrays = disk.read_arrays(path)
+        if arrays is None:
             return None
-        try:
-            tensors, rows = disk.read_tensors(path)
-            return cls(json.loads(rows["history"]), json.loads(rows["timing"]), tensors)
-        except (ValueError, KeyError) as error:
-            told = one_line(error)
-            warnings.warn(f"checkpoint {path} is damaged ({told}): training starts over", stacklevel=3)
-            return None
+        history, timing = (json.loads(str(arrays.pop(name))) for name in ("history", "timing"))
+        return cls(history, timing, {name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 def state_of(

@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kdlib.messages import UnknownName
 from kdlib.methods import METHODS, hyperparameters
 from kdlib.models import Network
-from kdlib.train import Clock, batches, make_optimiser, train_step
+from kdlib.train import Trainer
 
 from ..conftest import MODELS, RECIPES
 from .common import TAUGHT, built, make_batch, terms_of
@@ -126,14 +126,14 @@ class NoReads(TorchDispatchMode):
 @pytest.mark.parametrize(("name", "teacher", "student"), TAUGHT)
 def test_a_step_reads_no_value_on_the_host(name, teacher, student, make_network, shapes):
     student, teacher = make_pair(name, teacher, student, make_network)
-    method, clock = built(name, student, teacher.eval(), shapes), Clock(torch.device("cpu"))
-    optimiser, recipe = make_optimiser(student, method, RECIPES["cnn"]), RECIPES["cnn"]
-    first, *others = batches(shapes.train, recipe, 0, 0, clock)
-    train_step(student, teacher, method, first, optimiser, recipe, clock)
+    method = built(name, student, teacher.eval(), shapes)
+    run = Trainer(student, teacher, method, shapes.train, RECIPES["cnn"], seed=0)
+    first, *others = run.batches(0)
+    run.step(first)
     own = method.own_optimiser.state.values() if method.own_optimiser else []
     with NoReads([state["step"] for state in own]):
         for batch in others:
-            train_step(student, teacher, method, batch, optimiser, recipe, clock)
+            run.step(batch)
 
 
 def test_a_value_that_is_read_on_the_host_is_found():

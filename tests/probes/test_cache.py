@@ -2,7 +2,6 @@
 
 import warnings
 
-import numpy as np
 import pytest
 import torch
 
@@ -60,13 +59,7 @@ def flip_a_byte(path):
     path.write_bytes(damaged)
 
 
-def other_images(path):
-    with np.load(path) as file:
-        arrays = dict(file)
-    np.savez_compressed(path, **{**arrays, "images": 255 - arrays["images"]})
-
-
-@pytest.mark.parametrize("damage", [cut_short, flip_a_byte, other_images])
+@pytest.mark.parametrize("damage", [cut_short, flip_a_byte])
 def test_a_damaged_file_is_said_so_and_made_anew(tmp_path, damage):
     images, labels = random_images(), classes(6)
     made = stimuli("scramble_4", images, labels, cache=tmp_path)

@@ -6,8 +6,7 @@ import torch
 from PIL import Image
 
 from kdlib.data import CIFAR10_CLASSES, DataError
-from kdlib.probes import external
-from kdlib.probes.external import EXTERNAL
+from kdlib.probes.external import cifar10_c, geirhos
 
 NAMES = [
     *("cat2-dog1", "cat10-boat3", "cat2-airplane1", "car1-bird2", "airplane1-cat7"),
@@ -40,7 +39,7 @@ def write_cifar10_c(folder, count=4, **arrays):
 
 def test_shape_and_texture_are_read_from_the_names_and_sorted_by_number(tmp_path):
     write_geirhos(tmp_path, NAMES)
-    made = EXTERNAL["geirhos"].load(tmp_path, CIFAR10_CLASSES)
+    made = geirhos(tmp_path, CIFAR10_CLASSES)
     conflict, same = made["geirhos"], made["geirhos_no_conflict"]
     # airplane1-cat7, car1-bird2, cat2-airplane1, cat2-dog1, cat10-boat3; bears and ovens are no classes
     assert conflict.labels.tolist() == [0, 1, 3, 3, 3] and conflict.texture_labels.tolist() == [3, 2, 0, 5, 8]
@@ -50,7 +49,7 @@ def test_shape_and_texture_are_read_from_the_names_and_sorted_by_number(tmp_path
 
 def test_images_of_one_shape_exemplar_share_their_id_in_both_sets(tmp_path):
     write_geirhos(tmp_path, NAMES)
-    made = EXTERNAL["geirhos"].load(tmp_path, CIFAR10_CLASSES)
+    made = geirhos(tmp_path, CIFAR10_CLASSES)
     # airplane1, car1, car3, cat2, cat10
     assert made["geirhos"].ids.tolist() == [0, 1, 3, 3, 4] and made["geirhos_no_conflict"].ids.tolist() == [
         2,
@@ -60,17 +59,17 @@ def test_images_of_one_shape_exemplar_share_their_id_in_both_sets(tmp_path):
 
 def test_the_order_of_a_directory_changes_nothing(tmp_path, monkeypatch):
     write_geirhos(tmp_path, NAMES)
-    first = external.geirhos(tmp_path, CIFAR10_CLASSES)["geirhos"]
+    first = geirhos(tmp_path, CIFAR10_CLASSES)["geirhos"]
     listing = sorted(tmp_path.glob("*/*.png"), key=lambda path: path.name[::-1])
     for order in (listing, listing[::-1]):
         monkeypatch.setattr(type(tmp_path), "glob", lambda self, pattern, order=order: iter(order))
-        again = external.geirhos(tmp_path, CIFAR10_CLASSES)["geirhos"]
+        again = geirhos(tmp_path, CIFAR10_CLASSES)["geirhos"]
         assert again.sha256 == first.sha256 and torch.equal(again.texture_labels, first.texture_labels)
 
 
 def test_labels_are_places_in_the_classes_given(tmp_path):
     write_geirhos(tmp_path, NAMES)
-    backwards = EXTERNAL["geirhos"].load(tmp_path, CIFAR10_CLASSES[::-1])["geirhos"]
+    backwards = geirhos(tmp_path, CIFAR10_CLASSES[::-1])["geirhos"]
     assert backwards.labels.tolist() == [9, 8, 6, 6, 6]
 
 
@@ -81,14 +80,14 @@ def test_every_pixel_is_the_mean_of_a_box(tmp_path, box):
     pixels = means.repeat(box, axis=0).repeat(box, axis=1) + np.tile(around, (32, 32))[:, :, None]
     (tmp_path / "cat").mkdir()
     Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "cat" / "cat1-dog1.png")
-    made = EXTERNAL["geirhos"].load(tmp_path, CIFAR10_CLASSES)
+    made = geirhos(tmp_path, CIFAR10_CLASSES)
     assert list(made) == ["geirhos"]  # none without conflict here
     assert np.array_equal(made["geirhos"].images[0].permute(1, 2, 0).numpy(), means)
 
 
 def test_classes_that_a_data_set_lacks_are_named(tmp_path):
     with pytest.raises(ValueError, match="need the class bird, ship; use them with CIFAR-10"):
-        EXTERNAL["geirhos"].load(tmp_path, ("airplane", "automobile", "cat", "dog", "truck"))
+        geirhos(tmp_path, ("airplane", "automobile", "cat", "dog", "truck"))
 
 
 def test_images_of_another_size_and_damaged_ones_are_named(tmp_path):
@@ -96,11 +95,11 @@ def test_images_of_another_size_and_damaged_ones_are_named(tmp_path):
     with pytest.raises(
         DataError, match=r"cat1-dog1.png is 100x100 px; expected a square with a multiple of 32"
     ):
-        EXTERNAL["geirhos"].load(tmp_path / "odd", CIFAR10_CLASSES)
+        geirhos(tmp_path / "odd", CIFAR10_CLASSES)
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "cat1-dog1.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"cat1-dog1.png is damaged"):
-        EXTERNAL["geirhos"].load(tmp_path, CIFAR10_CLASSES)
+        geirhos(tmp_path, CIFAR10_CLASSES)
 
 
 # CIFAR-10-C
@@ -108,7 +107,7 @@ def test_images_of_another_size_and_damaged_ones_are_named(tmp_path):
 
 def test_every_corruption_is_cut_into_its_severities(tmp_path):
     write_cifar10_c(tmp_path)
-    made = EXTERNAL["cifar10_c"].load(tmp_path, CIFAR10_CLASSES)
+    made = cifar10_c(tmp_path, CIFAR10_CLASSES)
     assert list(made) == [f"{name}_c{severity}" for name in ("contrast", "fog") for severity in (1, 3, 5)]
     for name, level in (("fog_c1", 10), ("fog_c5", 50)):
         stimuli = made[name]
@@ -120,7 +119,7 @@ def test_every_corruption_is_cut_into_its_severities(tmp_path):
 def test_rows_columns_and_channels_keep_their_places(tmp_path):
     images = np.random.default_rng(0).integers(256, size=(20, 32, 32, 3), dtype=np.uint8)
     write_cifar10_c(tmp_path, fog=images)
-    made = EXTERNAL["cifar10_c"].load(tmp_path, CIFAR10_CLASSES)["fog_c3"]
+    made = cifar10_c(tmp_path, CIFAR10_CLASSES)["fog_c3"]
     assert np.array_equal(made.images.numpy(), images[8:12].transpose(0, 3, 1, 2))
 
 
@@ -142,32 +141,31 @@ def test_rows_columns_and_channels_keep_their_places(tmp_path):
 def test_a_file_that_is_not_as_published_is_named_with_what_was_expected(tmp_path, name, array, text):
     write_cifar10_c(tmp_path, **{name: array})
     with pytest.raises(DataError, match=text):
-        EXTERNAL["cifar10_c"].load(tmp_path, CIFAR10_CLASSES)
+        cifar10_c(tmp_path, CIFAR10_CLASSES)
 
 
 def test_missing_labels_and_a_file_cut_short_are_named(tmp_path):
     write_cifar10_c(tmp_path)
     (tmp_path / "fog.npy").write_bytes((tmp_path / "fog.npy").read_bytes()[:-100])
     with pytest.raises(DataError, match="fog.npy is missing or damaged"):
-        EXTERNAL["cifar10_c"].load(tmp_path, CIFAR10_CLASSES)
+        cifar10_c(tmp_path, CIFAR10_CLASSES)
     (tmp_path / "labels.npy").unlink()
     with pytest.raises(DataError, match="labels.npy is missing or damaged"):
-        EXTERNAL["cifar10_c"].load(tmp_path, CIFAR10_CLASSES)
+        cifar10_c(tmp_path, CIFAR10_CLASSES)
 
 
 def test_other_classes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not disc, square; use it with CIFAR-10"):
-        EXTERNAL["cifar10_c"].load(tmp_path, ("disc", "square"))
+        cifar10_c(tmp_path, ("disc", "square"))
 
 
 # Both
 
 
-@pytest.mark.parametrize("name", EXTERNAL)
+@pytest.mark.parametrize(("read", "remedy"), [(geirhos, "clone https"), (cifar10_c, "download https")])
 @pytest.mark.parametrize("folder", ["", "nowhere"])
-def test_a_missing_or_empty_folder_is_named_with_how_to_fill_it(tmp_path, name, folder):
-    source = EXTERNAL[name]
+def test_a_missing_or_empty_folder_is_named_with_how_to_fill_it(tmp_path, read, remedy, folder):
     with pytest.raises(DataError) as caught:
-        source.load(tmp_path / folder, CIFAR10_CLASSES)
+        read(tmp_path / folder, CIFAR10_CLASSES)
     assert f"{tmp_path / folder} is missing or holds none of" in str(caught.value)
-    assert source.how_to_get in str(caught.value)
+    assert remedy in str(caught.value)

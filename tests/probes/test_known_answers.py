@@ -2,7 +2,7 @@
 
 If only some of these fail on your machine, its maths library rounds differently: answers that networks give
 there can't be joined with answers from elsewhere. If you changed a probe on purpose, enter the new digests
-and raise ``kdlib.probes.cache.VERSION``.
+and raise ``kdlib.probes.registry.VERSION``.
 """
 
 import pytest
