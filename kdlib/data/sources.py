@@ -236,4 +236,4 @@ def _decode(path: Path, size: int) -> np.ndarray | DataError:
         return error
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image).transpose(2, 0, 1)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
