@@ -61,8 +61,6 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
     values = np.asarray(influence, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"influence has shape {values.shape}; stack one row a seed: (seeds, images)")
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; it must lie between 0 and 1: write 95% as 0.95")
     k, n = values.shape
     if k < 2:
         raise ValueError(
@@ -92,7 +90,9 @@ def interval_or_nan(influence: np.ndarray, level: float = 0.95) -> Interval:
 
 
 def _quantile(level: float, df: float) -> float:
-    """Student's t of both ends of an interval."""
+    """Student's t of both ends of an interval; ValueError for a level outside (0, 1)."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1: write 95% as 0.95")
     return float(special.stdtrit(df, (1 + level) / 2))
 
 

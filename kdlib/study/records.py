@@ -128,7 +128,9 @@ def _blank(labels: Tensor) -> Split:
 
 def publish(study, folder: str | Path) -> Path:
     """Write the records of a finished study; what was in the folder before is replaced."""
-    folder = Path(folder)
+    folder, runs = Path(folder), study.store.get_each(study.specs())
+    for run in runs:  # one that was stopped before all its answers counts as finished
+        study.ask_all(run)
     for part in filter(None, (study, study.longer)):  # whatever isn't kept yet
         for direction in part.directions:
             part.evidence(direction)
@@ -153,8 +155,8 @@ def publish(study, folder: str | Path) -> Path:
     for other, more in others:
         labels |= {f"{other['data']['fingerprint']}/{name}": part for name, part in more.items()}
     np.savez_compressed(folder / "labels.npz", **labels)
-    for run in study.store.get_each(study.specs()):
-        _pack(run, folder / "runs" / run.spec.id)
+    for run in runs:
+        _pack(run, folder / "runs" / run.spec.id, bool(study.directions))
     return folder
 
 
@@ -177,8 +179,10 @@ def _about(data: Dataset, asked: dict[str, Stimuli]) -> tuple[dict, Arrays]:
     }
 
 
-def _pack(run: Run, target: Path) -> None:
-    """A run's files without its weights; confidences on the clean images only, as measures use no others."""
+def _pack(run: Run, target: Path, natural: bool) -> None:
+    """A run's files without its weights; confidences on a natural comparison's clean images only, as no
+    measure uses others.
+    """
     target.mkdir()
     for name in set(FILES) - {WEIGHTS}:
         shutil.copy(run.path / name, target / name)
@@ -186,7 +190,8 @@ def _pack(run: Run, target: Path) -> None:
     for path in sorted(run.path.glob("*/*.npz")):  # answers, and looks inside
         place = f"{path.parent.name}/{path.stem}"
         for name, values in (disk.read_arrays(path) or {}).items():
-            if name == "predicted" or place.startswith(("inside/", "predictions/clean-")):
+            confidences = natural and place.startswith("predictions/clean-")
+            if name == "predicted" or confidences or place.startswith("inside/"):
                 arrays[f"{place}/{name}"] = _compact(values)
     disk.write_arrays(target / KEPT, arrays, np.savez_compressed)
     disk.seal(target, left_out=[WEIGHTS])
