@@ -76,6 +76,7 @@ def test_images_are_decoded_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_decode", None)
     again = load(DataSpec("cifar10"), tmp_path)
     assert torch.equal(first.train.images, again.train.images)
+    assert first.train.images.is_contiguous() and again.train.images.is_contiguous()
 
 
 def test_decoded_images_are_read_where_no_lock_can_be_written(tmp_path, monkeypatch):

@@ -136,7 +136,7 @@ def _cifar(root: Path, name: str) -> Source:
             f"version, {folder}/, or the image folder {name}/{{train,test}}/<class>/*.png there, "
             "or set KDLIB_DATA"
         ) from error
-    pixels = [torch.from_numpy(part.data.transpose(0, 3, 1, 2)) for part in parts]
+    pixels = [torch.from_numpy(part.data.transpose(0, 3, 1, 2)).contiguous() for part in parts]
     splits = [Split(images, torch.tensor(part.targets)) for images, part in zip(pixels, parts, strict=True)]
     return f"{title} ({how})", tuple(parts[0].classes), *splits
 
@@ -236,4 +236,4 @@ def _decode(path: Path, size: int) -> np.ndarray | DataError:
         return error
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image).transpose(2, 0, 1)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))

@@ -128,8 +128,7 @@ def _blank(labels: Tensor) -> Split:
 
 def publish(study, folder: str | Path) -> Path:
     """Write the records of a finished study; what was in the folder before is replaced."""
-    folder = Path(folder)
-    runs = study.store.get_each(study.specs())
+    folder, runs = Path(folder), study.store.get_each(study.specs())
     for run in runs:  # one that was stopped before all its answers counts as finished
         study.ask_all(run)
     for part in filter(None, (study, study.longer)):  # whatever isn't kept yet
