@@ -22,7 +22,7 @@ import numpy as np
 from scipy import optimize, special
 
 from kdlib.bias.measures import ratio
-from kdlib.bias.statistics import Interval, crossed_interval, interval_or_nan, mean_products, standard_error
+from kdlib.bias.statistics import Interval, crossed_interval, mean_products, standard_error
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def share(
     With the students' difference under a control as `movement` and under the method as `gap` it is the part
     of the method's tau that the control explains. ``lack`` says why there can be no interval, if so.
     """
-    moved, apart = interval_or_nan(movement, level), interval_or_nan(gap, level)
+    moved, apart = crossed_interval(movement, level), crossed_interval(gap, level)
     if not lack and apart.low <= 0 <= apart.high:
         lack = "the teachers' difference is not established"
     elif not lack and abs(apart.estimate) < smallest_effect:
@@ -139,7 +139,7 @@ def ratio_interval(movement: np.ndarray, gap: np.ndarray, level: float = 0.95) -
     G: where G's own interval holds 0 the set has no ends, and (-inf, inf) is returned.
     """
     own = crossed_interval(gap, level)
-    if own.low <= 0 <= own.high:
+    if not (own.low > 0 or own.high < 0):
         return -np.inf, np.inf
     k, n = np.shape(gap)
     products = mean_products(movement, gap)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from kdlib.bias.answers import Answers
-from kdlib.bias.influence import INSIDE, MEASURES, Measures
+from kdlib.bias.influence import INSIDE, MEASURES, Answers, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS
-from kdlib.bias.statistics import Interval, interval_or_nan, with_interval
+from kdlib.bias.statistics import Interval, crossed_interval, with_interval
 from kdlib.bias.transfer import profile_slopes, transfer
 from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, roles
 
@@ -55,7 +54,7 @@ def measure_table(measures: Measures) -> pd.DataFrame:
 def _row(measures: Measures, role: str, measure: str, probe: str) -> dict:
     influence, kind = measures[role, measure, probe], MEASURES[measure]
     per_seed = influence.mean(axis=1)
-    row = span(interval_or_nan(influence)) | {"estimate": per_seed.mean()}
+    row = span(crossed_interval(influence)) | {"estimate": per_seed.mean()}
     if not kind.interval:
         row |= {"low": np.nan, "high": np.nan}
     if kind.share:  # what lies outside [0, 1] is impossible: no coverage is lost
@@ -99,7 +98,7 @@ def transfer_table(measures: Measures) -> pd.DataFrame:
 def _beyond(found: dict[str, np.ndarray], method: str, way: float) -> float:
     """NaN for a control, or if there is no control to compare with."""
     controls = [] if method in CONTROLS else [role for role in found if role in WITHOUT_IT]
-    ends = [interval_or_nan(way * found[method] - way * found[role]).low for role in controls]
+    ends = [crossed_interval(way * found[method] - way * found[role]).low for role in controls]
     return min((end for end in ends if np.isfinite(end)), default=np.nan)
 
 
@@ -148,7 +147,7 @@ def schedule_table(measures: Measures) -> pd.DataFrame:
                 "retention": kept[role].mean(),
                 "schedule": role in schedules,
             }
-            rows.append(row | span(interval_or_nan(residual[:, None]), "residual"))
+            rows.append(row | span(crossed_interval(residual[:, None]), "residual"))
     columns = ["direction", "role", "probe", "clean", "retention", "schedule", "residual", "low", "high"]
     return pd.DataFrame(rows, columns=columns).astype({"schedule": bool})
 
@@ -175,7 +174,7 @@ def gain_table(measures: Measures, cost: pd.DataFrame) -> pd.DataFrame:
             difference = measures[role, measure, "clean"] - measures["baseline", measure, "clean"]
             row = {"direction": measures.direction, "role": role, "gain": gain}
             row |= {"cost": seconds[role] / seconds["baseline"]}
-            rows.append(row | span(interval_or_nan(difference)))
+            rows.append(row | span(crossed_interval(difference)))
     return pd.DataFrame(rows, columns=["direction", "role", "gain", "cost", "estimate", "low", "high"])
 
 
@@ -192,7 +191,7 @@ def slope_table(measures: Measures) -> pd.DataFrame:
     """Each student's :func:`slopes` with their interval: direction, role, slope, low, high."""
     rows = [
         {"direction": measures.direction, "role": role}
-        | span(interval_or_nan(slopes(measures, role)), "slope")
+        | span(crossed_interval(slopes(measures, role)), "slope")
         for role in measures.students
     ]
     return pd.DataFrame(rows, columns=["direction", "role", "slope", "low", "high"])
