@@ -23,14 +23,11 @@ class Interval:
     estimate: float
     low: float
     high: float
+    narrow_low: float  # ends of the 90% interval, for a 5% test of equivalence
+    narrow_high: float
     p: float  # two-sided, for "the mean is 0"
     df: float  # degrees of freedom of the t distribution behind low, high and p
     error: float  # the standard error
-
-    def ends(self, level: float) -> tuple[float, float]:
-        """Low and high end at another level, such as 0.90 for a 5% test of equivalence."""
-        half_width = _quantile(level, self.df) * self.error
-        return self.estimate - half_width, self.estimate + half_width
 
     def __str__(self) -> str:
         return with_interval(self.estimate, self.low, self.high)
@@ -65,18 +62,14 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
         raise ValueError(f"level is {level}; it must lie between 0 and 1: write 95% as 0.95")
     k, n = values.shape
     if k < 2 or not np.isfinite(values).all():
-        return Interval(float(values.mean()), *[np.nan] * 5)
+        return Interval(float(values.mean()), *[np.nan] * 7)
     origin = values[0, 0]
     estimate = float(origin + (values - origin).mean())
     error, df = standard_error(mean_products(values)[0, 0], k, n)
-    half_width = _quantile(level, df) * error
+    wide, narrow = (special.stdtrit(df, (1 + share) / 2) * error for share in (level, 0.90))
     p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else float(estimate == 0)
-    return Interval(estimate, estimate - half_width, estimate + half_width, p, df, error)
-
-
-def _quantile(level: float, df: float) -> float:
-    """Student's t of both ends of an interval."""
-    return float(special.stdtrit(df, (1 + level) / 2))
+    ends = estimate - wide, estimate + wide, estimate - narrow, estimate + narrow
+    return Interval(estimate, *map(float, ends), p, df, error)
 
 
 def mean_products(*matrices: np.ndarray) -> np.ndarray:

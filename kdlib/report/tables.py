@@ -27,17 +27,10 @@ def interval(row, form: str = "+.2f", of: str = "estimate", ends: str = "") -> s
     return with_interval(getattr(row, of), getattr(row, f"{ends}low"), getattr(row, f"{ends}high"), form)
 
 
-def tested(found: Interval) -> dict[str, float]:
-    """The 90% interval, for equivalence, and p, as columns of a table."""
-    low, high = found.ends(0.90)
-    return {"narrow_low": low, "narrow_high": high, "p": found.p}
-
-
-def _by_role(table: pd.DataFrame, column: str, order: Sequence[str]) -> pd.DataFrame:
-    """Rows made question by question, so that few matrices are held at a time, in the order of roles."""
-    return table.sort_values(
-        column, key=lambda names: names.map(order.index), kind="stable", ignore_index=True
-    )
+def in_order(table: pd.DataFrame, column: str, order: Sequence[str]) -> pd.DataFrame:
+    """The rows by their place in an order of a column's values, otherwise as they stand."""
+    place = {name: row for row, name in enumerate(order)}
+    return table.sort_values(column, key=lambda names: names.map(place), kind="stable", ignore_index=True)
 
 
 def measure_table(measures: Measures) -> pd.DataFrame:
@@ -47,8 +40,9 @@ def measure_table(measures: Measures) -> pd.DataFrame:
     ``raw_ratio``, the original study's measure, has no interval. With one seed, or a run for which a measure
     is not defined, low and high are NaN.
     """
+    # Question by question, so that few matrices are held at a time.
     rows = [_row(measures, role, *question) for question in measures.questions for role in measures.roles]
-    return _by_role(pd.DataFrame(rows), "role", measures.roles)
+    return in_order(pd.DataFrame(rows), "role", measures.roles)
 
 
 def _row(measures: Measures, role: str, measure: str, probe: str) -> dict:
@@ -92,7 +86,7 @@ def transfer_table(measures: Measures) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=MOVED).astype(
         dict.fromkeys([*NUMBERS, "beyond"], float) | {"established": bool}
     )
-    return _by_role(table, "method", measures.students)
+    return in_order(table, "method", measures.students)
 
 
 def _beyond(found: dict[str, np.ndarray], method: str, way: float) -> float:
@@ -124,7 +118,8 @@ def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, me
         return row | {"gap": np.nan, "reason": found.reason}
     for name in ("movement", "gap", "toward"):
         row |= span(getattr(found, name), name, f"{name}_")
-    return row | tested(found.movement)
+    moved = found.movement
+    return row | {"narrow_low": moved.narrow_low, "narrow_high": moved.narrow_high, "p": moved.p}
 
 
 def schedule_table(measures: Measures) -> pd.DataFrame:
