@@ -39,6 +39,8 @@ class Synthetic:
         dataset = SimpleNamespace(source=source)
         folder, seeds = Path(more.get("profile", "drawn")), list(range(seeds))
         self.study = SimpleNamespace(profile=profile, dataset=dataset, seeds=seeds, folder=folder)
+        self.study.test = range(IMAGES)
+        self.specs = {direction: SimpleNamespace(id=direction) for direction in self.directions}
 
     def tau(self, role, direction, name):
         keys = ((role, direction, name), (role, direction), role)

@@ -193,27 +193,24 @@ def test_claims_get_a_second_test_with_made_properties():
     assert findings.second_test(second_test([Synthetic({"marginalise": 0.2})])) == ""
 
 
-def test_other_experiments_are_told_with_the_methods_that_carry_most():
+def test_experiments_are_told_with_the_method_that_carries_most():
     def told(**more):
         taus = {"lm": 0.2, "sskd": 0.6, "lm_strong": 0.7}  # the last is a control
         other = Synthetic(taus, directions=["vit_to_cnn", "cnn_to_cnn"], **more)
         other.properties = ["texture"]
-        return findings.elsewhere([Synthetic({"crd": 0.1}, noise=0.1), other])
+        return findings.by_experiment([Synthetic({"crd": 0.1}, noise=0.1), other])
 
-    assert told().startswith(
-        "* Drawn images, 3 seeds: across architectures tau is significantly above 0 in 2 of 2 testable "
-        "comparisons (of 2). "
-        "It is largest with SSKD, ViT → CNN (+0.60 [+0.60, +0.60]), and smallest with LM, ViT → CNN "
-    )
-    assert told().split("\n\n")[1] == (
+    rows = told().split("\n\n")[1].splitlines()
+    assert rows[3].endswith("| 2 | 3 | 600 | 2 of 2 | 0 | SSKD, ViT → CNN: +0.60 [+0.60, +0.60] |")
+    assert told().split("\n\n")[2] == (
         "**Which method to choose.** To pass a property on to the other architecture: SSKD passed on most, "
         "tau +0.60 [+0.60, +0.60] at 1.00 times the baseline's accuracy (ViT → CNN; shape bias, cifar10 "
         "(drawn)). To keep one out: CRD and LM passed on less than a quarter in every testable comparison, "
         "by the 95% intervals."
     )
     lost = {(role, "any"): 0.3 for role in ("lm", "sskd")}
-    assert "3 seeds: no method is testable." in told(clean=lost)
-    nothing = findings.elsewhere([Synthetic({"lm": 0.5}, seeds=1)])
+    assert told(clean=lost).split("\n\n")[1].endswith("| 0 of 0 | 2 | — |")
+    nothing = findings.by_experiment([Synthetic({"lm": 0.5}, seeds=1)])
     assert "No method significantly passes a property on" in nothing and "keep one out" not in nothing
 
 
@@ -227,11 +224,10 @@ def test_who_has_to_choose_sees_what_transfers_most_and_what_little():
     assert (alone["largest tau"] == "—").all() and alone["accuracy / baseline"].isna().all()
 
 
-def test_the_largest_and_the_smallest_tau_of_another_experiment_are_named():
+def test_of_several_properties_the_one_with_the_largest_tau_is_named():
     taus = {"lm": 0.5, ("lm", "vit_to_cnn", "texture"): 0.9, ("lm", "vit_to_cnn", "noise"): -0.3}
-    told = findings.elsewhere([Synthetic({"crd": 0.1}), Synthetic(taus)])
-    assert "largest with LM, ViT → CNN, shape bias (+0.90 [+0.90, +0.90]), and smallest with LM, " in told
-    assert "ViT → CNN, noise robustness (-0.30 [" in told
+    told = findings.by_experiment([Synthetic(taus)])
+    assert "| LM, ViT → CNN, shape bias: +0.90 [+0.90, +0.90] |" in told
 
 
 def test_experiments_side_by_side_are_told_apart():

@@ -35,7 +35,7 @@ KNOWN = {  # the start of the changed images' sha256
     "texture": "48075087aa73812e",
     "shape": "8246fa2f5767deee",
 }
-EVERY = pytest.mark.parametrize("name", PROPERTIES)
+EVERY = pytest.mark.parametrize("name", KNOWN)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_the_changes_are_the_same_on_every_machine(name):
     assert digest(full(name, images, range(40)))[:16] == KNOWN[name]
 
 
-@pytest.mark.parametrize("name", [name for name in PROPERTIES if name != "noise"])
+@pytest.mark.parametrize("name", [name for name in KNOWN if name != "noise"])
 def test_the_dose_is_the_share_of_changed_images(name, images):
     whole, half = (changed(images, torch.arange(120), Treatment(name, dose), 0, 0) for dose in (1.0, 0.5))
     moved = (half != images).flatten(1).any(1)
@@ -266,3 +266,10 @@ def test_a_treatment_is_part_of_a_runs_identity_and_its_absence_of_none():
     student = RunSpec(DataSpec("shape_texture"), ModelSpec(), "lm", teacher=treated)
     assert student.id != replace(student, teacher=plain).id
     assert student.label == "lm: resnet18 from resnet18 (noise made), seed 0"
+
+
+@pytest.mark.parametrize(("name", "dose"), [("noise", 0.1), ("texture", 0.5)])
+def test_a_property_at_half_dose_is_the_property_with_half_its_dose(name, dose, images):
+    half, indices = full(f"half_{name}", images, range(40)), torch.arange(40)
+    assert torch.equal(half, changed(images, indices, Treatment(name, dose), 0, 0))
+    assert set(PROPERTIES) == {*KNOWN, "half_noise", "half_texture"}

@@ -210,3 +210,7 @@ PROPERTIES: dict[str, Property] = {
     "texture": Property("shape bias", texture, 1.0, "share of changed images", "texture_correlation", 4),
     "shape": Property("texture bias", shape, 1.0, "share of changed images", "shape_correlation", 4),
 }
+# As properties of their own, so that an experiment can compare the two doses.
+for _name in ("noise", "texture"):
+    _full = PROPERTIES[_name]
+    PROPERTIES[f"half_{_name}"] = replace(_full, title=f"{_full.title} at half dose", dose=_full.dose / 2)
