@@ -28,7 +28,7 @@ CLAIMS: dict[str, dict] = yaml.safe_load(Path(__file__).with_name("claims.yml").
 WORDS = ["supported", "contradicted", "learns slowly"]  # that a claim may have a rule for, in this order
 LEARNED = 0.9  # of the baseline's accuracy on clean images; no verdict rests on a student with less
 LOCAL = ("measure == 'attention'", "measure == 'rms' and place == 1")  # smaller where a network is more local
-OR = r",? or (?=every|some)"  # between parts of a rule
+OR, AND = r",? or (?=every|some)", r" and (?=every|some)"  # between the clauses of a rule
 LIMITS = {"the smallest effect": "smallest", "twice chance": "twice_chance"}  # that a rule names: a column
 UNTOLD = ["family", "gap", "failed", *LIMITS.values(), "df", "error"]  # columns of comparisons
 
@@ -101,7 +101,7 @@ def _judge(claim: dict, records: Records) -> Verdict:
         told = f"did not learn (below {LEARNED} of the baseline's accuracy): {failed}; {told}"
         return Verdict("not testable", told, shown)
     if word == "inconclusive":
-        lacking = [clause for clause in _clauses(claim["supported"]) if not _holds(clause, table)]
+        lacking = [clause for clause in re.split(AND, claim["supported"]) if not _holds(clause, table)]
         for clause in lacking:
             first, *more = re.split(OR, clause)
             told += f"; neither {' nor '.join((first, *more))}" if more else f"; not {first}"
@@ -281,12 +281,8 @@ def _plain(name: str) -> str:
 
 def _holds(rule: str, table: pd.DataFrame) -> bool:
     """Whether a rule of claims.yml is met: parts joined by "or", each of clauses joined by "and"."""
-    parts = re.split(OR, rule)
-    return any(all(_met(clause, table) for clause in _clauses(part)) for part in parts)
-
-
-def _clauses(part: str) -> list[str]:
-    return re.split(r" and (?=every|some)", part)
+    parts = (re.split(AND, part) for part in re.split(OR, rule))
+    return any(all(_met(clause, table) for clause in clauses) for clauses in parts)
 
 
 def _met(clause: str, table: pd.DataFrame) -> bool:

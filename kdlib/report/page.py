@@ -42,13 +42,9 @@ def exporter() -> HTMLExporter:
 def read_notebook(path: Path) -> nbformat.NotebookNode:
     """The notebook without progress bars and warnings."""
     notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [
-                output
-                for output in cell.outputs
-                if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
-            ]
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        shown = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = [output for output in shown if WIDGET not in output.get("data", {})]
     return notebook
 
 

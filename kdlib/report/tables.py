@@ -40,30 +40,20 @@ def measure_table(measures: Measures) -> pd.DataFrame:
     ``raw_ratio``, the original study's measure, has no interval. With one seed, or a run for which a measure
     is not defined, low and high are NaN.
     """
-    # Question by question, so that few matrices are held at a time.
-    rows = [_row(measures, role, *question) for question in measures.questions for role in measures.roles]
+    rows = []
+    for measure, probe in measures.questions:  # one after the other, so that few matrices are held at a time
+        for role in measures.roles:
+            influence, kind = measures[role, measure, probe], MEASURES[measure]
+            found, per_seed = crossed_interval(influence), influence.mean(axis=1)
+            low, high = (found.low, found.high) if kind.interval else (np.nan, np.nan)
+            if kind.share:  # what lies outside [0, 1] is impossible: no coverage is lost
+                low, high = np.clip([low, high], 0, 1)
+            row = {"direction": measures.direction, "role": role, "measure": measure, "probe": probe}
+            row |= {"heading": probe in (*measures.headings, INSIDE)}
+            row |= {"estimate": per_seed.mean(), "low": low, "high": high}
+            row |= {"seeds": influence.shape[0], "images": influence.shape[1]}
+            rows.append(row | {"per_seed": " ".join(f"{value:.4f}" for value in per_seed)})
     return in_order(pd.DataFrame(rows), "role", measures.roles)
-
-
-def _row(measures: Measures, role: str, measure: str, probe: str) -> dict:
-    influence, kind = measures[role, measure, probe], MEASURES[measure]
-    per_seed = influence.mean(axis=1)
-    row = span(crossed_interval(influence)) | {"estimate": per_seed.mean()}
-    if not kind.interval:
-        row |= {"low": np.nan, "high": np.nan}
-    if kind.share:  # what lies outside [0, 1] is impossible: no coverage is lost
-        row |= {"low": np.maximum(row["low"], 0.0), "high": np.minimum(row["high"], 1.0)}
-    return {
-        "direction": measures.direction,
-        "role": role,
-        "measure": measure,
-        "probe": probe,
-        "heading": probe in (*measures.headings, INSIDE),
-        **row,
-        "seeds": influence.shape[0],
-        "images": influence.shape[1],
-        "per_seed": " ".join(f"{value:.4f}" for value in per_seed),
-    }
 
 
 def transfer_table(measures: Measures) -> pd.DataFrame:
@@ -137,11 +127,8 @@ def schedule_table(measures: Measures) -> pd.DataFrame:
         for role in measures.roles:
             residual = kept[role] - _line(clean, kept, schedules, clean[role])
             row = {"direction": measures.direction, "role": role, "probe": probe}
-            row |= {
-                "clean": clean[role].mean(),
-                "retention": kept[role].mean(),
-                "schedule": role in schedules,
-            }
+            row |= {"clean": clean[role].mean(), "retention": kept[role].mean()}
+            row |= {"schedule": role in schedules}
             rows.append(row | span(crossed_interval(residual[:, None]), "residual"))
     columns = ["direction", "role", "probe", "clean", "retention", "schedule", "residual", "low", "high"]
     return pd.DataFrame(rows, columns=columns).astype({"schedule": bool})
