@@ -7,6 +7,7 @@ embedding or the feature map, never for the architecture. docs/networks.md lists
 
 import inspect
 import math
+import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -89,8 +90,7 @@ class Network(nn.Module):
         backbone: nn.Module | None = None,
     ):
         super().__init__()
-        self.spec = spec
-        self.heads = tuple(heads)
+        self.spec, self.heads, self.num_classes = spec, tuple(heads), num_classes
         # fork_rng: building a network leaves the caller's random numbers as they were.
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -146,7 +146,10 @@ class Network(nn.Module):
         elif not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
             told = f"images are {images.dtype} from {images.min():.3g} to {images.max():.3g}"
             raise ValueError(f"{told}; give uint8, or floats in [0, 1]: the network normalises them itself")
-        if images.shape[-1] != self.spec.image_size:
+        if (side := images.shape[-1]) > self.spec.image_size:
+            told = f"{self.spec.name} sees images of {side} px at {self.spec.image_size} px, its ModelSpec's"
+            warnings.warn(f"{told} image_size; set that to what it was trained on", stacklevel=2)
+        if side != self.spec.image_size:
             images = F.interpolate(images, (self.spec.image_size,) * 2, mode="bicubic", antialias=True)
         images = (images.float() - self.mean) / self.std
         return images.contiguous(memory_format=torch.channels_last)
@@ -168,15 +171,11 @@ class Network(nn.Module):
         # float32 from here on: distillation losses are sums of exponentials, which halves can't hold.
         heads = {name: logits.float() for name, logits in heads.items()}
         logits = sum(value.flatten(2).mean(2) if value.ndim == 4 else value for value in heads.values())
-        return Output(
-            logits / len(heads),
-            heads,
-            embedding.float(),
-            feature_map.float(),
-            tuple(stage.float() for stage in stages),
-            tuple(prefix.float() for prefix in prefixes),
-            tuple(qkv),
-        )
+        if (count := logits.shape[1]) != self.num_classes:
+            told = f"{self.spec.name} has {count} classes, not {self.num_classes}"
+            raise ValueError(f"{told}; give Network as many as its backbone has")
+        maps = (tuple(part.float() for part in parts) for parts in (stages, prefixes))
+        return Output(logits / len(heads), heads, embedding.float(), feature_map.float(), *maps, tuple(qkv))
 
     def _features_and_stages(self, images: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         forward, blocks = self.backbone.forward_intermediates, sorted(set(self.blocks))
@@ -226,7 +225,7 @@ class _LogitsAlone(nn.Module):
         self.network, self.name, self.num_classes = network, name, num_classes
 
     def forward_features(self, images: Tensor) -> Tensor:
-        return self.network(images).reshape(len(images), self.num_classes, 1, 1)
+        return self.network(images).flatten(1)[..., None, None]
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         return features.flatten(1)

@@ -28,6 +28,15 @@ def test_tau_is_the_share_of_the_teachers_difference_that_the_student_has(tau):
     assert found.movement.estimate == pytest.approx(tau * found.gap.estimate)
 
 
+def test_small_whole_numbers_and_lists_give_the_tau_of_floats():
+    student, plain, made, untaught = hits(0.5), hits(0.6, 3), hits(0.8, 2), hits(0.3, 1)  # a negative tau
+    found = inheritance(student, plain, made, untaught)
+    assert found.ratio < 0
+    for kind in (np.uint8, bool):  # in uint8, 0 - 1 is 255
+        assert inheritance(*(matrix.astype(kind) for matrix in (student, plain, made, untaught))) == found
+    assert inheritance(student.tolist(), plain.tolist(), made.tolist(), untaught.tolist()) == found
+
+
 def test_a_student_with_noise_has_an_interval_that_is_not_clipped():
     _, plain, made, untaught = four(1)
     student = hits(0.75, 3)
@@ -104,6 +113,10 @@ def test_the_part_that_a_control_explains():
     moved = hits(0.6) - hits(0.2, 1)
     found = share(0.25 * moved, moved)
     np.testing.assert_allclose([found.ratio, found.low, found.high], 0.25, atol=1e-6)
+    lost = np.where(np.arange(3)[:, None] == 1, np.nan, moved)
+    assert share(lost, moved).reason == "movement is not defined in 1 of 3 seeds"
+    with pytest.raises(ValueError, match="movement, gap have shapes"):
+        share(moved[:, :100], moved)
 
 
 def test_the_influence_of_tau_has_tau_as_its_mean_and_nearly_its_interval():

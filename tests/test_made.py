@@ -161,7 +161,7 @@ def test_the_best_method_is_named_with_its_accuracy():
     assert "The largest tau for shape bias is that of RSD (+0.60 [" in told
     assert "at 1.00 times the baseline's accuracy" in told
     assert told.endswith(" Not testable: the student of the made teacher did not learn (1).")
-    assert findings.arrives(tau_table(made).iloc[:0]) == "This study does not measure a trained-in property."
+    assert findings.arrives(tau_table(made).iloc[:0]) == "No trained-in property is measured here."
 
 
 def test_what_else_moved_is_counted():
@@ -170,6 +170,17 @@ def test_what_else_moved_is_counted():
     assert told.startswith("Teacher: 0 of 8 off-target measures changed significantly.")
     told = findings.specificity(specificity_matrix(Synthetic({"lm": 0.5}), "lm"))
     assert "Teacher: 0 of 16 off" in told and "LM: 0 of 32 off" in told  # two teachers, four directions
+
+
+def test_a_baseline_that_diverged_is_the_reason(monkeypatch):
+    def evidence(self, *asked, evidence=Synthetic.evidence):
+        found = evidence(self, *asked)
+        found["baseline", "accuracy", "clean"][1] = np.nan
+        return found
+
+    monkeypatch.setattr(Synthetic, "evidence", evidence)
+    reasons = tau_table(Synthetic({"lm": 0.5})).reason
+    assert (reasons == "the baseline diverged in 1 of 3 seeds").all()
 
 
 def test_the_two_heads_are_told():
@@ -191,6 +202,8 @@ def test_claims_get_a_second_test_with_made_properties():
     assert lines[6].endswith(supported)
     assert lines[7].startswith('| " | Again | **contradicted**, for CRD alone: 0 of 3 comparisons support it')
     assert findings.second_test(second_test([Synthetic({"marginalise": 0.2})])) == ""
+    again.study.profile["title"] = "Drawn images"
+    assert findings.second_test(second_test([other, again])).count("| Drawn images |") == 4
 
 
 def test_experiments_are_told_with_the_method_that_carries_most():

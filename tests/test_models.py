@@ -258,6 +258,12 @@ def test_any_torch_network_with_its_mean_and_std_answers_as_it_would_itself():
         network(IMAGES, ["stages"])
 
 
+def test_a_network_of_your_own_with_other_classes_is_refused():
+    for own in (torch.nn.Flatten(), timm.create_model("levit_128s", num_classes=5, img_size=32)):
+        with pytest.raises(ValueError, match=r"mine has \d+ classes, not 10; give Network as many"):
+            Network(ModelSpec("mine"), 10, MEAN, STD, backbone=own).eval()(IMAGES)
+
+
 def test_a_trained_network_of_timm_stays_as_it_is():
     model = timm.create_model("levit_128s", num_classes=10, img_size=32).eval()
     network = Network(ModelSpec("mine"), 10, MEAN, STD, backbone=model)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from kdlib.__main__ import main
+from kdlib.methods import METHODS as kinds
 from kdlib.study.preflight import preflight
 from kdlib.study.study import Study
 
@@ -67,6 +68,12 @@ def test_what_would_stop_a_study_is_told(study, changes, told):
         preflight(study(changes))
     assert str(error.value).startswith("nothing is trained yet: ") and told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_method_that_forgets_what_it_reads_is_told_where_to_name_it(study, monkeypatch):
+    monkeypatch.setitem(kinds, "forgetful", type("Forgetful", (kinds["fitnet"],), {"reads": ("logits",)}))
+    with pytest.raises(ValueError, match="forgetful: .*; name the stages or qkv that a method"):
+        preflight(study({METHODS: ["forgetful"]}))
 
 
 def test_everything_is_told_at_once(study):

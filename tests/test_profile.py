@@ -102,6 +102,8 @@ PLAN = "teacher: cnn, student: vit, methods: [lm]"
             "'../x' is not a direction; call it <teacher>_to_<student>, like",
         ),
         (f"directions.mine={{{PLAN}}}", "'mine' is not a direction"),
+        ("made=[induced, wide, induced]", "induced more than once"),
+        ("made.directions={a_to_b_to_c: []}", "'a_to_b_to_c' is not a direction"),
         ("made.directions={mine: []}", "'mine' is not a direction"),
         ("made.properties={noise: 5.0}", "Made.properties: dose of noise is 5.0; give the "),
         ("teachers.cnn.treatment={property: noise, dose: 5}", "teachers.cnn.treatment: dose of noise is 5.0"),

@@ -14,6 +14,7 @@ from kdlib.study.known_bias import yardstick_table
 from kdlib.study.records import publish
 
 from .common import run_cells
+from .test_preflight import SMALL
 
 MADE_HERE = ((runs, "fit"), (runs, "load"), (runs, "digest"), (known_bias, "_make"))
 
@@ -52,6 +53,18 @@ def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
     if "per_seed" in one:
         seeds = [table.per_seed.str.split(expand=True).astype(float) for table in (one, other)]
         pd.testing.assert_frame_equal(*seeds, rtol=0, atol=2e-4)
+
+
+def test_a_run_that_was_stopped_before_its_answers_is_published_with_them(tmp_path):
+    made = {"properties": {"noise": 0.2}, "methods": ["lm"], "directions": {"cnn_to_vit": []}}
+    study = Study("quick", tmp_path / "outputs", tmp_path, SMALL | {"made": made}, quiet=True)
+    study.train()
+    (run,) = study.made.runs("cnn_to_vit", "noise")["lm"]
+    (answer,) = run.path.glob("predictions/clean-*.npz")
+    answer.unlink()
+    folder = publish(study, tmp_path / "results" / "quick")
+    with np.load(folder / "runs" / run.spec.id / "kept.npz") as kept:
+        assert f"predictions/{answer.stem}/predicted" in kept
 
 
 def test_every_table_is_the_same(finished, known, published):

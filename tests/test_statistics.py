@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from kdlib.bias import crossed_interval, holm
+from kdlib.bias import crossed_interval, holm, wilson_lower
 
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -114,6 +114,8 @@ def test_a_row_of_seeds_is_refused_in_a_line_that_says_what_to_do():
 def test_level_in_percent_is_refused():
     with pytest.raises(ValueError, match=r"write 95% as 0\.95"):
         crossed_interval(np.zeros((2, 2)), level=95)
+    with pytest.raises(ValueError, match=r"write 95% as 0\.95"):
+        wilson_lower(np.zeros((2, 2)), level=95)
 
 
 # Seeds alone

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from kdlib.bias.representations import features, receptive_maps
 from kdlib.data import epoch_plan
 from kdlib.methods import METHODS
 from kdlib.train import (
@@ -96,7 +97,7 @@ def test_every_weight_of_the_student_is_trained(make_network, shapes):
 
 
 def test_the_teacher_is_left_as_it_was(make_network, shapes):
-    teacher = make_network("cnn").eval()
+    teacher = make_network("cnn").train()  # even then its batch norms keep their statistics
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     method = METHODS["lm"]()
     train(make_network("vit"), shapes, method, teacher, RECIPES["vit"])
@@ -142,11 +143,12 @@ def test_anything_but_named_terms_of_a_loss_is_refused(wrong, make_network, shap
         train(make_network("cnn"), shapes, Bad())
 
 
-def test_images_that_the_network_shrinks_are_told(make_network):
+@pytest.mark.parametrize("function", [predict_logits, features, receptive_maps])
+def test_images_that_the_network_shrinks_are_told(make_network, function):
     with pytest.warns(
         UserWarning, match="resnet18 sees images of 48 px at 32 px, its ModelSpec's image_size"
     ):
-        predict_logits(make_network("cnn"), torch.zeros(1, 3, 48, 48))
+        function(make_network("cnn"), torch.zeros(1, 3, 48, 48))
 
 
 def test_a_part_without_gradient_is_named(make_network, shapes):

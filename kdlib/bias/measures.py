@@ -46,6 +46,8 @@ def raw_ratio(probe_hits: np.ndarray, clean_hits: np.ndarray) -> np.ndarray:
 
 def wilson_lower(hits: np.ndarray, level: float = 0.95) -> np.ndarray:
     """Lower end of Wilson's two-sided interval of the accuracy of each run, (k,); it holds near 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1: write 95% as 0.95")
     (hits,) = _fitting(hits=hits)
     n, rate, z = hits.shape[1], hits.mean(axis=1), special.ndtri((1 + level) / 2)
     margin = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))

@@ -153,8 +153,8 @@ def invariance(clean: np.ndarray, changed: np.ndarray) -> np.ndarray:
     """How much of its embedding an image keeps when it is changed, (n,), from embeddings (n, D) of both.
 
     With m the mean of the clean embeddings, the cosine between x - m and its own changed version minus m,
-    less the mean cosine with those of all other images. 0: the change leaves nothing of the image; about 1:
-    it does nothing, and images differ.
+    less the mean cosine with those of all other images. 0: the change leaves nothing of the image; about
+    1 + 1/(n - 1): it does nothing, and images differ.
 
     Raises ValueError if the shapes differ or there is no other image.
     """

@@ -96,6 +96,9 @@ def share(
     With the students' difference under a control as `movement` and under the method as `gap` it is the part
     of the method's tau that the control explains. ``lack`` says why there can be no interval, if so.
     """
+    given = {"movement": movement, "gap": gap}
+    movement, gap = _alike(**given)
+    lack = lack or _lack(given, "is not defined")
     moved, apart = crossed_interval(movement, level), crossed_interval(gap, level)
     toward = crossed_interval((np.sign(apart.estimate) or np.nan) * movement, level)
     if not lack and apart.low <= 0 <= apart.high:
@@ -127,7 +130,8 @@ def ratio_interval(movement: np.ndarray, gap: np.ndarray, level: float = 0.95) -
     """All ratios of two grand means, N/G, that matrices (k, n) do not exclude: Fieller's (1954) set.
 
     A ratio θ is in the set if the interval of N - θ G holds 0. Nothing is approximated by a small error of
-    G: where G's own interval holds 0 the set has no ends, and (-inf, inf) is returned.
+    G: where G's own interval holds 0 the set has no ends, and (-inf, inf) is returned. With two seeds, or few
+    images, the set may have gaps, and an end may be that of one of its parts.
     """
     own = crossed_interval(gap, level)
     if not (own.low > 0 or own.high < 0):
@@ -186,7 +190,7 @@ def profile_slopes(
 
 def _alike(**given: np.ndarray) -> list[np.ndarray]:
     """The matrices; a ValueError unless all are (k, n) of one shape."""
-    matrices = [np.asarray(matrix) for matrix in given.values()]
+    matrices = [np.asarray(matrix, dtype=np.float64) for matrix in given.values()]  # in uint8, 0 - 1 is 255
     shapes = [matrix.shape for matrix in matrices]
     if len(set(shapes)) > 1 or len(shapes[0]) != 2:
         raise ValueError(

@@ -53,14 +53,14 @@ def comparison_table(experiments: list[Made]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def second_test(experiments: list[Made]) -> dict[str, dict[str, Verdict]]:
-    """By title, the verdicts of those experiments that can test a claim of the original study."""
+def second_test(experiments: list[Made]) -> list[tuple[str, dict[str, Verdict]]]:
+    """Title and verdicts of those experiments that can test a claim of the original study."""
     asked = [name for name, hypothesis in RULES["hypotheses"].items() if "claim" in hypothesis]
-    return {
-        _title(one): judge(one)
+    return [
+        (_title(one), judge(one))
         for one in experiments
         if any(judge(one)[name].word != "not testable" for name in asked)
-    }
+    ]
 
 
 def _title(experiment: Made) -> str:

@@ -45,7 +45,8 @@ def preflight(study: Study) -> None:
             yield
         except Exception as error:
             kind = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
-            errors.append((what, kind + one_line(error)))
+            hint = "; name the stages or qkv that a method uses in its reads, or reads_student"
+            errors.append((what, kind + one_line(error) + hint * isinstance(error, IndexError)))
 
     for name in study.probes:
         with trying(f"probe {name}"):

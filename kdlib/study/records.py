@@ -132,6 +132,8 @@ def _blank(labels: Tensor) -> Split:
 def publish(study, folder: str | Path) -> Path:
     """Write the records of a finished study; what was in the folder before is replaced."""
     folder = Path(folder)
+    for run in study.finished():  # one that was stopped before all its answers counts as finished
+        study.ask_all(run)
     for part in filter(None, (study, study.longer)):  # whatever isn't kept yet
         for direction in part.directions:
             part.evidence(direction)

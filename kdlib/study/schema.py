@@ -62,7 +62,7 @@ def _hyper(values: dict) -> dict:
 
 
 def _direction(name: str) -> str:
-    if not re.fullmatch(r"\w+_to_\w+", name):  # which is part of files' names, and of figures' labels
+    if not re.fullmatch(r"\w+_to_\w+", name) or name.count("_to_") > 1:  # it names files and figures
         raise ValueError(f"{name!r} is not a direction; call it <teacher>_to_<student>, like cnn_to_vit")
     return name
 
@@ -150,7 +150,7 @@ class Profile(Strict):
     @pydantic.model_validator(mode="after")
     def _fit(self) -> "Profile":
         left_out = self._leave_out()
-        for name in self.made if isinstance(self.made, list) else ():
+        for name in _unlike(self.made) if isinstance(self.made, list) else ():
             check("profile in made", name, profile_names())
         problems, named = [], []  # what is wrong; of every network's name where it is, its group, and itself
         if not self.directions and not isinstance(self.made, Made):

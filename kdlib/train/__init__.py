@@ -69,6 +69,8 @@ def fit(
     gradient in the first step.
     """
     train, test, progress = _ready(student, method, data, training, resume, label)
+    if teacher:
+        teacher.eval()
     clock, steps, done = Clock(train.labels.device), len(train) // training.batch_size, len(progress.history)
     stage = {}
     if method.teacher_part:
@@ -189,9 +191,6 @@ def predict_logits(network: Network, images: Tensor) -> Tensor:
     """Logits (N, C) of images (N, 3, H, W), on the network's device, in evaluation mode."""
     network.eval()
     device = next(network.parameters()).device
-    if isinstance(network, Network) and (side := images.shape[-1]) > network.spec.image_size:
-        told = f"{network.spec.name} sees images of {side} px at {network.spec.image_size} px"
-        warnings.warn(f"{told}, its ModelSpec's image_size; set that to what it was trained on", stacklevel=2)
     # On a CPU a batch whose activations stay in the cache: measured, 64 are half as fast again as 500.
     # On a GPU as many pixels as 2,000 images of 32 px have: 40 images of 224 px.
     parts = images.split(64 if device.type == "cpu" else max(1, 2000 * 32**2 // images[0, 0].numel()))
