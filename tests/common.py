@@ -9,8 +9,7 @@ import torch
 import yaml
 from matplotlib.figure import Figure
 
-from kdlib.bias.answers import Answers
-from kdlib.bias.influence import Measures
+from kdlib.bias.influence import Answers, Measures
 from kdlib.probes import Stimuli
 from kdlib.report.figures import page
 from kdlib.report.notebooks import NOTEBOOKS

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kdlib.bias.answers import Answers
-from kdlib.bias.influence import Measures
+from kdlib.bias.influence import Answers, Measures
 from kdlib.bias.statistics import with_interval
 from kdlib.probes import Stimuli
 from kdlib.report import findings, summaries, tables

@@ -76,8 +76,9 @@ def report(tmp_path_factory) -> Path:
         save(folder / "01_first.ipynb", cells_of_first()),
         save(folder / "02_second.ipynb", cells_of_second()),
     ]
-    target, words = folder / "new" / "report.html", ("Bias & distillation", "profile <quick>")
-    return write_report(notebooks, target, *words, "python -m kdlib study", "kdlib 0.1.0, commit abc")
+    told = {"command": "python -m kdlib study", "version": "kdlib 0.1.0, commit abc"}
+    told |= {"title": "Bias & distillation", "subtitle": "profile <quick>"}
+    return write_report(notebooks, folder / "new" / "report.html", **told)
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_links_between_notebooks_stay_in_the_page(page):
 
 
 def test_notebook_without_a_heading_is_named_by_its_file(tmp_path):
-    target = write_report([save(tmp_path / "03_bare.ipynb", [])], tmp_path / "bare.html", "t", "s")
+    target = write_report([save(tmp_path / "03_bare.ipynb", [])], tmp_path / "bare.html", title="t")
     assert BeautifulSoup(target.read_text(), "html.parser").select_one(".contents a").string == "03_bare"
 
 

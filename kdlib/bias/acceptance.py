@@ -7,7 +7,7 @@ of order, or that does no more than its control, does not measure what its name 
 import numpy as np
 import pandas as pd
 
-from kdlib.bias.answers import Answers
+from kdlib.bias.influence import Answers
 from kdlib.bias.measures import cue_decisions, wilson_lower
 from kdlib.probes import PROBES, series
 
@@ -30,21 +30,10 @@ def acceptance_table(references: dict[str, Answers]) -> pd.DataFrame:
     if not references:
         return pd.DataFrame(columns=COLUMNS).astype({"accepted": bool})
     shared = next(iter(references.values()))
-    asked = [[probe for probe in names if probe in shared.stimuli] for names in series().values()]
-    rows = []
-    for probe, made in shared.stimuli.items():
-        ordered = next((names for names in asked if probe in names), [probe])
-        found = {
-            "probe": probe,
-            "clipped": made.meta.get("clipped", 0.0),
-            "readable": max(_readable(answers, probe) for answers in references.values()),
-            "loss": max(_loss(answers, name) for answers in references.values() for name in ordered),
-            "disorder": max(_disorder(answers, ordered) for answers in references.values()),
-            "beyond_control": max(_beyond_control(answers, probe) for answers in references.values()),
-        }
-        reason = _reason(found, shared.chance)
-        rows.append(found | {"accepted": not reason, "reason": reason})
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.concat(map(_checks, references.values())).groupby("probe", sort=False).max().reset_index()
+    table["clipped"] = [shared.stimuli[probe].meta.get("clipped", 0.0) for probe in table.probe]
+    table["reason"] = [_reason(row, shared.chance) for row in table.itertuples()]
+    return table.assign(accepted=table.reason == "")[COLUMNS]
 
 
 def mark(table: pd.DataFrame, acceptance: pd.DataFrame) -> pd.DataFrame:
@@ -54,49 +43,42 @@ def mark(table: pd.DataFrame, acceptance: pd.DataFrame) -> pd.DataFrame:
     return table.assign(accepted=~table.probe.isin(refused))
 
 
-def _hits(answers: Answers, probe: str) -> np.ndarray:
-    """A baseline that diverged reads nothing."""
-    return np.nan_to_num(answers.hits("baseline", probe))
+def _checks(answers: Answers) -> pd.DataFrame:
+    """A row a probe, of one direction's baselines; a run that diverged reads nothing.
+
+    Naming either of two cues is reading: a network that goes by texture never names the shape. Infinite where
+    there is nothing to lose against, as for the clean images and images by others, or no control.
+    """
+    hits = {probe: np.nan_to_num(answers.hits("baseline", probe)) for probe in answers.stimuli}
+    losses, rows = dict.fromkeys(hits, np.inf), []
+    for probe in filter(answers.unchanged, hits):
+        before = np.nan_to_num(answers.hits_before("baseline", probe))
+        losses[probe] = (before.mean(axis=1) - hits[probe].mean(axis=1)).max()
+    for probe in hits:
+        named = cue_decisions(*answers.cues("baseline", probe)) if answers.two_cues(probe) else [hits[probe]]
+        levels = next((names for names in series().values() if probe in names), [probe])
+        levels = [level for level in levels if level in hits]
+        row = {"probe": probe, "loss": max(losses[level] for level in levels)}
+        row |= {"readable": max(wilson_lower(np.nan_to_num(cue), 0.98).max() for cue in named)}
+        row |= {"disorder": 0.0, "beyond_control": np.inf}
+        if len(levels) > 2 and answers.direction.endswith("cnn"):
+            row["disorder"] = np.diff([hits[level].mean() for level in levels]).max()
+        if control := answers.control(probe):
+            difference = hits[probe] - hits[control]
+            error = difference.std(axis=1) / np.sqrt(difference.shape[1])
+            row["beyond_control"] = (np.abs(difference.mean(axis=1)) / np.maximum(error, 1e-12)).max()
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def _readable(answers: Answers, probe: str) -> float:
-    """Naming either of two cues is reading: a network that goes by texture never names the shape."""
-    cues = answers.two_cues(probe)
-    named = cue_decisions(*answers.cues("baseline", probe)) if cues else [_hits(answers, probe)]
-    return max(wilson_lower(np.nan_to_num(hits), 0.98).max() for hits in named)
-
-
-def _loss(answers: Answers, probe: str) -> float:
-    """Infinite where there is nothing to lose against: the clean images, and images by others."""
-    if answers.unchanged(probe) is None:
-        return np.inf
-    before, hits = np.nan_to_num(answers.hits_before("baseline", probe)), _hits(answers, probe)
-    return (before.mean(axis=1) - hits.mean(axis=1)).max()
-
-
-def _disorder(answers: Answers, levels: list[str]) -> float:
-    if len(levels) < 3 or not answers.direction.endswith("cnn"):
-        return 0.0
-    return np.diff([_hits(answers, level).mean() for level in levels]).max()
-
-
-def _beyond_control(answers: Answers, probe: str) -> float:
-    """Infinite where the probe has no control."""
-    control = answers.control(probe)
-    if control is None:
-        return np.inf
-    difference = _hits(answers, probe) - _hits(answers, control)
-    error = difference.std(axis=1) / np.sqrt(difference.shape[1])
-    return (np.abs(difference.mean(axis=1)) / np.maximum(error, 1e-12)).max()
-
-
-def _reason(found: dict, chance: float) -> str:
+def _reason(found, chance: float) -> str:
+    """Why a probe is refused, of its row in the table; empty where it passes."""
     controls = {name for probe in PROBES.values() for name in (probe.control, probe.reference)}
     reasons = {
-        f"more than {CLIPPED:.0%} of the values are clipped": found["clipped"] > CLIPPED,
-        "no network reads this probe": found["readable"] <= chance + FLOOR_MARGIN,
-        "it costs no network anything": found["loss"] < CEILING_LOSS and found["probe"] not in controls,
-        "a harder level is easier for the CNN": found["disorder"] > DISORDER,
-        "it does no more than its control": found["beyond_control"] < SURE,
+        f"more than {CLIPPED:.0%} of the values are clipped": found.clipped > CLIPPED,
+        "no network reads this probe": found.readable <= chance + FLOOR_MARGIN,
+        "it costs no network anything": found.loss < CEILING_LOSS and found.probe not in controls,
+        "a harder level is easier for the CNN": found.disorder > DISORDER,
+        "it does no more than its control": found.beyond_control < SURE,
     }
     return "; ".join(reason for reason, true in reasons.items() if true)

@@ -10,70 +10,115 @@ from functools import lru_cache
 import numpy as np
 
 from kdlib.bias import measures as m
-from kdlib.bias.answers import Answers
 from kdlib.messages import lookup
-from kdlib.probes import PROBES, series
+from kdlib.probes import PROBES, Stimuli, series
 
 INSIDE = "inside"  # in place of a probe: measured inside the networks, on clean images
 KEPT = 2048  # matrices; a table reads all roles' of one measure after the other
 
 
+def stack(runs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """One row a run."""
+    return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Answers of every network of a direction to every probe; in all matrices a row is a seed.
+
+    A role is "teacher", "baseline", or the name of another student.
+    """
+
+    direction: str
+    stimuli: dict[str, Stimuli]
+    answers: dict[str, dict[str, dict[str, np.ndarray]]]  # role -> probe -> RunStore.predictions' (k, n)
+    inside: dict[str, dict[str, np.ndarray]]  # role -> name in kdlib.study.internals.traits -> (k, m)
+    chance: float
+
+    def asked(self, probe: str) -> bool:
+        return probe in self.stimuli
+
+    def part(self, role: str, probe: str, name: str = "predicted") -> np.ndarray:
+        """Predicted classes (k, n), or another of the arrays that are kept of each answer."""
+        return self.answers[role][probe][name]
+
+    def labels(self, probe: str) -> np.ndarray:
+        return self.stimuli[probe].labels.numpy()
+
+    def hits(self, role: str, probe: str) -> np.ndarray:
+        return m.accuracy(self.part(role, probe), self.labels(probe))
+
+    def unchanged(self, probe: str) -> str | None:
+        """The probe that shows the same images without the change, if it was asked."""
+        name = PROBES[probe].reference if probe in PROBES else None
+        return name if name != probe and name in self.stimuli else None
+
+    def control(self, probe: str) -> str | None:
+        """The probe that a specific effect must beat, if it was asked of the same images."""
+        name = PROBES[probe].control if probe in PROBES else None
+        alike = name in self.stimuli and self.stimuli[name].ids.equal(self.stimuli[probe].ids)
+        return name if alike else None
+
+    def before(self, role: str, probe: str) -> np.ndarray:
+        """Predicted classes (k, n) for the same images, in the same order, without the change."""
+        name = self.unchanged(probe)
+        ids, wanted = self.stimuli[name].ids.numpy(), self.stimuli[probe].ids.numpy()
+        order = np.argsort(ids)
+        return self.part(role, name)[:, order[np.searchsorted(ids, wanted, sorter=order)]]
+
+    def hits_before(self, role: str, probe: str) -> np.ndarray:
+        return m.accuracy(self.before(role, probe), self.labels(probe))
+
+    def retention(self, role: str, probe: str) -> np.ndarray:
+        return m.retention(self.hits(role, probe), self.hits_before(role, probe), self.chance)
+
+    def two_cues(self, probe: str) -> bool:
+        """Whether shape and texture of its images are of two classes."""
+        return self.asked(probe) and self.stimuli[probe].texture_labels is not None
+
+    def cues(self, role: str, probe: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What :func:`kdlib.bias.measures.cue_decisions` takes."""
+        return self.part(role, probe), self.labels(probe), self.stimuli[probe].texture_labels.numpy()
+
+
 @dataclass(frozen=True)
 class Measure:
     influence: Callable[[Answers, str, str], np.ndarray]  # (k, n); (k, 1) where images have no influence
-    applies: Callable[[Answers, str], bool]
+    applies: Callable[[Answers, str], object]  # true where every role has it
     share: bool = False  # lies in [0, 1]
     interval: bool = True
 
 
-def _asked(a: Answers, probe: str) -> bool:
-    return probe in a.stimuli
-
-
-def _changed(a: Answers, probe: str) -> bool:
-    return _asked(a, probe) and a.unchanged(probe) is not None
-
-
-def _conflict(a: Answers, probe: str) -> bool:
-    return _asked(a, probe) and a.two_cues(probe)
-
-
-def _taught(a: Answers, probe: str) -> bool:
-    return _asked(a, probe) and "teacher" in a.answers
-
-
-def _retention(a: Answers, role: str, probe: str) -> np.ndarray:
-    return m.retention(a.hits(role, probe), a.hits_before(role, probe), a.chance)
-
-
 # fmt: off
 MEASURES: dict[str, Measure] = {
-    "accuracy": Measure(lambda a, r, p: a.hits(r, p), _asked, share=True),
-    "retention": Measure(_retention, _changed),
+    "accuracy": Measure(Answers.hits, Answers.asked, share=True),
+    "retention": Measure(Answers.retention, Answers.unchanged),
     "raw_ratio": Measure(
-        lambda a, r, p: m.raw_ratio(a.hits(r, p), a.hits_before(r, p))[:, None], _changed, interval=False),
+        lambda a, r, p: m.raw_ratio(a.hits(r, p), a.hits_before(r, p))[:, None],
+        Answers.unchanged, interval=False),
     "excess": Measure(
-        lambda a, r, p: _retention(a, r, p) - _retention(a, r, a.control(p)),
-        lambda a, p: _changed(a, p) and a.control(p) not in (None, a.unchanged(p))),
+        lambda a, r, p: a.retention(r, p) - a.retention(r, a.control(p)),
+        lambda a, p: a.unchanged(p) and a.control(p) not in (None, a.unchanged(p))),
     "invariance": Measure(
         lambda a, r, p: m.agreement_kappa(a.before(r, p), a.part(r, p)),
-        lambda a, p: _changed(a, p) and PROBES[p].family == "scramble" and PROBES[p].level > 0),
-    "shape_bias": Measure(lambda a, r, p: m.shape_bias(*a.cues(r, p), a.chance), _conflict, share=True),
-    "cue_rate": Measure(lambda a, r, p: m.cue_rate(*a.cues(r, p)), _conflict, share=True),
+        lambda a, p: a.unchanged(p) and PROBES[p].family == "scramble" and PROBES[p].level > 0),
+    "shape_bias": Measure(
+        lambda a, r, p: m.shape_bias(*a.cues(r, p), a.chance), Answers.two_cues, share=True),
+    "cue_rate": Measure(lambda a, r, p: m.cue_rate(*a.cues(r, p)), Answers.two_cues, share=True),
     "shape_rate": Measure(
-        lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0], _conflict, share=True),
+        lambda a, r, p: m.cue_decisions(*a.cues(r, p))[0], Answers.two_cues, share=True),
     "texture_rate": Measure(
-        lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1], _conflict, share=True),
+        lambda a, r, p: m.cue_decisions(*a.cues(r, p))[1], Answers.two_cues, share=True),
     "shape_sensitivity": Measure(
         lambda a, r, p: m.cue_sensitivity(
             m.cue_decisions(*a.cues(r, p))[0], a.hits(r, "no_conflict"), a.chance),
-        lambda a, p: _conflict(a, p) and p in PROBES and "no_conflict" in a.stimuli),
+        lambda a, p: a.two_cues(p) and p in PROBES and "no_conflict" in a.stimuli),
     "error_consistency": Measure(
         lambda a, r, p: m.error_consistency(a.hits(r, p), a.hits("teacher", p)),
-        _taught),
+        lambda a, p: a.asked(p) and "teacher" in a.answers),
     "agreement": Measure(
         lambda a, r, p: m.agreement(a.part(r, p), a.part("teacher", p)),
-        _taught, share=True),
+        lambda a, p: a.asked(p) and "teacher" in a.answers, share=True),
     "nll": Measure(
         lambda a, r, p: m.negative_log_likelihood(a.part(r, p, "confidence_label")),
         lambda a, p: p == "clean"),
@@ -111,7 +156,7 @@ class Measures:
     def __init__(self, answers: Answers) -> None:
         self.direction, self.chance, self.roles = answers.direction, answers.chance, list(answers.answers)
         asked = {
-            name: [level for level in levels if _asked(answers, level)] for name, levels in series().items()
+            name: [level for level in levels if answers.asked(level)] for name, levels in series().items()
         }
         self.series = {name: levels for name, levels in asked.items() if len(levels) > 1}
         place = {probe: name for name, levels in self.series.items() for probe in levels}

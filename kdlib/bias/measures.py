@@ -82,7 +82,7 @@ def retention(probe_hits: np.ndarray, clean_hits: np.ndarray, chance: float) -> 
     1: nothing is lost; 0: the probe leaves a guesser; below 0: worse than one. D is that of a `ratio`.
 
     The row of a run that did not learn (see `learned`) is NaN, so one failed run does not hide the others;
-    `crossed_interval` and `transfer` refuse it. A weaker network may still retain more: show accuracies too.
+    with it there is no interval and no transfer. A weaker network may still retain more: show accuracies too.
     """
     probe, clean = _fitting(probe_hits=probe_hits, clean_hits=clean_hits)
     return ratio(probe - chance, clean - chance, learned(clean, chance))

@@ -23,14 +23,11 @@ class Interval:
     estimate: float
     low: float
     high: float
+    narrow_low: float  # ends of the 90% interval, for a 5% test of equivalence
+    narrow_high: float
     p: float  # two-sided, for "the mean is 0"
     df: float  # degrees of freedom of the t distribution behind low, high and p
     error: float  # the standard error
-
-    def ends(self, level: float) -> tuple[float, float]:
-        """Low and high end at another level, such as 0.90 for a 5% test of equivalence."""
-        half_width = _quantile(level, self.df) * self.error
-        return self.estimate - half_width, self.estimate + half_width
 
     def __str__(self) -> str:
         return with_interval(self.estimate, self.low, self.high)
@@ -55,45 +52,24 @@ def crossed_interval(influence: np.ndarray, level: float = 0.95) -> Interval:
     One column (k, 1) is a measure without influence of single images, such as CKA: the interval is Student's
     t over seeds, on these images.
 
-    Raises ValueError for fewer than two seeds, a value that is not finite, another shape, or a level outside
-    (0, 1).
+    One seed, or a value that is not finite, as of a run that did not learn, leaves the estimate alone: the
+    rest is NaN. Raises ValueError for another shape, or a level outside (0, 1).
     """
     values = np.asarray(influence, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"influence has shape {values.shape}; stack one row a seed: (seeds, images)")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1: write 95% as 0.95")
     k, n = values.shape
-    if k < 2:
-        raise ValueError(
-            f"got {k} seed(s), an interval needs at least 2: train more seeds; "
-            "without them the estimate can be shown, but no interval"
-        )
-    if not np.isfinite(values).all():
-        rows = np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist()
-        raise ValueError(
-            f"NaN or infinite values in seed row(s) {rows}, all must be finite: "
-            "report the measure as not available where a run did not learn"
-        )
+    if k < 2 or not np.isfinite(values).all():
+        return Interval(float(values.mean()), *[np.nan] * 7)
     origin = values[0, 0]
     estimate = float(origin + (values - origin).mean())
     error, df = standard_error(mean_products(values)[0, 0], k, n)
-    half_width = _quantile(level, df) * error
+    wide, narrow = (special.stdtrit(df, (1 + share) / 2) * error for share in (level, 0.90))
     p = float(2 * special.stdtr(df, -abs(estimate) / error)) if error else float(estimate == 0)
-    return Interval(estimate, estimate - half_width, estimate + half_width, p, df, error)
-
-
-def interval_or_nan(influence: np.ndarray, level: float = 0.95) -> Interval:
-    """Or the estimate alone: NaN ends where a seed is alone or a run has no such measure."""
-    if len(influence) > 1 and np.isfinite(influence).all():
-        return crossed_interval(influence, level)
-    nan = float("nan")
-    return Interval(float(np.mean(influence)), nan, nan, nan, nan, nan)
-
-
-def _quantile(level: float, df: float) -> float:
-    """Student's t of both ends of an interval; ValueError for a level outside (0, 1)."""
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; it must lie between 0 and 1: write 95% as 0.95")
-    return float(special.stdtrit(df, (1 + level) / 2))
+    ends = estimate - wide, estimate + wide, estimate - narrow, estimate + narrow
+    return Interval(estimate, *map(float, ends), p, df, error)
 
 
 def mean_products(*matrices: np.ndarray) -> np.ndarray:

@@ -16,13 +16,13 @@ images; rows are paired by seed. Repeat the row of a teacher that all seeds shar
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, special
 
 from kdlib.bias.measures import ratio
-from kdlib.bias.statistics import Interval, crossed_interval, interval_or_nan, mean_products, standard_error
+from kdlib.bias.statistics import Interval, crossed_interval, mean_products, standard_error
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Transfer:
 
     movement: Interval  # without ends where a seed is alone or a row is NaN
     gap: Interval
+    # The movement counted positive toward the teacher; NaN if the gap is exactly 0. It has no denominator,
+    # so it is what is tested. Read it only where the gap is established: baseline enters both differences,
+    # so with no true gap its sign follows the noise of the movement, and it leans to the positive.
+    toward: Interval
     reason: str = ""  # why there is no ratio; empty where there is one
     ratio: float = np.nan  # of the grand means: 0 none, 1 all
     low: float = np.nan  # ends of Fieller's set for it
@@ -42,20 +46,6 @@ class Transfer:
     def established(self) -> bool:
         """Whether the gap's interval excludes 0, and the gap is no less than the smallest effect."""
         return not self.reason
-
-    @property
-    def toward(self) -> Interval:
-        """The movement counted positive toward the teacher; NaN if the gap is exactly 0.
-
-        It has no denominator, so it is what is tested. Read it only where the gap is established: baseline
-        enters both differences, so with no true gap its sign follows the noise of the movement, and it leans
-        to the positive.
-        """
-        # A gap of exactly 0 has no direction: NaN, since 0 ± 0 would read as "significantly no movement".
-        sign = float(np.sign(self.gap.estimate)) or np.nan
-        low, high = sorted((sign * self.movement.low, sign * self.movement.high))
-        estimate, p = sign * self.movement.estimate, abs(sign) * self.movement.p
-        return replace(self.movement, estimate=estimate, low=low, high=high, p=p)
 
 
 def transfer(
@@ -109,15 +99,16 @@ def share(
     given = {"movement": movement, "gap": gap}
     movement, gap = _alike(**given)
     lack = lack or _lack(given, "is not defined")
-    moved, apart = interval_or_nan(movement, level), interval_or_nan(gap, level)
+    moved, apart = crossed_interval(movement, level), crossed_interval(gap, level)
+    toward = crossed_interval((np.sign(apart.estimate) or np.nan) * movement, level)
     if not lack and apart.low <= 0 <= apart.high:
         lack = "the teachers' difference is not established"
     elif not lack and abs(apart.estimate) < smallest_effect:
         lack = f"the teachers' difference is below the smallest effect, {smallest_effect:g}"
     if lack:
-        return Transfer(moved, apart, lack)
+        return Transfer(moved, apart, toward, lack)
     ends, p_all = ratio_interval(movement, gap, level), p_value(movement, gap, 1.0)
-    return Transfer(moved, apart, "", moved.estimate / apart.estimate, *ends, moved.p, p_all)
+    return Transfer(moved, apart, toward, "", moved.estimate / apart.estimate, *ends, moved.p, p_all)
 
 
 def p_value(movement: np.ndarray, gap: np.ndarray, ratio: float) -> float:
@@ -143,7 +134,7 @@ def ratio_interval(movement: np.ndarray, gap: np.ndarray, level: float = 0.95) -
     images, the set may have gaps, and an end may be that of one of its parts.
     """
     own = crossed_interval(gap, level)
-    if own.low <= 0 <= own.high:
+    if not (own.low > 0 or own.high < 0):
         return -np.inf, np.inf
     k, n = np.shape(gap)
     products = mean_products(movement, gap)

@@ -17,9 +17,9 @@ import yaml
 
 from kdlib.bias.influence import INSIDE, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS, learned
-from kdlib.bias.statistics import Interval, crossed_interval, holm
+from kdlib.bias.statistics import crossed_interval, holm
 from kdlib.bias.transfer import Transfer, transfer
-from kdlib.report.tables import interval, slopes, span, tested
+from kdlib.report.tables import interval, slopes
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.internals import inside_table
 from kdlib.study.tables import cost_table
@@ -27,9 +27,10 @@ from kdlib.study.tables import cost_table
 CLAIMS: dict[str, dict] = yaml.safe_load(Path(__file__).with_name("claims.yml").read_text(encoding="utf-8"))
 WORDS = ["supported", "contradicted", "learns slowly"]  # that a claim may have a rule for, in this order
 LEARNED = 0.9  # of the baseline's accuracy on clean images; no verdict rests on a student with less
-LOCAL = {"attention": None, "rms": 1}  # smaller where a network is more local: measure and place, if any one
-OR = r",? or (?=every|some)"  # between parts of a rule
+LOCAL = ("measure == 'attention'", "measure == 'rms' and place == 1")  # smaller where a network is more local
+OR, AND = r",? or (?=every|some)", r" and (?=every|some)"  # between the clauses of a rule
 LIMITS = {"the smallest effect": "smallest", "twice chance": "twice_chance"}  # that a rule names: a column
+UNTOLD = ["family", "gap", "failed", *LIMITS.values(), "df", "error"]  # columns of comparisons
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _judge(claim: dict, records: Records) -> Verdict:
         table = _compare(claim, records)
     except NotTestable as reason:
         return Verdict("not testable", str(reason))
-    shown, told = table.drop(columns=["family", "gap", "failed", *LIMITS.values()]), _tell(claim, table)
+    shown, told = table.drop(columns=UNTOLD), _tell(claim, table)
     word = next((word for word in WORDS if word in claim and _holds(claim[word], table)), "inconclusive")
     if gaps := " and ".join(table.gap[table.gap != ""].unique()):
         return Verdict("not testable", f"the teacher's difference is not established ({gaps}); {told}", shown)
@@ -100,7 +101,7 @@ def _judge(claim: dict, records: Records) -> Verdict:
         told = f"did not learn (below {LEARNED} of the baseline's accuracy): {failed}; {told}"
         return Verdict("not testable", told, shown)
     if word == "inconclusive":
-        lacking = [clause for clause in _clauses(claim["supported"]) if not _holds(clause, table)]
+        lacking = [clause for clause in re.split(AND, claim["supported"]) if not _holds(clause, table)]
         for clause in lacking:
             first, *more = re.split(OR, clause)
             told += f"; neither {' nor '.join((first, *more))}" if more else f"; not {first}"
@@ -182,7 +183,7 @@ class Comparison:
         for measures in self.parts:
             other = self.times * self._matrix(measures, self.other) if self.other else 0
             found.append(self._matrix(measures, self.role) - other)
-        return _row(crossed_interval(found[0] - found[1] if len(found) > 1 else found[0]))
+        return vars(crossed_interval(found[0] - found[1] if len(found) > 1 else found[0]))
 
     def _transfer(self) -> tuple[Transfer, dict]:
         """And where the teacher isn't established to differ, its "gap" in words."""
@@ -194,20 +195,20 @@ class Comparison:
     def toward(self) -> dict:
         """Movement toward the teacher."""
         found, gap = self._transfer()
-        return _row(found.toward) | gap
+        return vars(found.toward) | gap
 
     def share(self) -> dict:
         """Share of the teacher's gap; "within" reads the movement's own 90% interval."""
         found, gap = self._transfer()
         ratio = {"estimate": found.ratio, "low": found.low, "high": found.high, "p": np.nan}
-        return _row(found.movement) | ratio | gap | {"local": self._more_local()}
+        return vars(found.movement) | ratio | gap | {"local": self._more_local()}
 
     def _more_local(self) -> bool:
         """Whether attention reaches less far, or the first stage sees less, than in the baseline."""
         inside = self.records.inside[self.directions[0]]
-        for measure, place in LOCAL.items():
-            part = inside[(inside.measure == measure) & ((inside.place == place) | (place is None))]
-            values = part.groupby(["role", "seed", "place"])["value"].mean().groupby(["role", "seed"]).mean()
+        for sign in LOCAL:
+            each = inside.query(sign).groupby(["role", "seed", "place"])["value"].mean()
+            values = each.groupby(["role", "seed"]).mean()
             difference = (values.get(self.role) - values.get("baseline")).to_numpy()
             if crossed_interval(difference[:, None]).high < 0:
                 return True
@@ -218,15 +219,15 @@ class Comparison:
         ours, baseline = self.parts[0].profiles(self.role, "baseline")
         if not ours:
             raise NotTestable("no probe has a retention in every seed")
-        rows = [_row(crossed_interval(kept - before)) for kept, before in zip(ours, baseline, strict=True)]
-        return max(rows, key=lambda row: max(-row["narrow_low"], row["narrow_high"]))
+        changes = [crossed_interval(kept - before) for kept, before in zip(ours, baseline, strict=True)]
+        return vars(max(changes, key=lambda change: max(-change.narrow_low, change.narrow_high)))
 
     def cost(self) -> dict:
         """Ratio of the seconds of an epoch, paired by seed; its interval is that of the logarithm."""
         cost = self.records.cost[self.directions[0]]
         seconds = cost.pivot(index="seed", columns="role", values="epoch")[[self.role, self.other]].dropna()
-        row = _row(crossed_interval(np.log(seconds[self.role] / seconds[self.other]).to_numpy()[:, None]))
-        return {name: value if name == "p" else np.exp(value) for name, value in row.items()}
+        row = vars(crossed_interval(np.log(seconds[self.role] / seconds[self.other]).to_numpy()[:, None]))
+        return row | {name: np.exp(row[name]) for name in row if name not in ("p", "df", "error")}
 
     def _matrix(self, measures: Measures, role: str) -> np.ndarray:
         """D (seeds, images), (seeds, 1) for the slope; NotTestable where a seed has no such measure."""
@@ -274,22 +275,14 @@ def _compare(claim: dict, records: Records) -> pd.DataFrame:
     return table.assign(holm=table.groupby("family").p.transform(holm))
 
 
-def _row(interval: Interval) -> dict[str, float]:
-    return span(interval) | tested(interval)
-
-
 def _plain(name: str) -> str:
     return name.replace("_", " ")
 
 
 def _holds(rule: str, table: pd.DataFrame) -> bool:
     """Whether a rule of claims.yml is met: parts joined by "or", each of clauses joined by "and"."""
-    parts = re.split(OR, rule)
-    return any(all(_met(clause, table) for clause in _clauses(part)) for part in parts)
-
-
-def _clauses(part: str) -> list[str]:
-    return re.split(r" and (?=every|some)", part)
+    parts = (re.split(AND, part) for part in re.split(OR, rule))
+    return any(all(_met(clause, table) for clause in clauses) for clauses in parts)
 
 
 def _met(clause: str, table: pd.DataFrame) -> bool:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from kdlib.bias.statistics import holm
-from kdlib.bias.transfer import Transfer, p_value, ratio_influence, share
+from kdlib.bias.transfer import p_value, ratio_influence, share
 from kdlib.report.claims import NotTestable, Verdict, holds_for, verdict_table
 from kdlib.report.made import RULES, Change, aligned, changes, part_of, reasons, title_of_property
-from kdlib.report.tables import interval
+from kdlib.report.tables import in_order, interval
 from kdlib.study.controls import direction_title, title_of
 from kdlib.study.made import Made
 
@@ -38,10 +38,7 @@ def hypotheses_table(experiments: list[Made]) -> pd.DataFrame:
     )
     testable = table.verdict != "not testable"
     lacking = ~table.hypothesis.isin(table.hypothesis[testable]) & ~table.hypothesis.duplicated()
-    order = list(RULES["hypotheses"]).index
-    shown = table[testable | lacking].sort_values(
-        "hypothesis", key=lambda names: names.map(order), kind="stable"
-    )
+    shown = in_order(table[testable | lacking], "hypothesis", list(RULES["hypotheses"]))
     return shown[["hypothesis", *columns, "experiment", "verdict", "because"]]
 
 
@@ -128,7 +125,7 @@ def _compare(hypothesis: dict, made: Made) -> pd.DataFrame:
             continue
         moved = np.subtract(*sides) if minus else sides[0]
         wide, narrow = share(moved, apart), share(moved, apart, level=0.90)
-        if minus and all(_is_nothing(share(side, apart)) for side in sides):
+        if minus and all(tau.low <= 0 <= tau.high for tau in (share(side, apart) for side in sides)):
             narrow = replace(narrow, low=np.nan, high=np.nan)  # two taus of 0 are trivially alike
         row |= {"estimate": wide.ratio, "low": wide.low, "high": wide.high, "reason": ""}
         row |= {"narrow_low": narrow.low, "narrow_high": narrow.high}
@@ -155,10 +152,6 @@ def _comparisons(hypothesis: dict) -> Iterator[tuple[Side, Side | None, int]]:
         measures = RULES["properties"].get(first, [""])
         for place in range(1 if more else len(measures)):
             yield ours, other if minus else None, place
-
-
-def _is_nothing(tau: Transfer) -> bool:
-    return not (tau.low > 0 or tau.high < 0)
 
 
 def _taus(

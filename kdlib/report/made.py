@@ -126,13 +126,15 @@ def tau_table(made: Made) -> pd.DataFrame:
     property: over the methods, over the features and over the controls, each with all measures. NaN with its
     ``reason`` where tau is not testable.
     """
-    rows = [
-        {"direction": direction, "property": name, "role": role, "measure": measure}
-        | {"primary": measure == RULES["properties"][name][0]}
-        | _tau_row(change)
-        for (direction, name, role, measure), change in changes(made).items()
-        if measure in RULES["properties"][name]
-    ]
+    rows = []
+    for (direction, name, role, measure), change in changes(made).items():
+        if measure in (known := RULES["properties"][name]):
+            found = change.found
+            row = {"direction": direction, "property": name, "role": role, "measure": measure}
+            row |= {"primary": measure == known[0], "tau": found.ratio, "low": found.low, "high": found.high}
+            row |= {"p_none": found.p_none, "p_all": found.p_all}
+            row |= span(found.movement, "student", "student_") | span(found.gap, "teacher", "teacher_")
+            rows.append(row | change.facts | {"testable": found.established, "reason": found.reason})
     table = pd.DataFrame(rows, columns=COLUMNS)
     table = table.astype(dict.fromkeys(COLUMNS[5:-2], float) | {"primary": bool, "testable": bool})
     kind = table.role.map(lambda role: READ if role.endswith(READ) else role in CONTROLS)
@@ -140,13 +142,6 @@ def tau_table(made: Made) -> pd.DataFrame:
         families = table.groupby(["direction", "property", kind], sort=False)
         table[f"holm_{end}"] = families[f"p_{end}"].transform(holm)
     return table
-
-
-def _tau_row(change: Change) -> dict:
-    found = change.found
-    row = {"tau": found.ratio} | {name: getattr(found, name) for name in ("low", "high", "p_none", "p_all")}
-    row |= span(found.movement, "student", "student_") | span(found.gap, "teacher", "teacher_")
-    return row | change.facts | {"testable": found.established, "reason": found.reason}
 
 
 def teacher_table(made: Made) -> pd.DataFrame:
@@ -215,13 +210,11 @@ def crossing(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """A :func:`tau_table` to read: primary measures, intervals in the cells; directions if several."""
+    """A :func:`tau_table` of one direction to read: primary measures, intervals in the cells."""
     rows = table[table.primary]
     each = list(rows.itertuples())
-    several = {"direction": rows.direction.map(words)} if rows.direction.nunique() > 1 else {}
     return pd.DataFrame(
-        several
-        | {
+        {
             "property": rows.property.map(title_of_property),
             "role": rows.role,
             "tau": [interval(row, of="tau") for row in each],

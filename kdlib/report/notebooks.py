@@ -107,12 +107,15 @@ def make_report(study: Study) -> list[Path]:
     if others := [path.stem for path in notebooks if there.get(path) != _mark(study)]:
         told = f"no report: under {study.folder / 'notebooks'}, {', '.join(others)} is missing, failed, or of"
         raise ValueError(f"{told} another profile, overrides or images; remake all with `{study.command}`")
-    subtitle = (
-        f"{study.profile['title']} — {study.dataset.source}, fingerprint {study.dataset.spec.fingerprint}"
+    data = study.dataset
+    page = write_report(
+        notebooks,
+        study.folder / "report.html",
+        title="Can knowledge distillation transfer inductive biases between CNNs and ViTs?",
+        subtitle=f"{study.profile['title']} — {data.source}, fingerprint {data.spec.fingerprint}",
+        command=study.command,
+        version=version(),
     )
-    title = "Can knowledge distillation transfer inductive biases between CNNs and ViTs?"
-    target = study.folder / "report.html"
-    page = write_report(notebooks, target, title, subtitle, study.command, version())
     return [path for path in (page, write_pdf(page)) if path]
 
 

@@ -42,13 +42,9 @@ def exporter() -> HTMLExporter:
 def read_notebook(path: Path) -> nbformat.NotebookNode:
     """The notebook without progress bars and warnings."""
     notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [
-                output
-                for output in cell.outputs
-                if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
-            ]
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        shown = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = [output for output in shown if WIDGET not in output.get("data", {})]
     return notebook
 
 
@@ -92,27 +88,21 @@ def figures_of(path: Path) -> Iterator[tuple[str, str]]:
                 yield name, get_metadata(output, "alt", "image/png")
 
 
-def write_report(
-    notebooks: list[Path], target: Path, title: str, subtitle: str, command: str = "", version: str = ""
-) -> Path:
+def write_report(notebooks: list[Path], target: Path, **told: str) -> Path:
     """Write the executed ``notebooks``, in this order, as one HTML file that needs no other.
 
     A notebook is a chapter, named by its first heading. Code is folded, stderr is left out, a
     cell that failed is shown. What a cell tagged ``abstract`` printed leads the page. Formulas
-    stay as their LaTeX source. The last section tells the ``command`` that makes the study, and the
-    ``version`` of the code.
+    stay as their LaTeX source. ``told``: the page's title and subtitle, and for its last section the
+    command that makes the study and the version of the code.
     """
     render = exporter()
-    chapters = [_chapter(path, render) for path in notebooks]
     page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True).get_template("page.html.j2")
     html = page.render(
-        title=title,
-        subtitle=subtitle,
-        chapters=chapters,
+        chapters=[_chapter(path, render) for path in notebooks],
         references=markdown2html_mistune(REFERENCES.read_text(encoding="utf-8")),
         css=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        command=command,
-        version=version,
+        **told,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(html, encoding="utf-8")

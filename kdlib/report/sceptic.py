@@ -10,7 +10,7 @@ import yaml
 
 from kdlib.bias.influence import Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS
-from kdlib.bias.statistics import holm, interval_or_nan, with_interval
+from kdlib.bias.statistics import crossed_interval, holm, with_interval
 from kdlib.bias.transfer import ratio_influence
 from kdlib.report import made
 from kdlib.report.claims import Records
@@ -142,7 +142,7 @@ def objection_table(evidence: Evidence) -> pd.DataFrame:
             found, means = "not run", ""
         elif not isinstance(found, str):
             defined = [part for part in found if np.isfinite(part).all()]
-            interval = interval_or_nan(np.mean(made.aligned(defined or found[:1]), axis=0))
+            interval = crossed_interval(np.mean(made.aligned(defined or found[:1]), axis=0))
             means = asked["above" if interval.low > 0 else "below" if interval.high < 0 else "across"]
             of = f", mean of {len(defined)} of {len(found)} comparisons" if len(found) > 1 else ""
             found = with_interval(interval.estimate, interval.low, interval.high, "+.2f") + of

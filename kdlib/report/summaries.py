@@ -8,7 +8,7 @@ from kdlib.bias import SMALLEST_EFFECTS
 from kdlib.bias.influence import INSIDE
 from kdlib.probes import PROBES
 from kdlib.report.figures.style import words
-from kdlib.report.tables import interval, sides
+from kdlib.report.tables import in_order, interval, sides
 from kdlib.study.controls import CONTROLS, REFERENCES, title_of
 
 PROPERTIES = {  # what the study is about -> (measure, probe)
@@ -30,8 +30,7 @@ def movements(transfer: pd.DataFrame) -> pd.DataFrame:
         transfer[(transfer.measure == measure) & (transfer.probe == probe)].assign(property=name)
         for name, (measure, probe) in PROPERTIES.items()
     )
-    order = list(transfer.direction.unique())
-    found = found.sort_values("direction", key=lambda names: names.map(order.index), kind="stable")
+    found = in_order(found, "direction", transfer.direction.unique())
     return found.assign(side=sides(found))
 
 

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from kdlib.bias.answers import Answers
-from kdlib.bias.influence import INSIDE, MEASURES, Measures
+from kdlib.bias.influence import INSIDE, MEASURES, Answers, Measures
 from kdlib.bias.measures import SMALLEST_EFFECTS
-from kdlib.bias.statistics import Interval, interval_or_nan, with_interval
+from kdlib.bias.statistics import Interval, crossed_interval, with_interval
 from kdlib.bias.transfer import profile_slopes, transfer
 from kdlib.study.controls import CONTROLS, WITHOUT_IT, direction_title, roles
 
@@ -28,17 +27,10 @@ def interval(row, form: str = "+.2f", of: str = "estimate", ends: str = "") -> s
     return with_interval(getattr(row, of), getattr(row, f"{ends}low"), getattr(row, f"{ends}high"), form)
 
 
-def tested(found: Interval) -> dict[str, float]:
-    """The 90% interval, for equivalence, and p, as columns of a table."""
-    low, high = found.ends(0.90)
-    return {"narrow_low": low, "narrow_high": high, "p": found.p}
-
-
-def _by_role(table: pd.DataFrame, column: str, order: Sequence[str]) -> pd.DataFrame:
-    """Rows made question by question, so that few matrices are held at a time, in the order of roles."""
-    return table.sort_values(
-        column, key=lambda names: names.map(order.index), kind="stable", ignore_index=True
-    )
+def in_order(table: pd.DataFrame, column: str, order: Sequence[str]) -> pd.DataFrame:
+    """The rows by their place in an order of a column's values, otherwise as they stand."""
+    place = {name: row for row, name in enumerate(order)}
+    return table.sort_values(column, key=lambda names: names.map(place), kind="stable", ignore_index=True)
 
 
 def measure_table(measures: Measures) -> pd.DataFrame:
@@ -48,29 +40,20 @@ def measure_table(measures: Measures) -> pd.DataFrame:
     ``raw_ratio``, the original study's measure, has no interval. With one seed, or a run for which a measure
     is not defined, low and high are NaN.
     """
-    rows = [_row(measures, role, *question) for question in measures.questions for role in measures.roles]
-    return _by_role(pd.DataFrame(rows), "role", measures.roles)
-
-
-def _row(measures: Measures, role: str, measure: str, probe: str) -> dict:
-    influence, kind = measures[role, measure, probe], MEASURES[measure]
-    per_seed = influence.mean(axis=1)
-    row = span(interval_or_nan(influence)) | {"estimate": per_seed.mean()}
-    if not kind.interval:
-        row |= {"low": np.nan, "high": np.nan}
-    if kind.share:  # what lies outside [0, 1] is impossible: no coverage is lost
-        row |= {"low": np.maximum(row["low"], 0.0), "high": np.minimum(row["high"], 1.0)}
-    return {
-        "direction": measures.direction,
-        "role": role,
-        "measure": measure,
-        "probe": probe,
-        "heading": probe in (*measures.headings, INSIDE),
-        **row,
-        "seeds": influence.shape[0],
-        "images": influence.shape[1],
-        "per_seed": " ".join(f"{value:.4f}" for value in per_seed),
-    }
+    rows = []
+    for measure, probe in measures.questions:  # one after the other, so that few matrices are held at a time
+        for role in measures.roles:
+            influence, kind = measures[role, measure, probe], MEASURES[measure]
+            found, per_seed = crossed_interval(influence), influence.mean(axis=1)
+            low, high = (found.low, found.high) if kind.interval else (np.nan, np.nan)
+            if kind.share:  # what lies outside [0, 1] is impossible: no coverage is lost
+                low, high = np.clip([low, high], 0, 1)
+            row = {"direction": measures.direction, "role": role, "measure": measure, "probe": probe}
+            row |= {"heading": probe in (*measures.headings, INSIDE)}
+            row |= {"estimate": per_seed.mean(), "low": low, "high": high}
+            row |= {"seeds": influence.shape[0], "images": influence.shape[1]}
+            rows.append(row | {"per_seed": " ".join(f"{value:.4f}" for value in per_seed)})
+    return in_order(pd.DataFrame(rows), "role", measures.roles)
 
 
 def transfer_table(measures: Measures) -> pd.DataFrame:
@@ -93,13 +76,13 @@ def transfer_table(measures: Measures) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=MOVED).astype(
         dict.fromkeys([*NUMBERS, "beyond"], float) | {"established": bool}
     )
-    return _by_role(table, "method", measures.students)
+    return in_order(table, "method", measures.students)
 
 
 def _beyond(found: dict[str, np.ndarray], method: str, way: float) -> float:
     """NaN for a control, or if there is no control to compare with."""
     controls = [] if method in CONTROLS else [role for role in found if role in WITHOUT_IT]
-    ends = [interval_or_nan(way * found[method] - way * found[role]).low for role in controls]
+    ends = [crossed_interval(way * found[method] - way * found[role]).low for role in controls]
     return min((end for end in ends if np.isfinite(end)), default=np.nan)
 
 
@@ -125,7 +108,8 @@ def _movement(student: np.ndarray, baseline: np.ndarray, teacher: np.ndarray, me
         return row | {"gap": np.nan, "reason": found.reason}
     for name in ("movement", "gap", "toward"):
         row |= span(getattr(found, name), name, f"{name}_")
-    return row | tested(found.movement)
+    moved = found.movement
+    return row | {"narrow_low": moved.narrow_low, "narrow_high": moved.narrow_high, "p": moved.p}
 
 
 def schedule_table(measures: Measures) -> pd.DataFrame:
@@ -143,12 +127,9 @@ def schedule_table(measures: Measures) -> pd.DataFrame:
         for role in measures.roles:
             residual = kept[role] - _line(clean, kept, schedules, clean[role])
             row = {"direction": measures.direction, "role": role, "probe": probe}
-            row |= {
-                "clean": clean[role].mean(),
-                "retention": kept[role].mean(),
-                "schedule": role in schedules,
-            }
-            rows.append(row | span(interval_or_nan(residual[:, None]), "residual"))
+            row |= {"clean": clean[role].mean(), "retention": kept[role].mean()}
+            row |= {"schedule": role in schedules}
+            rows.append(row | span(crossed_interval(residual[:, None]), "residual"))
     columns = ["direction", "role", "probe", "clean", "retention", "schedule", "residual", "low", "high"]
     return pd.DataFrame(rows, columns=columns).astype({"schedule": bool})
 
@@ -175,7 +156,7 @@ def gain_table(measures: Measures, cost: pd.DataFrame) -> pd.DataFrame:
             difference = measures[role, measure, "clean"] - measures["baseline", measure, "clean"]
             row = {"direction": measures.direction, "role": role, "gain": gain}
             row |= {"cost": seconds[role] / seconds["baseline"]}
-            rows.append(row | span(interval_or_nan(difference)))
+            rows.append(row | span(crossed_interval(difference)))
     return pd.DataFrame(rows, columns=["direction", "role", "gain", "cost", "estimate", "low", "high"])
 
 
@@ -192,7 +173,7 @@ def slope_table(measures: Measures) -> pd.DataFrame:
     """Each student's :func:`slopes` with their interval: direction, role, slope, low, high."""
     rows = [
         {"direction": measures.direction, "role": role}
-        | span(interval_or_nan(slopes(measures, role)), "slope")
+        | span(crossed_interval(slopes(measures, role)), "slope")
         for role in measures.students
     ]
     return pd.DataFrame(rows, columns=["direction", "role", "slope", "low", "high"])

@@ -14,8 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from kdlib import disk, probes
-from kdlib.bias.answers import Answers, stack
-from kdlib.bias.influence import Measures
+from kdlib.bias.influence import Answers, Measures, stack
 from kdlib.data import DataError, Dataset, DataSpec, Split, augment, cache_folder, data_root, epoch_plan, load
 from kdlib.data.base import PROJECT
 from kdlib.data.properties import Treatment

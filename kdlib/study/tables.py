@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from kdlib.bias.statistics import interval_or_nan
+from kdlib.bias.statistics import crossed_interval
 from kdlib.probes import PROBES
 from kdlib.study.study import Study
 
@@ -55,7 +55,7 @@ def teacher_table(study: Study, direction: str) -> pd.DataFrame:
     specs = [pair for seed in study.seeds for pair in study.teachers(direction, seed).items()]
     runs = study.store.by_role(specs)
     answers = study.answers(direction, runs, {"clean": study.stimuli["clean"]})
-    accuracies = [interval_or_nan(answers.hits(role, "clean")) for role in runs]
+    accuracies = [crossed_interval(answers.hits(role, "clean")) for role in runs]
     teachers = [seeds[0].spec for seeds in runs.values()]
     return pd.DataFrame(
         {

@@ -246,14 +246,10 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
 
 def cost_bars(table: pd.DataFrame) -> Figure:
     """Seconds of an epoch by part, a bar for each role: means over seeds."""
-    parts = [part for part in PARTS if part in table]
-    means = table.groupby("role", sort=False)[parts].mean().rename(index=words)
-    figure, axis = plt.subplots(figsize=(6, 0.24 * len(means) + 0.9))
-    left = np.zeros(len(means))
-    for part in parts:
-        axis.barh(means.index, means[part], left=left, color=PARTS[part], label=part)
-        left += means[part].fillna(0).to_numpy()
+    means = table.groupby("role", sort=False)[[part for part in PARTS if part in table]].mean()
+    size = (6, 0.24 * len(means) + 0.9)
+    axis = means.rename(index=words).plot.barh(stacked=True, color=PARTS, width=0.8, figsize=size)
     axis.invert_yaxis()
-    axis.set_xlabel("seconds an epoch")
+    axis.set(xlabel="seconds an epoch", ylabel="")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    return axis.figure
