@@ -229,7 +229,7 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             axis.hlines(places, rows.low, rows.high, color=colour, linewidth=1)
             fill = "white" if teacher == student else colour
             axis.plot(rows.tau, places, "o", color=colour, mfc=fill, markersize=4, label=words(direction))
-        known = published[published.property.isin(part.property) & published.role.isin(roles)]
+        known = published[published.property.isin(part.property) & published.role.isin(part.role)]
         axis.plot(known.tau, known.role.map(roles.index), "kx", markersize=5, label=crosses)
         for place in range(1, len(roles), 2):
             axis.axhspan(place - 0.5, place + 0.5, color="0.96", zorder=0)
