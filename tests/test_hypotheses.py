@@ -94,8 +94,9 @@ def test_what_the_teachers_head_reads_is_compared_with_the_students_own():
 def test_what_is_absent_is_not_testable_with_its_reason():
     verdicts = judge(Synthetic({"lm": 0.5}))
     assert verdicts["H2a"].because == "this study does not have FitNet (20)"
-    assert verdicts["H7"].because == "this study has no teachers with half texture (2); " + (
-        "this study has no teachers with half noise (2)"
+    assert verdicts["H7"].because == (
+        "this study has no teachers with shape bias at half dose (4); "
+        "this study has no teachers with noise robustness at half dose (2)"
     )
     assert (
         "no teachers with colour invariance" in verdicts["H8"].because
