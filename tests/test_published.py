@@ -66,7 +66,7 @@ def test_what_records_cannot_answer_is_told_before_any_notebook_runs(tmp_path, c
 
 def test_a_study_in_training_reads_the_published_experiments_that_it_names(tmp_path):
     names = [one.study.folder.name for one in Study("cifar10-cpu", tmp_path).experiments]
-    assert names == ["induced", "induced-methods", "procedural", "wide", "sskd", "remedies"]
+    assert names == ["induced", "induced-methods", "procedural", "wide", "sskd", "dose", "remedies"]
 
 
 def test_findings_follow_from_the_records(study, tmp_path, monkeypatch):
