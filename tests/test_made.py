@@ -1,5 +1,7 @@
 """The experiment with made properties: tables and verdicts of students whose tau is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -248,6 +250,14 @@ def test_experiments_side_by_side_are_told_apart():
     panels = tables.across([one, other]).panel.unique()
     assert "shape bias\ncifar10\n(drawn)" in panels and "shape bias\nshape_texture\n(wide)" in panels
     assert "shape bias" in set(tables.across([one]).panel)
+
+
+def test_the_answers_figure_has_the_experiments_on_the_studys_own_images():
+    one, other = Synthetic({"lm": 0.2}), Synthetic({"lm": 0.2}, data="shape_texture")
+    study = SimpleNamespace(profile={"data": {"name": "cifar10"}}, experiments=[one, other])
+    assert tables.on_own_images(study) == [one]
+    study.profile["data"]["name"] = "mine"
+    assert tables.on_own_images(study) == [one, other]
 
 
 def test_a_table_by_direction_has_a_dash_where_nothing_is_testable():

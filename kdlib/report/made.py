@@ -282,6 +282,12 @@ def choices(experiments: list[Made]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def on_own_images(study) -> list[Made]:
+    """The experiments on the images of the study itself; all, if there is none."""
+    own = study.profile["data"]["name"]
+    return [one for one in study.experiments if one.study.profile["data"]["name"] == own] or study.experiments
+
+
 def across(experiments: list[Made]) -> pd.DataFrame:
     """The :func:`panels` of all experiments; several are told apart by their images and profiles.
 

@@ -236,6 +236,7 @@ def taus(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         for value in (0, 1):
             axis.axvline(value, color="0.4", linestyle=":", linewidth=1)
         axis.set_title(name, fontsize="medium")
+        axis.tick_params(labelbottom=True)  # on every line
         _names(axis, [words(role) for role in roles], "small")
     axes[0].set_xlim(min(table.tau.min(), 0) - 0.15, max(table.tau.max(), 1) + 0.15)
     figure.supxlabel("share of the teacher's property that the student inherits (tau)")
