@@ -128,7 +128,7 @@ def _check(asked: "list[Comparison]", directions: list[str], records: Records) -
         absent = [title_of(role) for role in used if role not in measures.roles]
         absent += [_plain(probe) for probe in sorted(probes - {probe for _, probe in measures.questions})]
         if absent:
-            raise NotTestable(f"this study lacks {', '.join(absent)}")
+            raise NotTestable(f"this study lacks {' and '.join(absent)}")  # titles have commas
         levels = {level for probe in probes for level in measures.series.get(probe, [probe])}
         if refused := levels - records.accepted - {INSIDE}:
             raise NotTestable(f"probe not accepted on these images: {', '.join(sorted(refused))}")
