@@ -61,7 +61,7 @@ def command(arguments: dict[str, str], jobs: int, log: Path, deadly: int | None 
         words = [f"--{name}={value}" for name, value in arguments.items()]
         for direction in ("cnn_to_vit", "vit_to_cnn"):
             words += [f"--set=directions.{direction}.methods=[lm, crd]"]
-            words += [f"--set=directions.{direction}.controls=[lm_matched, fewer_epochs]"]
+            words += [f"--set=directions.{direction}.controls=[label_smoothing, fewer_epochs]"]
         words += [
             "--set=longer={}",
             "--set=probes=[clean, cue_conflict, no_conflict, superpixels_100, scramble_4, local_noise]",
