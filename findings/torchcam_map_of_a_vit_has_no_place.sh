@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Package: torchcam 0.5.0, GradCAM and LayerCAM by their defaults, with timm 1.0.31 and torch 2.15.0.
-# Guess:   without target_layer a ViT is refused, or gets a map over its patches.
+# Guess:   without target_layer a layer of the last block is taken, and the map is one over the patches.
 # Seen:    the map of a ViT has its tokens as rows and the features of a head as columns: 197 x 64 instead of
 #          14 x 14. The last layer with four dimensions is taken, which is the attention's k_norm: heads, tokens
 #          and features are read as channels, height and width. Its name is logged as a warning, no more.
