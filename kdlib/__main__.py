@@ -89,8 +89,8 @@ def _parser() -> ArgumentParser:
     study = _Parser(add_help=False)
     study.set_defaults(from_results=None)
     study.add_argument("--profile", help="a profile's name, or a YAML file (quick)")
-    study.add_argument("--output", help="folder for all outputs (outputs)")
-    study.add_argument("--data", help="folder of data sets (KDLIB_DATA, else data)")
+    study.add_argument("--output", type=_folder, help="folder for all outputs (outputs)")
+    study.add_argument("--data", type=_folder, help="folder of data sets (KDLIB_DATA, else data)")
     study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the profile")
     training = _Parser(add_help=False, parents=[study])
     training.add_argument("--jobs", type=_at_least(1), default=1, help="parallel processes (1)")
@@ -122,6 +122,12 @@ def _parser() -> ArgumentParser:
     command(bench, study).add_argument("--rounds", **rounds)
     command(list_names, name="list").add_argument("kind", choices=("methods", "probes", "profiles", "models"))
     return parser
+
+
+def _folder(text: str) -> str:
+    if Path(text).is_file():
+        raise ArgumentTypeError(f"{text} is a file; give a folder")
+    return text
 
 
 def _at_least(least: float):

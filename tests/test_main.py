@@ -27,6 +27,8 @@ from kdlib.study.profile import PROFILES, profile_names
         (["train", "--jobs=two"], "argument --jobs: invalid"),
         (["train", "--time-limit=-1"], "argument --time-limit: -1 is too small; give at least 0"),
         (["train", "--time-limit=nan"], "argument --time-limit: nan is too small"),
+        (["train", f"--output={__file__}"], f"argument --output: {__file__} is a file; give a folder"),
+        (["train", f"--data={__file__}"], f"argument --data: {__file__} is a file; give a folder"),
         (["study", "--notebooks", "06"], "argument --notebooks: invalid choice: '06' (choose from '01_data"),
         (["list", "people"], "argument kind: invalid choice: 'people' (choose from"),
     ],

@@ -306,7 +306,12 @@ def test_the_teachers_part_is_frozen_and_the_own_optimisers_part_left_out(make_n
     student, teacher = make_network("vit"), make_network("cnn").eval().requires_grad_(False)
     method = Adversary()
     method.build(student, teacher, shapes.train)
-    kept = []
+    kept, made = [], []
+
+    def make(indices, epoch):
+        made.append(epoch)
+        return shapes.train.images[indices]
+
     train(
         student,
         shapes,
@@ -314,8 +319,10 @@ def test_the_teachers_part_is_frozen_and_the_own_optimisers_part_left_out(make_n
         teacher,
         RECIPES["vit"],
         after_epoch=lambda _: kept.append(method.teacher_part.weight.clone()),
+        make=make,
     )
     assert torch.equal(kept[0], kept[1])
+    assert set(made) == {0, 1}  # that part is trained on ordinary images, in the epochs before
     assert set(method.shared_parameters()) == {"map.weight", "map.bias"}
 
 

@@ -144,7 +144,8 @@ class Trainer:
         """An epoch's augmented batches; the last, incomplete one is left out.
 
         With ``make`` each ordinary image is followed by its changed version, cropped and mirrored alike:
-        twice as many images in as many steps.
+        twice as many images in as many steps. The teacher's part, before the first epoch, is trained on
+        ordinary ones.
         """
         order, crop, flip = (part.to(self.device) for part in epoch_plan(len(self.train), self.seed, epoch))
         size = self.training.batch_size
@@ -152,7 +153,7 @@ class Trainer:
             with self.clock("data"):
                 index = order[step * size : (step + 1) * size]
                 originals = self.train.images[index]
-                if self.make:
+                if self.make and epoch >= 0:
                     originals = torch.stack([originals, self.make(index, epoch)], dim=1).flatten(0, 1)
                     index = index.repeat_interleave(2)
                 batch = Batch(
